@@ -1,0 +1,97 @@
+"""SLIM: find and remove the shortcuts of an image classifier, with a few dozen human judgements."""
+
+from slim.annotation import (
+    AnnotateSettings,
+    BoxOracle,
+    Judgements,
+    MaskOracle,
+    NoisyOracle,
+    Queries,
+    RecordedAnswers,
+    Store,
+    TerminalAnnotator,
+    annotate,
+    select_queries,
+)
+from slim.artifacts import VERSION
+from slim.attention import AttendSettings, Attention, attend
+from slim.curation import CurateSettings, Subset, curate
+from slim.datasets import Dataset, ImageTable, load_dataset
+from slim.demo import compose_demo
+from slim.errors import (
+    AnnotationError,
+    ArtifactError,
+    DataError,
+    ModelError,
+    SettingsError,
+    SlimError,
+    SlimWarning,
+)
+from slim.evaluation import EvaluateSettings, Evaluation, Groups, evaluate
+from slim.last_layer import Head, HeldOut, RetrainSettings, fit_head
+from slim.models import Classifier, build, load_classifier, restore, wrap
+from slim.pipeline import Pipeline, open_run, run
+from slim.propagation import PropagateSettings, Scores, answers_array, propagate
+from slim.settings import RunSettings
+from slim.space import EmbedSettings, Space, embed
+from slim.training import TrainSettings, train
+
+__version__ = VERSION
+
+__all__ = [
+    "AnnotateSettings",
+    "AnnotationError",
+    "ArtifactError",
+    "AttendSettings",
+    "Attention",
+    "BoxOracle",
+    "Classifier",
+    "CurateSettings",
+    "DataError",
+    "Dataset",
+    "EmbedSettings",
+    "EvaluateSettings",
+    "Evaluation",
+    "Groups",
+    "Head",
+    "HeldOut",
+    "ImageTable",
+    "Judgements",
+    "MaskOracle",
+    "ModelError",
+    "NoisyOracle",
+    "Pipeline",
+    "PropagateSettings",
+    "Queries",
+    "RecordedAnswers",
+    "RetrainSettings",
+    "RunSettings",
+    "Scores",
+    "SettingsError",
+    "SlimError",
+    "SlimWarning",
+    "Space",
+    "Store",
+    "Subset",
+    "TerminalAnnotator",
+    "TrainSettings",
+    "__version__",
+    "annotate",
+    "answers_array",
+    "attend",
+    "build",
+    "compose_demo",
+    "curate",
+    "embed",
+    "evaluate",
+    "fit_head",
+    "load_classifier",
+    "load_dataset",
+    "open_run",
+    "propagate",
+    "restore",
+    "run",
+    "select_queries",
+    "train",
+    "wrap",
+]

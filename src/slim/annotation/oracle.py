@@ -1,0 +1,174 @@
+"""Simulated persons: they look whether the attention lies on the object, or repeat what somebody has answered."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+
+from slim.annotation.asking import Oracle
+from slim.annotation.queries import Answer, Query
+from slim.datasets import ImageTable
+from slim.datasets.table import RegionKind
+from slim.errors import AnnotationError, SettingsError
+from slim.metrics import inside_fraction
+from slim.overlay import upsample
+
+_SIZE = 224  # pixels; about what a person sees of an image in a montage
+_OPPOSITE: dict[Answer, Answer] = {"core": "spurious", "spurious": "core"}
+
+
+class MaskOracle(Oracle):
+    """Judges by the object's region: core where more than `threshold` of the strong attention lies inside.
+
+    Parameters
+    ----------
+    table
+        The pool that the queries were selected from.
+    threshold
+        Of the inside fraction, in [0, 1).
+    kind
+        Which regions: "masks" or "boxes".
+
+    Raises
+    ------
+    AnnotationError
+        The table has no such regions.
+
+    Notes
+    -----
+    It looks at what a person sees: the map upsampled smoothly, then scaled to [0, 1] again. An image without a
+    mask is "unsure", and so is a flat map, since nothing in it says where the model looks.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import pandas as pd
+    >>> from PIL import Image
+    >>> from slim.annotation import Queries
+    >>> folder = tempfile.mkdtemp()
+    >>> Image.new("RGB", (8, 8)).save(f"{folder}/cat.png")
+    >>> half = np.kron(np.array([[255, 0]], np.uint8), np.ones((8, 4), np.uint8))
+    >>> Image.fromarray(half).save(f"{folder}/mask.png")
+    >>> frame = pd.DataFrame({"path": [f"{folder}/cat.png"], "y": [0], "mask": [f"{folder}/mask.png"]})
+    >>> table = ImageTable(frame, ("cat",))
+    >>> attention_map = np.array([[1.0, 0.0], [1.0, 0.0]])
+    >>> query = Queries(np.array([0]), table.y, table, attention_map[None], table.class_names)[0]
+    >>> MaskOracle(table).answer(query)
+    'core'
+    """
+
+    def __init__(self, table: ImageTable, threshold: float = 0.5, kind: RegionKind = "masks") -> None:
+        if not 0 <= threshold < 1:
+            raise SettingsError(f"threshold must be at least 0 and below 1. Got {threshold}. Try 0.5.")
+        self.table = table
+        self.threshold = threshold
+        self.kind = kind
+        self.name = f"{kind} over {threshold:g}"
+        self._known = _has_region(table, kind)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.table.split}, threshold={self.threshold:g}, kind={self.kind!r})"
+
+    def answer(self, query: Query) -> Answer:
+        """Judge an image of the pool.
+
+        Raises
+        ------
+        AnnotationError
+            The query is not of this pool.
+        DataError
+            Its mask cannot be read or does not fit.
+        """
+        self._check(query)
+        if not self._known[query.index]:
+            return "unsure"
+        region = self.table.region(query.index, _SIZE, self.kind)
+        fraction = inside_fraction(upsample(query.map[None], _SIZE), region[None])[0]
+        if np.isnan(fraction):
+            return "unsure"
+        return "core" if fraction > self.threshold else "spurious"
+
+    def _check(self, query: Query) -> None:
+        """Refuse a query of another pool, whose position would mean another image."""
+        known = self.table.frame["path"]
+        if query.index >= len(known) or known.iloc[query.index] != query.path:
+            raise AnnotationError(
+                f"An oracle must know the pool that the queries were selected from. Got {query.path} as image "
+                f"{query.index}, which is not that in its table. Give it the same table as select_queries."
+            )
+
+
+class BoxOracle(MaskOracle):
+    """A `MaskOracle` that looks at boxes.
+
+    Parameters
+    ----------
+    table, threshold
+        As for `MaskOracle`.
+    """
+
+    def __init__(self, table: ImageTable, threshold: float = 0.5) -> None:
+        super().__init__(table, threshold, kind="boxes")
+
+
+class NoisyOracle(Oracle):
+    """Turns some of an oracle's answers into their opposite, core into spurious and the other way round.
+
+    Parameters
+    ----------
+    oracle
+        Whose answers.
+    share
+        Chance of each answer to be turned, in [0, 1].
+    seed
+        Which answers are turned.
+
+    Notes
+    -----
+    Each image's answer is turned or not by a draw of its own, seeded by `seed` and the image's position in the
+    pool. So the turned share is `share` only on average, resuming gives the same answers, and whatever is turned
+    at a small share is turned at a larger one too. "unsure" stays.
+
+    Examples
+    --------
+    >>> class Certain(Oracle):
+    ...     name = "certain"
+    ...     def answer(self, query):
+    ...         return "core"
+    >>> NoisyOracle(Certain(), 0.1, seed=3).name
+    'certain, noise 0.1, seed 3'
+    """
+
+    def __init__(self, oracle: Oracle, share: float, seed: int = 0) -> None:
+        if not 0 <= share <= 1:
+            raise SettingsError(f"The share of turned answers must be from 0 to 1. Got {share}. Try 0.1.")
+        self.oracle = oracle
+        self.share = share
+        self.seed = seed
+        self.name = f"{oracle.name}, noise {share:g}, seed {seed}"
+
+    def __repr__(self) -> str:
+        return f"NoisyOracle({self.oracle!r}, {self.share:g}, seed={self.seed})"
+
+    def answer(self, query: Query) -> Answer | None:
+        """Judge an image as the oracle does, or the other way round."""
+        answer = self.oracle.answer(query)
+        turned = np.random.default_rng((self.seed, query.index)).random() < self.share
+        return _OPPOSITE.get(answer, answer) if answer is not None and turned else answer
+
+
+def _has_region(table: ImageTable, kind: RegionKind) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Whether each image has a region of this kind, (n,); refuses a table where none has."""
+    frame = table.frame
+    if kind == "masks":
+        known = frame["mask"].ne("").to_numpy(dtype=bool) if "mask" in frame else np.zeros(len(frame), dtype=bool)
+    else:
+        known = np.full(len(frame), "box_x" in frame)
+    if not known.any():
+        one = "mask" if kind == "masks" else "box"
+        raise AnnotationError(
+            f"{kind.capitalize()} must exist for the {one} oracle. Got a data set without {kind}. "
+            f"Answer yourself (--annotator terminal), or name the {kind} in the data set's table."
+        )
+    return cast("np.ndarray[tuple[int], np.dtype[np.bool_]]", known)

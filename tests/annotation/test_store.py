@@ -1,0 +1,324 @@
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+from threading import Timer
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from slim.annotation import Judgements, Queries, RecordedAnswers, Store
+from slim.errors import AnnotationError, ArtifactError
+
+WRITER = """
+import sys
+from slim.annotation.store import Store
+path, annotator, n = sys.argv[1], sys.argv[2], int(sys.argv[3])
+print("ready", flush=True)
+sys.stdin.readline()
+with Store(path) as store:
+    for index in range(n):
+        store.record(index, "core", annotator, 0.5)
+        print("saved", flush=True)
+"""
+
+
+def writer(path: Path, annotator: str, n: int) -> subprocess.Popen[str]:
+    """A process that is ready to record n answers once it gets a line."""
+    command = [sys.executable, "-c", WRITER, str(path), annotator, str(n)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+def start(process: subprocess.Popen[str]) -> None:
+    assert process.stdin is not None
+    process.stdin.write("go\n")
+    process.stdin.flush()
+
+
+actions = st.lists(
+    st.tuples(
+        st.sampled_from(["record", "undo"]),
+        st.integers(0, 3),
+        st.sampled_from(["ann", "bob"]),
+        st.sampled_from(["core", "spurious", "unsure"]),
+        st.floats(0, 100),
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(actions)
+def test_store_behaves_like_a_dict_whatever_the_order_of_actions(
+    sequence: list[tuple[str, int, str, str, float]],
+) -> None:
+    model: dict[tuple[int, str], tuple[str, float]] = {}
+    rows = 0
+    with Store(":memory:") as store:
+        for action, index, annotator, answer, seconds in sequence:
+            if action == "record":
+                store.record(index, answer, annotator, seconds)  # type: ignore[arg-type]
+                model[index, annotator] = (answer, seconds)
+                rows += 1
+            else:
+                existed = model.pop((index, annotator), None) is not None
+                assert store.undo(index, annotator) is existed
+                rows += existed
+        found = store.answers()
+        assert len(store.history()) == rows
+    current = {(row.index, row.annotator): (row.answer, row.seconds) for row in found.itertuples(index=False)}
+    assert {(int(row[0]), str(row[2])): (row[1], row[3]) for row in found.to_numpy()} == model
+    assert len(current) == len(found)
+
+
+def test_store_keeps_answers_after_closing(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "annotations.db"
+    with Store(path) as store:
+        store.record(3, "core", "ann", 1.5)
+    with Store(path) as store:
+        assert store.answers().iloc[0][["index", "answer", "annotator", "seconds"]].tolist() == [3, "core", "ann", 1.5]
+
+
+def test_store_answers_have_the_same_columns_and_types_when_empty() -> None:
+    with Store(":memory:") as store:
+        empty = store.answers()
+        store.record(1, "core", "ann")
+        assert len(empty) == 0
+        assert empty.dtypes.to_dict() == store.answers().dtypes.to_dict() == store.history().dtypes.to_dict()
+
+
+def test_store_history_keeps_what_was_undone() -> None:
+    with Store(":memory:") as store:
+        store.record(3, "core", "ann")
+        store.undo(3, "ann")
+        store.record(3, "unsure", "ann")
+        assert store.history()["answer"].tolist() == ["core", "undone", "unsure"]
+        assert store.answers()["answer"].tolist() == ["unsure"]
+
+
+def test_store_undo_leaves_the_answer_of_another_annotator() -> None:
+    with Store(":memory:") as store:
+        store.record(3, "core", "ann")
+        store.record(3, "core", "bob")
+        assert store.undo(3, "ann")
+        assert store.answers()["annotator"].tolist() == ["bob"]
+
+
+def test_store_writes_times_in_utc() -> None:
+    before = pd.Timestamp.now("UTC").floor("ms")
+    with Store(":memory:") as store:
+        store.record(0, "core", "ann")
+        time = pd.Timestamp(store.answers()["time"].iloc[0])
+    assert before - pd.Timedelta("1ms") <= time <= pd.Timestamp.now("UTC")
+
+
+@pytest.mark.parametrize(
+    ("index", "answer", "annotator", "seconds"),
+    [
+        (0, "yes", "ann", 0.0),
+        (0, "undone", "ann", 0.0),
+        (-1, "core", "ann", 0.0),
+        (0, "core", "", 0.0),
+        (0, "core", "ann", -1.0),
+        (0, "core", "ann", float("nan")),
+    ],
+)
+def test_store_refuses_what_is_no_answer(index: int, answer: str, annotator: str, seconds: float) -> None:
+    with Store(":memory:") as store:
+        with pytest.raises(AnnotationError, match="An answer must be core, spurious or unsure"):
+            store.record(index, answer, annotator, seconds)  # type: ignore[arg-type]
+        assert len(store.history()) == 0
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE judgements SET answer = 'spurious'",
+        "DELETE FROM judgements",
+        "INSERT OR REPLACE INTO judgements (id, image, answer, annotator, seconds) VALUES (1, 0, 'core', 'eve', 0)",
+        "INSERT INTO judgements (image, answer, annotator, seconds) VALUES (0, 'yes', 'ann', 0)",
+        "INSERT INTO judgements (image, answer, annotator, seconds) VALUES (-1, 'core', 'ann', 0)",
+        "INSERT INTO judgements (image, answer, annotator, seconds) VALUES (0, 'core', '', 0)",
+        "INSERT INTO judgements (image, answer, annotator, seconds) VALUES (0, 'core', 'ann', -1)",
+        "INSERT INTO judgements (image, answer, annotator, seconds) VALUES (x'00', 'core', 'ann', 0)",
+    ],
+)
+def test_store_file_itself_refuses_changes_and_nonsense_from_other_programs(tmp_path: Path, statement: str) -> None:
+    path = tmp_path / "annotations.db"
+    with Store(path) as store:
+        store.record(0, "core", "ann")
+    with closing(sqlite3.connect(path)) as connection, pytest.raises(sqlite3.IntegrityError):
+        connection.execute(statement)
+    with Store(path) as store:
+        assert store.history()["answer"].tolist() == ["core"]
+
+
+def test_store_asks_sqlite_for_durable_commits(tmp_path: Path) -> None:
+    path = tmp_path / "annotations.db"
+    with Store(path) as store:
+        assert store._connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_store_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "annotations.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+    before = path.read_bytes()
+    with pytest.raises(ArtifactError, match="Got version 99, made by a newer SLIM"):
+        Store(path)
+    assert path.read_bytes() == before
+
+
+def test_store_refuses_the_database_of_another_program(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE songs (title TEXT)")
+    with pytest.raises(ArtifactError, match="another program's database"):
+        Store(path)
+
+
+def test_store_refuses_a_file_that_is_no_database_and_a_folder(tmp_path: Path) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_text("not a database, but long enough to be looked at as one. " * 40)
+    with pytest.raises(ArtifactError, match="file is not a database"):
+        Store(path)
+    with pytest.raises(ArtifactError, match="unable to open"):
+        Store(tmp_path)
+
+
+def test_store_has_every_answer_that_was_said_to_be_saved_before_a_kill(tmp_path: Path) -> None:
+    path = tmp_path / "annotations.db"
+    process = writer(path, "ann", 100_000)
+    assert process.stdout is not None
+    start(process)
+    saved = 0
+    while saved < 25:
+        saved += process.stdout.readline() == "saved\n"
+    os.kill(process.pid, signal.SIGKILL)
+    rest, _ = process.communicate()
+    saved += rest.count("saved")
+    with Store(path) as store:
+        answers = store.answers()
+    assert saved <= len(answers) <= saved + 1
+    assert answers["index"].tolist() == list(range(len(answers)))
+
+
+def test_store_loses_nothing_when_two_processes_create_and_fill_it_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "annotations.db"
+    process = writer(path, "ann", 200)
+    start(process)
+    with Store(path) as store:
+        for index in range(200):
+            store.record(index, "core", "bob")
+    process.communicate(timeout=60)
+    assert process.returncode == 0
+    with Store(path) as store:
+        assert store.answers().groupby("annotator")["index"].apply(list).to_dict() == {
+            "ann": list(range(200)),
+            "bob": list(range(200)),
+        }
+
+
+def test_store_waits_while_another_process_prepares_the_new_file(tmp_path: Path) -> None:
+    path = tmp_path / "annotations.db"
+    with closing(sqlite3.connect(path, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        leaving = Timer(0.3, other.rollback)
+        leaving.start()
+        with Store(path) as store:
+            store.record(0, "core", "ann")
+            assert len(store.answers()) == 1
+        leaving.join()
+
+
+def test_store_serves_several_threads(tmp_path: Path) -> None:
+    with Store(tmp_path / "annotations.db") as store, ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda index: store.record(index, "core", "ann"), range(40)))
+        assert sorted(store.answers()["index"]) == list(range(40))
+
+
+def test_store_export_is_read_back_as_recorded_answers(tmp_path: Path, ask_about: Callable[..., Queries]) -> None:
+    with Store(":memory:") as store:
+        store.record(2, "core", "ann")
+        store.record(5, "spurious", "ann")
+        store.record(6, "core", "ann")
+        store.undo(6, "ann")
+        store.export_csv(tmp_path / "out.csv")
+    recorded = RecordedAnswers(tmp_path / "out.csv")
+    assert [recorded.answer(query) for query in ask_about(5, 6, 2)] == ["spurious", None, "core"]
+
+
+def answers_of(*rows: tuple[int, str, str, float]) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=["index", "answer", "annotator", "seconds"])
+
+
+def test_judgements_take_the_majority_and_call_a_tie_unsure(ask_about: Callable[..., Queries]) -> None:
+    answers = answers_of(
+        (5, "core", "bob", 1.0),
+        (5, "core", "ann", 2.0),
+        (5, "spurious", "cid", 4.0),
+        (0, "core", "ann", 1.0),
+        (0, "spurious", "bob", 1.0),
+        (3, "core", "ann", 9.0),
+    )
+    frame = Judgements.of(ask_about(5, 1, 0), answers).frame
+    assert frame["index"].tolist() == [5, 0]
+    assert frame["y"].tolist() == [1, 0]
+    assert frame["answer"].tolist() == ["core", "unsure"]
+    assert frame["annotator"].tolist() == ["ann + bob + cid", "ann + bob"]
+    assert frame["seconds"].tolist() == [7.0, 2.0]
+    assert [Path(path).name for path in frame["path"]] == ["5.png", "0.png"]
+
+
+def test_judgements_survive_saving_with_difficult_names(tmp_path: Path) -> None:
+    rows = [(4, 0, '/a "b", c.jpg', "core", "NA", 0.1 + 0.2), (7, 1, "/ü.jpg", "unsure", "007", 0.0)]
+    judgements = Judgements(pd.DataFrame(rows, columns=["index", "y", "path", "answer", "annotator", "seconds"]))
+    judgements.save(tmp_path / "made")
+    pd.testing.assert_frame_equal(Judgements.load(tmp_path / "made").frame, judgements.frame)
+
+
+def test_judgements_survive_saving_when_there_are_none(tmp_path: Path, ask_about: Callable[..., Queries]) -> None:
+    judgements = Judgements.of(ask_about(1, 2), answers_of())
+    judgements.save(tmp_path)
+    loaded = Judgements.load(tmp_path)
+    assert len(loaded) == 0
+    pd.testing.assert_frame_equal(loaded.frame, judgements.frame)
+    assert loaded.counts().columns.tolist() == ["core", "spurious", "unsure"]
+
+
+def test_judgements_count_each_answer_of_each_class(ask_about: Callable[..., Queries]) -> None:
+    answers = answers_of((0, "core", "a", 0.0), (1, "core", "a", 0.0), (4, "unsure", "a", 0.0))
+    counts = Judgements.of(ask_about(0, 1, 4), answers).counts()
+    assert counts.to_dict("index") == {
+        0: {"core": 2, "spurious": 0, "unsure": 0},
+        1: {"core": 0, "spurious": 0, "unsure": 1},
+    }
+
+
+def test_judgements_missing_or_damaged_say_what_to_run(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match="Got no such file. Run: slim annotate"):
+        Judgements.load(tmp_path / "4-annotation")
+    for text in ("index,y\n1,2\n", "index,y,path,answer,annotator,seconds\n1,0,/a,perhaps,ann,0\n", ""):
+        (tmp_path / "judgements.csv").write_text(text)
+        with pytest.raises(ArtifactError, match="must be a file of judgements"):
+            Judgements.load(tmp_path)
+
+
+def test_judgements_refuse_an_image_twice() -> None:
+    rows = [(4, 0, "/a.jpg", "core", "ann", 0.0), (4, 0, "/a.jpg", "core", "ann", 0.0)]
+    with pytest.raises(AnnotationError, match="Got an image twice"):
+        Judgements(pd.DataFrame(rows, columns=["index", "y", "path", "answer", "annotator", "seconds"]))

@@ -1,0 +1,351 @@
+"""Classifiers: what is found in a network, what is refused, and how they are kept and changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+import torchvision
+from PIL import Image
+from skimage import data
+from torch import Tensor, nn
+
+from slim.checkpoints import packaged_weights, read_state_dict
+from slim.errors import ModelError
+from slim.models import Classifier, build, evaluating, load_classifier, resolve_precision, restore, wrap
+
+pytestmark = pytest.mark.usefixtures("small_and_quiet")
+
+NAMES = ["cat", "dog"]
+
+
+def outputs(classifier: Classifier, size: int | None = None) -> Tensor:
+    size = size or classifier.image_size
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8, generator=generator)
+    with torch.no_grad(), evaluating(classifier.module):
+        return classifier.module(classifier.normalize(images))
+
+
+@pytest.mark.parametrize(
+    ("arch", "size", "layer", "head"),
+    [
+        ("resnet10t", 64, "layer4", "fc"),
+        ("vit_tiny_patch16_224", 32, "blocks.11.norm1", "head"),
+        ("swin_tiny_patch4_window7_224", 56, "norm", "head.fc"),
+        ("convnext_atto", 64, "stages", "head.fc"),
+        ("tf_efficientnet_lite0", 64, "bn2", "classifier"),
+    ],
+)
+def test_the_layer_and_the_head_of_timm_networks_are_found(arch: str, size: int, layer: str, head: str) -> None:
+    classifier = build(arch, NAMES, weights=None, image_size=size)
+    assert (classifier.layer, classifier.head) == (layer, head)
+    assert outputs(classifier).shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("make", "layer", "head"),
+    [
+        (torchvision.models.resnet18, "layer4", "fc"),
+        (torchvision.models.vit_b_16, "encoder.layers.encoder_layer_11.ln_1", "heads.head"),
+        (torchvision.models.swin_t, "permute", "head"),
+        (torchvision.models.vgg11, "features", "classifier.6"),
+        (torchvision.models.convnext_tiny, "features", "classifier.2"),
+    ],
+)
+def test_the_layer_and_the_head_of_torchvision_networks_are_found(
+    make: Callable[[], nn.Module], layer: str, head: str
+) -> None:
+    with torch.device("meta"):  # shapes are enough, and cost no memory
+        classifier = wrap(make())
+    assert (classifier.layer, classifier.head, classifier.n_classes) == (layer, head, 1000)
+
+
+@pytest.mark.parametrize(
+    ("arch", "size", "shape"),
+    [
+        ("resnet10t", 64, (512, 2, 2)),
+        ("vit_tiny_patch16_224", 64, (192, 4, 4)),
+        ("swin_tiny_patch4_window7_224", 112, (768, 4, 4)),
+        ("convnext_atto", 64, (320, 2, 2)),
+    ],
+)
+def test_activations_come_to_channels_first_grids(arch: str, size: int, shape: tuple[int, ...]) -> None:
+    classifier = build(arch, NAMES, weights=None, image_size=size)
+    seen: list[Tensor] = []
+    hook = classifier.module.get_submodule(classifier.layer).register_forward_hook(lambda _, __, out: seen.append(out))
+    outputs(classifier)
+    hook.remove()
+    assert classifier.grid(seen[0]).shape == (2, *shape)
+
+
+def test_tokens_become_rows_of_a_grid_without_the_class_token() -> None:
+    classifier = build("vit_tiny_patch16_224", NAMES, weights=None, image_size=32)
+    tokens = torch.arange(5.0)[None, :, None].expand(1, 5, 192)
+    assert classifier.grid(tokens)[0, 0].tolist() == [[1.0, 2.0], [3.0, 4.0]]
+
+
+def test_a_side_as_long_as_the_head_is_wide_is_not_taken_for_channels() -> None:
+    module = nn.Sequential(
+        nn.Conv2d(3, 16, 1), nn.Conv2d(16, 8, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)
+    )
+    classifier = wrap(module, layer="0", image_size=8)
+    assert classifier.grid(torch.zeros(2, 16, 8, 8)).shape == (2, 16, 8, 8)
+    assert classifier.grid(torch.zeros(2, 4, 4, 16)).shape == (2, 16, 4, 4)
+
+
+def test_activations_without_a_grid_are_refused(small_classifier: Callable[..., Classifier]) -> None:
+    with pytest.raises(ModelError, match="Got 2 dimensions from 5"):
+        small_classifier().grid(torch.zeros(2, 12))
+
+
+def test_wrapping_a_plain_sequential_finds_what_slim_needs() -> None:
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    ).append(nn.Linear(4, 3))
+    classifier = wrap(module, image_size=12, class_names=["a", "b", "c"])
+    assert (classifier.layer, classifier.head, classifier.class_names) == ("1", "6", ("a", "b", "c"))
+    assert classifier.module is module
+    assert all(child.training for child in module.modules())
+    assert not any(child._forward_hooks for child in module.modules())
+
+
+def test_a_network_that_does_not_end_in_a_linear_layer_has_no_head() -> None:
+    classifier = wrap(nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()), image_size=8)
+    assert classifier.head is None
+    with pytest.raises(ModelError, match="--mode full"):
+        _ = classifier.linear
+    with pytest.raises(ModelError, match="--mode full"):
+        classifier.with_head(torch.zeros(2, 2), torch.zeros(2))
+
+
+def test_an_unknown_architecture_is_refused_with_close_names() -> None:
+    with pytest.raises(ModelError, match=r"Got 'resnet10_t'"):
+        build("resnet10_t", NAMES)
+    with pytest.raises(ModelError, match=r"Close ones: .*resnet50"):
+        build("resnet50_nope", NAMES)
+    with pytest.raises(ModelError, match=r"timm\.list_models"):
+        build("qqq", NAMES)
+
+
+def test_a_wrong_number_of_classes_is_refused(small_classifier: Callable[..., Classifier]) -> None:
+    module = small_classifier(2).module
+    with pytest.raises(ModelError, match=r"Got 2 outputs for 3 classes \(a, b, c\)"):
+        wrap(module, image_size=16, class_names=["a", "b", "c"])
+
+
+def test_an_unknown_layer_is_refused_with_known_ones(small_classifier: Callable[..., Classifier]) -> None:
+    with pytest.raises(ModelError, match=r"Got 'layer9'\. Its last: .*5, 6"):
+        wrap(small_classifier().module, image_size=16, layer="layer9")
+
+
+def test_a_wrong_image_size_is_refused_and_leaves_no_hooks() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4 * 6 * 6, 2))
+    assert wrap(module, image_size=8).n_classes == 2
+    with pytest.raises(ModelError, match=r"must take images of 16 x 16\..*--image-size"):
+        wrap(module, image_size=16)
+    with pytest.raises(ModelError, match="must take images of 2 x 2"):
+        wrap(module, image_size=2)
+    assert module.training
+    assert not any(child._forward_hooks for child in module.modules())
+
+
+@pytest.mark.parametrize("module", [nn.Conv2d(3, 2, 3), nn.Sequential(nn.Conv2d(3, 2, 3), nn.Flatten(0))])
+def test_a_network_that_does_not_give_logits_is_refused(module: nn.Module) -> None:
+    with pytest.raises(ModelError, match=r"must give logits \(images, classes\)"):
+        wrap(module, image_size=8)
+
+
+def test_a_network_without_a_spatial_layer_is_refused() -> None:
+    with pytest.raises(ModelError, match="spatial grid"):
+        wrap(nn.Sequential(nn.Flatten(), nn.Linear(48, 2)), image_size=4)
+
+
+def test_weights_that_cannot_be_fetched_give_one_line_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: Any, pretrained: bool = False, **__: Any) -> nn.Module:
+        assert pretrained
+        raise ConnectionError("no route to host\nsecond line")
+
+    monkeypatch.setattr(timm, "create_model", offline)
+    with pytest.raises(ModelError, match=r"weights of resnet10t .*Got: no route to host\. .*--weights PATH") as error:
+        build("resnet10t", NAMES)
+    assert "\n" not in str(error.value)
+
+
+def test_the_seed_decides_the_weights_and_the_global_random_state_is_left_alone() -> None:
+    before = torch.get_rng_state()
+    first, again, other = (build("resnet10t", NAMES, weights=None, image_size=32, seed=s) for s in (0, 0, 1))
+    assert torch.equal(first.linear.weight, again.linear.weight)
+    assert not torch.equal(first.linear.weight, other.linear.weight)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.fixture(scope="module")
+def resnet() -> Classifier:
+    """Of five classes, with a head that is not small."""
+    classifier = build("resnet10t", ["a", "b", "c", "d", "e"], weights=None, image_size=32, seed=3)
+    nn.init.normal_(classifier.linear.weight, generator=torch.Generator().manual_seed(0))
+    return classifier
+
+
+def test_a_checkpoint_of_another_number_of_classes_gives_all_but_a_zero_head(
+    resnet: Classifier, tmp_path: Path
+) -> None:
+    torch.save(resnet.module.state_dict(), tmp_path / "file.pt")
+    classifier = build("resnet10t", NAMES, weights=str(tmp_path / "file.pt"), image_size=32)
+    assert (classifier.linear.weight == 0).all()
+    assert (classifier.linear.bias == 0).all()
+    taken, given = classifier.module.state_dict(), resnet.module.state_dict()
+    assert all(torch.equal(taken[name], given[name]) for name in given if not name.startswith("fc."))
+    assert (outputs(classifier) == 0).all()
+
+
+def test_restoring_takes_the_head_too_and_refuses_another_number_of_classes(resnet: Classifier, tmp_path: Path) -> None:
+    torch.save({"algorithm": {f"model.{k}": v for k, v in resnet.module.state_dict().items()}}, tmp_path / "erm.pt")
+    restored = restore(tmp_path / "erm.pt", "resnet10t", resnet.class_names, image_size=32)
+    torch.testing.assert_close(outputs(restored), outputs(resnet))
+    with pytest.raises(ModelError, match=r"checkpoint .*erm\.pt must fit .*fc\.weight \(5x512 for 2x512\)"):
+        restore(tmp_path / "erm.pt", "resnet10t", NAMES, image_size=32)
+
+
+@pytest.mark.parametrize("arch", ["resnet10t", "convnext_atto"])
+def test_a_new_head_shares_the_backbone_and_leaves_the_original_as_it_was(arch: str) -> None:
+    classifier = build(arch, NAMES, weights=None, image_size=32)
+    before, names = outputs(classifier), [name for name, _ in classifier.module.named_modules()]
+    weight, bias = torch.randn(2, classifier.linear.in_features), torch.tensor([1.0, -1.0])
+    changed = classifier.with_head(weight, bias)
+    assert torch.equal(changed.linear.weight, weight)
+    assert torch.equal(outputs(classifier), before)
+    assert not torch.equal(outputs(changed), before)
+    own, other = dict(classifier.module.named_parameters()), dict(changed.module.named_parameters())
+    assert {name for name in own if own[name] is not other[name]} == {
+        f"{classifier.head}.weight",
+        f"{classifier.head}.bias",
+    }
+    assert [name for name, _ in changed.module.named_modules()] == names
+    assert type(changed.module) is type(classifier.module)
+    weight.zero_()
+    assert changed.linear.weight.abs().sum() > 0
+
+
+def test_a_new_head_gives_the_logits_of_its_weights(small_classifier: Callable[..., Classifier]) -> None:
+    classifier = small_classifier()
+    linear = classifier.linear
+    doubled = classifier.with_head(2 * linear.weight, 2 * linear.bias)
+    torch.testing.assert_close(outputs(doubled), 2 * outputs(classifier))
+
+
+@pytest.mark.parametrize("arch", ["resnet10t", "vit_tiny_patch16_224"])
+def test_a_saved_classifier_loads_as_it_was(arch: str, tmp_path: Path) -> None:
+    classifier = build(arch, NAMES, weights=None, image_size=32, layer=None, seed=5)
+    classifier.save(tmp_path / "deep" / "folder")
+    loaded = load_classifier(tmp_path / "deep" / "folder")
+    torch.testing.assert_close(outputs(loaded), outputs(classifier))
+    described = [{k: v for k, v in vars(c).items() if k != "module"} for c in (classifier, loaded)]
+    assert described[0] == described[1]
+    assert not list((tmp_path / "deep" / "folder").glob("*.partial"))
+
+
+def test_a_network_of_ones_own_loads_into_the_same_network_only(
+    small_classifier: Callable[..., Classifier], tmp_path: Path
+) -> None:
+    classifier = small_classifier(seed=1)
+    classifier.save(tmp_path)
+    with pytest.raises(ModelError, match=r"network of your own.*slim\.wrap\(module\)"):
+        load_classifier(tmp_path)
+    loaded = load_classifier(tmp_path, small_classifier(seed=2).module)
+    torch.testing.assert_close(outputs(loaded), outputs(classifier))
+    with pytest.raises(ModelError, match=r"another shape for 9\.bias"):
+        load_classifier(tmp_path, small_classifier(3).module)
+
+
+class Holder(nn.Module):
+    """A network of one's own whose names all begin with what checkpoints of others carry as a prefix."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.model = inner
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.model(images)
+
+
+def test_a_network_of_ones_own_that_only_holds_another_loads(
+    small_classifier: Callable[..., Classifier], tmp_path: Path
+) -> None:
+    classifier = wrap(Holder(small_classifier(seed=1).module), image_size=16)
+    classifier.save(tmp_path)
+    loaded = load_classifier(tmp_path, Holder(small_classifier(seed=2).module))
+    torch.testing.assert_close(outputs(loaded), outputs(classifier))
+
+
+def test_a_folder_without_a_classifier_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match=r"model\.json\. Got .*nothing-here"):
+        load_classifier(tmp_path / "nothing-here")
+
+
+def test_evaluating_restores_mixed_modes_also_after_an_exception() -> None:
+    module = nn.Sequential(nn.Dropout(), nn.Sequential(nn.Dropout().eval(), nn.Dropout()))
+    modes = [child.training for child in module.modules()]
+    assert modes == [True, True, True, False, True]
+
+    def fail() -> None:
+        with evaluating(module):
+            assert not any(child.training for child in module.modules())
+            raise KeyError("inside")
+
+    with pytest.raises(KeyError):
+        fail()
+    assert [child.training for child in module.modules()] == modes
+
+
+def test_images_are_normalized_by_channel() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    classifier = wrap(module, image_size=2, mean=(0.0, 0.5, 1.0), std=(1.0, 0.5, 0.25))
+    images = torch.full((1, 3, 2, 2), 255, dtype=torch.uint8)
+    torch.testing.assert_close(classifier.normalize(images)[0, :, 0, 0], torch.tensor([1.0, 1.0, 0.0]))
+
+
+def test_a_network_keeps_the_normalisation_that_it_was_pretrained_with() -> None:
+    assert build("vit_tiny_patch16_224", NAMES, weights=None, image_size=32).mean == (0.5, 0.5, 0.5)
+    assert build("resnet10t", NAMES, weights=None, image_size=32).mean == (0.485, 0.456, 0.406)
+
+
+def test_automatic_precision_is_only_bfloat16_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu = torch.device("cpu")
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: False)
+    assert resolve_precision("auto", cpu) == "32-true"
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
+    assert resolve_precision("auto", cpu) == "bf16-mixed"
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    assert resolve_precision("auto", torch.device("cuda")) == "16-mixed"
+    assert resolve_precision("16-mixed", cpu) == "16-mixed"
+
+
+def test_every_packaged_weight_is_taken() -> None:
+    file = packaged_weights("tf_efficientnet_lite0")
+    assert file is not None
+    classifier = build("tf_efficientnet_lite0", NAMES, image_size=64)
+    taken = [tensor for name, tensor in classifier.module.state_dict().items() if "num_batches" not in name]
+    given = [tensor for name, tensor in read_state_dict(file).items() if "num_batches" not in name]
+    assert len(taken) == len(given)
+    assert all(torch.equal(one, other) for one, other in zip(taken[:-2], given[:-2], strict=True))
+    assert (classifier.linear.weight == 0).all()
+
+
+@pytest.mark.parametrize(("photo", "class_index"), [(data.chelsea, 285), (data.coffee, 967)])
+def test_packaged_weights_recognise_photographs(photo: Callable[[], np.ndarray], class_index: int) -> None:
+    """An Egyptian cat, and an espresso: ImageNet's numbers for what scikit-image's photographs show."""
+    classifier = build("tf_efficientnet_lite0", [str(k) for k in range(1000)], image_size=224)
+    resized = Image.fromarray(photo()).resize((224, 224), Image.Resampling.BILINEAR)
+    images = torch.from_numpy(np.array(resized)).permute(2, 0, 1)[None]
+    with torch.no_grad(), evaluating(classifier.module):
+        probabilities = classifier.module(classifier.normalize(images)).softmax(1)[0]
+    assert probabilities.argmax() == class_index
+    assert probabilities.max() > 0.6

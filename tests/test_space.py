@@ -1,0 +1,141 @@
+"""The attention space: repeatable, of every image, and of the features that were asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from umap import UMAP
+
+from slim.errors import DataError, SettingsError
+from slim.space import EmbedSettings, Space, embed, reduce
+
+pytestmark = pytest.mark.usefixtures("small_and_quiet")
+
+PUBLISHED = EmbedSettings(features="core", metric="euclidean")
+
+
+def blobs(n: int = 40, d: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Features (n, d) around two far points in turn, and which."""
+    rng = np.random.default_rng(seed)
+    which = np.arange(n) % 2
+    return rng.normal(size=(n, d)) + 20 * np.eye(d)[which], which
+
+
+def test_the_same_seed_gives_the_same_coordinates_and_leaves_the_global_state_alone() -> None:
+    rng = np.random.default_rng(0)
+    core, environment = rng.normal(size=(30, 6)), rng.normal(size=(30, 6))
+    before = np.random.get_state()[1].copy()
+    first, again, other = (embed(core, environment, seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.core, again.core)
+    np.testing.assert_array_equal(first.environment, again.environment)
+    assert not np.array_equal(first.core, other.core)
+    assert (np.random.get_state()[1] == before).all()
+
+
+def test_neighbours_stay_neighbours() -> None:
+    core, which = blobs()
+    space = embed(core, core[::-1], PUBLISHED)
+    assert len(space) == 40
+    distance = np.linalg.norm(space.core[:, None] - space.core[None], axis=2)
+    same = which[:, None] == which[None]
+    assert distance[same].max() < distance[~same].min()
+
+
+def test_of_more_images_than_asked_for_a_sample_is_fitted_and_the_rest_is_placed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fitted, placed = [], []
+    fit_transform, transform = UMAP.fit_transform, UMAP.transform
+
+    def fitting(self: UMAP, values: np.ndarray) -> np.ndarray:
+        fitted.append(len(values))
+        return fit_transform(self, values)
+
+    def placing(self: UMAP, values: np.ndarray) -> np.ndarray:
+        placed.append(len(values))
+        return transform(self, values)
+
+    monkeypatch.setattr(UMAP, "fit_transform", fitting)
+    monkeypatch.setattr(UMAP, "transform", placing)
+    core, which = blobs()
+    space = embed(core, core, EmbedSettings(features="core", fit_on=24))
+    assert (fitted, placed) == ([24, 24], [16, 16])
+    assert np.isfinite(space.core).all()
+    centres = np.stack([np.median(space.core[which == k], axis=0) for k in (0, 1)])
+    nearest = np.linalg.norm(space.core[:, None] - centres, axis=2).argmin(1)
+    np.testing.assert_array_equal(nearest, which)
+
+
+def test_the_published_space_sees_only_the_core_and_the_default_sees_the_environment_too() -> None:
+    rng = np.random.default_rng(0)
+    core, one, other = (rng.normal(size=(20, 6)) for _ in range(3))
+    published = [embed(core, environment, PUBLISHED).core for environment in (one, other)]
+    np.testing.assert_array_equal(*published)
+    default = [embed(core, environment).core for environment in (one, other)]
+    assert not np.array_equal(*default)
+
+
+def test_the_default_space_is_not_about_the_size_of_features() -> None:
+    rng = np.random.default_rng(0)
+    core, environment = rng.normal(size=(20, 6)), rng.normal(size=(20, 6))
+    factor = 2.0 ** rng.integers(-3, 4, size=(20, 1))  # exact, so that not even a rounding differs
+    np.testing.assert_array_equal(embed(core * factor, environment).core, embed(core, environment).core)
+
+
+def test_images_without_any_core_feature_are_placed_too() -> None:
+    """Flat maps pool nothing."""
+    rng = np.random.default_rng(0)
+    core, environment = rng.normal(size=(20, 6)), rng.normal(size=(20, 6))
+    core[:3] = 0
+    assert np.isfinite(embed(core, environment).core).all()
+
+
+def test_inputs_are_not_changed() -> None:
+    core, _ = blobs(12)
+    environment = core[::-1].copy()
+    core.setflags(write=False)
+    environment.setflags(write=False)
+    assert len(embed(core, environment)) == 12
+
+
+def test_fewer_than_ten_images_are_refused() -> None:
+    core, _ = blobs(10)
+    assert len(embed(core, core[::-1])) == 10
+    with pytest.raises(DataError, match=r"at least 10 images\. Got 9"):
+        embed(core[:9], core[:0:-1])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("settings", [None, PUBLISHED], ids=["default", "published"])
+def test_features_that_are_not_finite_are_refused(value: float, which: int, settings: EmbedSettings | None) -> None:
+    features = [blobs(12)[0], blobs(12)[0]]
+    features[which][3, 2] = value
+    with pytest.raises(DataError, match=r"must be finite.*--precision 32-true"):
+        embed(*features, settings)
+
+
+@pytest.mark.parametrize(("name", "value"), [("neighbors", 1), ("components", 1), ("fit_on", 9)])
+def test_settings_out_of_range_are_refused(name: str, value: int) -> None:
+    with pytest.raises(SettingsError, match=f"{name} must be at least {value + 1}. Got {value}"):
+        EmbedSettings(**{name: value})
+
+
+def test_a_saved_space_loads_as_it_was(tmp_path: Path) -> None:
+    space = Space(np.arange(6, dtype=np.float32).reshape(3, 2), -np.ones((3, 2), np.float32))
+    space.save(tmp_path / "deep" / "folder")
+    loaded = Space.load(tmp_path / "deep" / "folder")
+    np.testing.assert_array_equal(loaded.core, space.core)
+    np.testing.assert_array_equal(loaded.environment, space.environment)
+
+
+def test_reducing_keeps_the_directions_of_most_variance() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(50, 6)) * np.array([1, 9, 1, 5, 1, 1])
+    centred = features - features.mean(0)
+    directions = np.linalg.svd(centred)[2][:2]
+    reduced = reduce(features, 2, seed=0)
+    np.testing.assert_allclose(np.abs(reduced), np.abs(centred @ directions.T), atol=1e-3)
+    assert reduce(features, 40, seed=0).shape == (50, 6)
