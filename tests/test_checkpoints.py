@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from slim import checkpoints
 from slim.checkpoints import load_tensors, packaged_weights, read_state_dict
 from slim.errors import ModelError
 
@@ -269,6 +270,11 @@ def test_a_network_whose_own_names_begin_with_a_dropped_prefix_loads(name: str, 
         save_file(dict(other.state_dict()), tmp_path / name)
     load_tensors(module, read_state_dict(tmp_path / name))
     assert same(module.state_dict(), other.state_dict())
+
+
+def test_without_the_package_there_are_no_packaged_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "find_spec", lambda _: None)
+    assert packaged_weights("tf_efficientnet_lite0") is None
 
 
 def test_only_the_packaged_architecture_has_packaged_weights() -> None:

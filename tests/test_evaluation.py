@@ -164,6 +164,15 @@ def test_images_without_a_mask_count_for_accuracy_only(photos: Photos) -> None:
     assert evaluation.accuracy.table["n"].sum() == 6
 
 
+def test_a_part_of_a_table_without_any_mask_has_no_measures(photos: Photos) -> None:
+    table = photos(4, masks=True)
+    table.frame["mask"] = ""
+    evaluation = evaluate(sees_colours(2), table, settings())
+    assert evaluation.attention == {}
+    assert np.isnan(evaluation.inside).all()
+    assert json.dumps(evaluation.as_dict(), allow_nan=False)
+
+
 def test_boxes_count_for_images_whose_mask_is_missing(photos: Photos) -> None:
     table = photos(4, masks=True, boxes=True)
     table.frame.loc[[0, 1], "mask"] = ""

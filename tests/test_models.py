@@ -90,6 +90,13 @@ def test_tokens_become_rows_of_a_grid_without_the_class_token() -> None:
     assert classifier.grid(tokens)[0, 0].tolist() == [[1.0, 2.0], [3.0, 4.0]]
 
 
+def test_tokens_of_networks_that_do_not_say_their_grid_become_a_square() -> None:
+    with torch.device("meta"):
+        classifier = wrap(torchvision.models.vit_b_16())
+    tokens = torch.arange(197.0)[None, :, None].expand(1, 197, 768)
+    assert classifier.grid(tokens)[0, 0, :2, :2].tolist() == [[1.0, 2.0], [15.0, 16.0]]
+
+
 def test_a_side_as_long_as_the_head_is_wide_is_not_taken_for_channels() -> None:
     module = nn.Sequential(
         nn.Conv2d(3, 16, 1), nn.Conv2d(16, 8, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)
@@ -175,6 +182,20 @@ def test_weights_that_cannot_be_fetched_give_one_line_with_a_way_out(monkeypatch
     with pytest.raises(ModelError, match=r"weights of resnet10t .*Got: no route to host\. .*--weights PATH") as error:
         build("resnet10t", NAMES)
     assert "\n" not in str(error.value)
+
+
+def test_fetched_weights_are_taken_with_a_zero_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    fetched = timm.create_model("resnet10t", num_classes=2)
+
+    def fetch(*_: Any, pretrained: bool = False, **__: Any) -> nn.Module:
+        assert pretrained
+        return fetched
+
+    monkeypatch.setattr(timm, "create_model", fetch)
+    classifier = build("resnet10t", NAMES, image_size=32)
+    assert classifier.module is fetched
+    assert (classifier.linear.weight == 0).all()
+    assert (fetched.conv1[0].weight != 0).any()
 
 
 def test_the_seed_decides_the_weights_and_the_global_random_state_is_left_alone() -> None:

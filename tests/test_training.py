@@ -24,13 +24,14 @@ from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
 
-from slim import frozen, training
+from slim import activations
 from slim.datasets import ImageTable
 from slim.errors import DataError, ModelError, SettingsError, SlimWarning
 from slim.frozen import find_cut, last_stage
 from slim.models import Classifier, load_classifier, wrap
 from slim.progress import quiet
-from slim.training import Training, TrainSettings, fit, train
+from slim.training import Training, TrainSettings, fit, loop, train
+from slim.training.sources import in_batches
 
 SIZE = 16
 FAST = TrainSettings(lr=0.05, epochs=3, batch_size=4, device="cpu", precision="32-true", weight_decay=0.0)
@@ -55,13 +56,13 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> ImageTable:
 def steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """The (epoch, step) of each step that is taken."""
     taken: list[tuple[int, int]] = []
-    real = training._Loop._step
+    real = loop.Loop._step
 
     def step(self: Any, *args: Any) -> None:
         taken.append((self.state.epoch, self.state.step))
         real(self, *args)
 
-    monkeypatch.setattr(training._Loop, "_step", step)
+    monkeypatch.setattr(loop.Loop, "_step", step)
     return taken
 
 
@@ -275,7 +276,7 @@ def test_a_lone_last_image_joins_the_batch_before(tmp_path: Path, steps: list[tu
 
 @given(n=st.integers(2, 60), batch_size=st.integers(2, 20))
 def test_batches_drop_nothing(n: int, batch_size: int) -> None:
-    chunks = training._chunks(np.arange(n), batch_size)
+    chunks = in_batches(np.arange(n), batch_size)
     assert np.concatenate(chunks).tolist() == list(range(n))
     assert all(2 <= len(chunk) <= batch_size + 1 for chunk in chunks)
     assert all(len(chunk) == batch_size for chunk in chunks[:-1])
@@ -284,7 +285,7 @@ def test_batches_drop_nothing(n: int, batch_size: int) -> None:
 @given(n=st.integers(1, 300), warmup=st.floats(0, 0.99), schedule=st.sampled_from(["constant", "cosine"]))
 def test_learning_rate_rises_then_never_rises_again(n: int, warmup: float, schedule: Any) -> None:
     settings = TrainSettings(lr=0.3, warmup=warmup, schedule=schedule)
-    rates = np.array([training._learning_rate(settings, step, n) for step in range(n)])
+    rates = np.array([loop._learning_rate(settings, step, n) for step in range(n)])
     rising = round(warmup * n)
     assert ((rates > 0) & (rates <= 0.3)).all()
     assert (np.diff(rates[:rising]) > 0).all()
@@ -294,7 +295,7 @@ def test_learning_rate_rises_then_never_rises_again(n: int, warmup: float, sched
 
 def test_balanced_class_weights_are_n_over_classes_times_n_of_the_class(table: ImageTable) -> None:
     skewed = table[[0, 1, 2, 4]]  # three red, one blue
-    weights = training._class_weights(skewed, replace(FAST, class_weights="balanced"))
+    weights = loop._class_weights(skewed, replace(FAST, class_weights="balanced"))
     assert weights.tolist() == pytest.approx([4 / (2 * 3), 4 / (2 * 1)])
     plain = fit(skewed, skewed[:1], FAST, initial=model_of())
     balanced = fit(skewed, skewed[:1], replace(FAST, class_weights="balanced"), initial=model_of())
@@ -308,7 +309,7 @@ SETUPS = {
     "adamw behind a cut": replace(FAST, optimizer="adamw", lr=0.01, trainable="stage", select_by="loss"),
     "bfloat16": replace(FAST, precision="bf16-mixed", class_weights="balanced", select_by="loss", patience=1),
 }
-STEP, VALIDATION, CHECKPOINT = (training._Loop, "_step"), (training, "_val_columns"), (training.torch, "save")
+STEP, VALIDATION, CHECKPOINT = (loop.Loop, "_step"), (loop, "_val_columns"), (torch, "save")
 KILLS = [("sgd", STEP, call) for call in (0, 1, 2, 3, 4, 5, 8)]
 KILLS += [("sgd", VALIDATION, 0), ("sgd", VALIDATION, 2), ("sgd", (Classifier, "save"), 0)]
 KILLS += [("sgd", CHECKPOINT, call) for call in (0, 3, 11)]
@@ -319,7 +320,7 @@ KILLS += [("adamw behind a cut", STEP, 4), ("adamw behind a cut", CHECKPOINT, 4)
 def test_killed_training_ends_as_if_it_had_not_been(
     table: ImageTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setup: str, what: tuple[Any, str], call: int
 ) -> None:
-    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0)
     whole = uninterrupted(table, setup)
     revive = kill_at(monkeypatch, *what, call)
     with pytest.raises(Killed):
@@ -343,7 +344,7 @@ def uninterrupted(table: ImageTable, setup: str) -> Training:
 def test_resumed_training_repeats_no_step_before_the_checkpoint(
     table: ImageTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: list[tuple[int, int]]
 ) -> None:
-    revive = kill_at(monkeypatch, training._Loop, "_add", 7)
+    revive = kill_at(monkeypatch, loop.Loop, "_add", 7)
     with pytest.raises(Killed):
         fit(table, table, FAST, folder=tmp_path, initial=model_of())
     revive()
@@ -359,10 +360,10 @@ SUICIDE = """
     sys.path[:0] = [{tests!r}]
     import torch
     torch.set_num_threads(1)
-    from slim import training
+    from slim.training import fit, loop
     from test_training import FAST, model_of
 
-    training.CHECKPOINT_SECONDS, saves, save = 0, [], torch.save
+    loop.CHECKPOINT_SECONDS, saves, save = 0, [], torch.save
 
     def half(value, path):
         saves.append(path)
@@ -374,7 +375,7 @@ SUICIDE = """
 
     torch.save = half
     table = pickle.load(open({pickled!r}, "rb"))
-    training.fit(table, table, FAST, seed=1, folder={folder!r}, initial=model_of())
+    fit(table, table, FAST, seed=1, folder={folder!r}, initial=model_of())
 """
 
 
@@ -415,7 +416,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Te
 
     def script(*accuracies: float) -> list[dict[str, Tensor]]:
         left, weights = list(accuracies), list[dict[str, Tensor]]()
-        real = training._Loop._val_logits
+        real = loop.Loop._val_logits
 
         def logits(self: Any, source: Any) -> Tensor:
             weights.append(state_of(self.model))
@@ -425,8 +426,8 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[dict[str, Te
             accuracy = left.pop(0)
             return {"val_loss": 1 - accuracy, "val_accuracy": accuracy, "val_class_balanced_accuracy": 1 - accuracy}
 
-        monkeypatch.setattr(training._Loop, "_val_logits", logits)
-        monkeypatch.setattr(training, "_val_columns", columns)
+        monkeypatch.setattr(loop.Loop, "_val_logits", logits)
+        monkeypatch.setattr(loop, "_val_columns", columns)
         return weights
 
     return script
@@ -450,7 +451,7 @@ def test_best_epoch_is_returned_and_not_the_last(table: ImageTable, scripted: An
 
 def test_worst_group_selection_uses_the_smallest_group_accuracy(table: ImageTable) -> None:
     logits = torch.tensor([[1.0, 0.0]] * 10 + [[0.0, 1.0]] * 2)
-    columns = training._val_columns(logits, table, replace(FAST, select_by="worst-group"))
+    columns = loop._val_columns(logits, table, replace(FAST, select_by="worst-group"))
     correct = logits.argmax(1).numpy() == table.y
     worst = min(correct[table.groups == group].mean() for group in range(4))
     assert columns["val_worst_group_accuracy"] == pytest.approx(worst)
@@ -647,11 +648,11 @@ def test_activations_are_kept_in_half_precision_or_refused_when_memory_is_short(
     values = 8 * (SIZE // 2) ** 2 * len(table) * 2  # train and validation images
     settings = replace(FAST, trainable="stage")
     full = fit(table, table, settings, initial=model_of())
-    monkeypatch.setattr(frozen, "_free_memory", lambda: values * 4)
+    monkeypatch.setattr(activations, "_free_memory", lambda: values * 4)
     half = fit(table, table, settings, initial=model_of())
     assert not same(state_of(full.classifier), state_of(half.classifier))
     np.testing.assert_allclose(full.history["val_loss"], half.history["val_loss"], atol=0.01)
-    monkeypatch.setattr(frozen, "_free_memory", lambda: values * 4 - 1)
+    monkeypatch.setattr(activations, "_free_memory", lambda: values * 4 - 1)
     with pytest.raises(SettingsError, match=r"free memory, 0\.0 GB\. Got 0\.0 GB"):
         train(table, table, settings, initial=model_of())
 
@@ -659,9 +660,9 @@ def test_activations_are_kept_in_half_precision_or_refused_when_memory_is_short(
 def test_activations_too_large_for_half_precision_are_refused() -> None:
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     with pytest.raises(SettingsError, match="65,504"):
-        frozen.keep_activations(find_cut(net, "3", 8), [torch.full((2, 3, 8, 8), 1e6)], 2, dtype=torch.float16)
+        activations.keep_activations(find_cut(net, "3", 8), [torch.full((2, 3, 8, 8), 1e6)], 2, dtype=torch.float16)
 
 
 def test_free_memory_is_known_here() -> None:
-    free = frozen._free_memory()
+    free = activations._free_memory()
     assert free is None or free > 10**6

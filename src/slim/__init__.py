@@ -10,12 +10,11 @@ from slim.annotation import (
     RecordedAnswers,
     Store,
     TerminalAnnotator,
-    annotate,
-    select_queries,
 )
+from slim.api import annotate, attend, curate, embed, propagate, select_queries
 from slim.artifacts import VERSION
-from slim.attention import AttendSettings, Attention, attend
-from slim.curation import CurateSettings, Subset, curate
+from slim.attention import AttendSettings, Attention
+from slim.curation import CurateSettings, Subset
 from slim.datasets import Dataset, ImageTable, load_dataset
 from slim.demo import compose_demo
 from slim.errors import (
@@ -31,9 +30,9 @@ from slim.evaluation import EvaluateSettings, Evaluation, Groups, evaluate
 from slim.last_layer import Head, HeldOut, RetrainSettings, fit_head
 from slim.models import Classifier, build, load_classifier, restore, wrap
 from slim.pipeline import Pipeline, open_run, run
-from slim.propagation import PropagateSettings, Scores, answers_array, propagate
+from slim.propagation import PropagateSettings, Scores
 from slim.settings import RunSettings
-from slim.space import EmbedSettings, Space, embed
+from slim.space import EmbedSettings, Space
 from slim.training import TrainSettings, train
 
 __version__ = VERSION
@@ -77,7 +76,6 @@ __all__ = [
     "TrainSettings",
     "__version__",
     "annotate",
-    "answers_array",
     "attend",
     "build",
     "compose_demo",

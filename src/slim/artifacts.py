@@ -105,13 +105,16 @@ def _same_version(made_by: str) -> bool:
 def _collecting() -> Iterator[list[str]]:
     """Note the texts of the warnings that users are meant to see, and let every warning pass as before."""
     texts: list[str] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", SlimWarning)
-        yield texts
-    for warning in caught:
-        if issubclass(warning.category, SlimWarning):
-            texts.append(str(warning.message))
-        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    caught: list[warnings.WarningMessage] = []
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", SlimWarning)
+            yield texts
+    finally:  # after an error too, which they may explain
+        for warning in caught:
+            if issubclass(warning.category, SlimWarning):
+                texts.append(str(warning.message))
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import warnings
@@ -12,15 +13,16 @@ from typing import Any, TypeVar
 
 import click
 import pandas as pd
+import torch
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from slim.annotation import Judgements
 from slim.artifacts import VERSION, read_json
 from slim.curation import Subset
 from slim.demo import compose_demo
 from slim.errors import SlimError, SlimWarning
-from slim.options import given, settings_options
+from slim.options import Command, Option, given, settings_options
 from slim.pipeline import MODELS, STAGES, Pipeline, open_run, status
 from slim.progress import announce
 from slim.propagation import Scores
@@ -34,7 +36,9 @@ _RECORDS: dict[str, Any] = {f.name: f.default_factory for f in fields(RunSetting
 
 
 class _Group(click.Group):
-    """Shows a user's mistake as one line with exit code 1; lists commands in the method's order."""
+    """Shows what a user can mend as one line with exit code 1; lists commands in the method's order."""
+
+    command_class = Command
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return ["demo", "run", "status", *STAGES]
@@ -42,18 +46,31 @@ class _Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except SlimError as error:
-            click.echo(f"slim: {error}", err=True)
+        except (SlimError, OSError, MemoryError, torch.OutOfMemoryError) as error:
+            if isinstance(error, OSError) and error.errno == errno.EPIPE:
+                raise  # whoever read our output has seen enough, which click takes quietly
+            click.echo(f"slim: {_said(error)}", err=True)
             ctx.exit(1)
         except KeyboardInterrupt:
-            click.echo("slim: stopped. The same command goes on from here.", err=True)
+            click.echo("slim: Stopped. The same command goes on from here.", err=True)
             ctx.exit(130)
+
+
+def _said(error: Exception) -> str:
+    """An error as one line: what must hold, what came, what to do."""
+    if isinstance(error, SlimError):
+        return str(error)
+    if isinstance(error, OSError):
+        files = " to ".join(str(name) for name in (error.filename, error.filename2) if name is not None)
+        reason = f"{error.strerror or error}{f': {files}' if files else ''}"
+        return f"Files must be readable and writable. Got: {reason}. Mend that; the same command then goes on."
+    return "Memory must hold a batch. Got more than there is. Try half the --batch-size; the same command then goes on."
 
 
 def _say_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
     """Warnings meant for the user come as one line, others as Python shows them."""
     if issubclass(category, SlimWarning):
-        Console(stderr=True).print(f"[yellow]warning[/yellow] {message}", highlight=False, soft_wrap=True)
+        click.echo(f"{click.style('warning:', fg='yellow')} {message}", err=True)
     else:
         _shown_as_usual(message, category, *place)
 
@@ -63,29 +80,38 @@ _shown_as_usual = warnings.showwarning
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(VERSION, prog_name="slim")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """Find and remove the shortcuts of an image classifier, with a few dozen human judgements.
 
-    Try `slim demo` first. Results go to stdout, progress to stderr.
+    \b
+    slim demo                                try it: everything it needs comes with it
+    slim run runs/birds --data birds         the whole method on your own images
+    slim status runs/birds                   how far it is
+
+    A run folder keeps everything, so the same command goes on where it stopped. Each stage is a command of its own
+    too. Results go to stdout, progress to stderr.
     """
+    ctx.with_resource(warnings.catch_warnings())
     warnings.showwarning = _say_warning  # type: ignore[assignment]
     warnings.simplefilter("always", SlimWarning)
 
 
-def _data_options(command: F) -> F:
+_RUN_OPTIONS: dict[str, dict[str, Any]] = {
+    "data": {"type": click.Path(), "help": "Folder with metadata.csv, or with a folder of images for each class."},
+    "attribute": {"multiple": True, "help": "Column of the spurious attribute; may be repeated."},
+    "mask": {"help": "Column of the object masks.  [default: mask_filename]"},
+    "recipe": {"help": f"Settings to begin with: {', '.join(recipes())}, or a TOML file of your own."},
+    "seed": {"type": click.INT, "help": "Of everything drawn.  [default: 0]"},
+    "pool": {"type": click.Choice(["train", "val"]), "help": "Split that the subset comes from.  [default: train]"},
+    "checkpoint": {"type": click.Path(), "help": "A model trained elsewhere, to take as the reference model."},
+}
+
+
+def _run_options(command: F) -> F:
     """The options that say where the images are and what the run is begun with."""
-    for option in reversed(
-        (
-            click.option("--data", type=click.Path(), help="Folder with metadata.csv, or a folder a class."),
-            click.option("--attribute", multiple=True, help="Column of the spurious attribute; may be repeated."),
-            click.option("--mask", help="Column of the object masks.  [default: mask_filename]"),
-            click.option("--recipe", help=f"One of {', '.join(recipes())}, or a TOML file."),
-            click.option("--seed", type=click.IntRange(min=0), help="Of everything that is drawn.  [default: 0]"),
-            click.option("--pool", type=click.Choice(["train", "val"]), help="Split that the subset comes from."),
-            click.option("--checkpoint", type=click.Path(), help="A trained model to take as the reference."),
-        )
-    ):
-        command = option(command)
+    for name, how in reversed(_RUN_OPTIONS.items()):
+        command = click.option(f"--{name}", cls=Option, heading="The run, kept in its settings.json", **how)(command)
     return command
 
 
@@ -101,7 +127,7 @@ def _opened(
 ) -> Pipeline:
     """The run, as the options describe it."""
     if data is None and (attribute or mask):
-        raise click.UsageError("--attribute and --mask go with --data.")
+        raise click.UsageError("--attribute and --mask go with --data. Name the images again: --data FOLDER.")
     load = {"attribute": list(attribute) or None, "mask": mask}
     said = {name: value for name, value in run_settings.items() if value is not None}
     return open_run(folder, data=data, recipe=recipe, settings=overrides, load=load, **said)
@@ -118,27 +144,38 @@ def _show_results(pipeline: Pipeline, as_json: bool) -> None:
     console.print(
         table([ModelRow(key, metrics[key]["title"], metrics[key]["supervision"], 0, metrics[key]) for key in MODELS])
     )
-    console.print(metrics["headline"], highlight=False)
-    console.print(f"Report: {folder / 'report.html'}", highlight=False, soft_wrap=True)
+    click.echo(f"{metrics['headline']}\nReport: {folder / 'report.html'}")
 
 
-_RUN = click.argument("run", metavar="RUN", type=click.Path(file_okay=False))
+def _say_what_is_next(pipeline: Pipeline) -> None:
+    """Name the command that goes on from here, on stderr."""
+    verb = next((verb for verb in STAGES if pipeline.state(verb) != "done"), None)
+    if verb is None:
+        announce(f"Everything is done. Report: {pipeline.folder('report') / 'report.html'}")
+    else:
+        announce(f"Next: slim {verb} {pipeline.run.folder}, or all that is left: slim run {pipeline.run.folder}")
+
+
+_RUN = click.argument("run", metavar="RUN", type=click.Path())
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def _all_settings(command: F) -> F:
     for name, record in reversed(_RECORDS.items()):
-        command = settings_options(record, name)(command)
+        command = settings_options(record, name, f"{name} ({STAGES[name].purpose})")(command)
     return command
 
 
-@main.command("run")
+@main.command("run", short_help="Do the whole method; go on where it stopped.")
 @_RUN
-@_data_options
-@_JSON
+@_run_options
 @_all_settings
+@_JSON
 def run_command(run: str, as_json: bool, **values: Any) -> None:
-    """Do the whole method in the run folder RUN; go on where it stopped."""
+    """Do the whole method in the run folder RUN, or go on where it stopped.
+
+    What is said here is kept with the run; stages that it does not concern are not done again.
+    """
     stages = {name: value for name, value in values.items() if "__" in name}
     others = {name: value for name, value in values.items() if "__" not in name}
     pipeline = _opened(run, given(stages), **others)
@@ -146,12 +183,16 @@ def run_command(run: str, as_json: bool, **values: Any) -> None:
     _show_results(pipeline, as_json)
 
 
-@main.command("demo")
-@click.argument("run", metavar="[RUN]", default="runs/demo", type=click.Path(file_okay=False))
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything that is drawn.")
+@main.command("demo", short_help="Try it on photographs that come with it: three minutes.")
+@click.argument("run", metavar="[RUN]", default="runs/demo", type=click.Path())
+@click.option("--seed", type=click.INT, default=0, show_default=True, help="Of everything drawn.")
 @_JSON
 def demo_command(run: str, seed: int, as_json: bool) -> None:
-    """Do the whole method on embedded photographs: no internet, no person, three minutes."""
+    """Do the whole method on photographs of house numbers that are composed on the spot.
+
+    A 3 usually stands on a lawn and an 8 on a brick wall, and a plain model learns the wall. No internet, no person
+    and no GPU is needed. RUN is runs/demo by default.
+    """
     material = Path(run) / f"data-{seed}"
     if not (material / "metadata.csv").exists():
         announce("[0/9] compose   paint house numbers, 3 or 8, on lawns and brick walls")
@@ -161,23 +202,24 @@ def demo_command(run: str, seed: int, as_json: bool) -> None:
     _show_results(pipeline, as_json)
 
 
-@main.command("status")
+@main.command("status", short_help="Show which stages are done, stale or missing.")
 @_RUN
 @_JSON
 def status_command(run: str, as_json: bool) -> None:
-    """Show which stages of RUN are done, stale or missing."""
-    rows = list(status(open_run(run)))
+    """Show which stages of RUN are done, missing, or stale: made from other settings or images."""
+    pipeline = open_run(run)
+    rows = list(status(pipeline))
     if as_json:
-        click.echo(
-            json.dumps([{"stage": s.verb, "state": state, "seconds": took} for s, state, took in rows], indent=2)
-        )
+        states = [{"stage": s.verb, "folder": s.folder, "state": state, "seconds": took} for s, state, took in rows]
+        click.echo(json.dumps(states, indent=2))
         return
-    states = Table("Stage", "Folder", "State", "Seconds", box=None)
+    shown = Table("Stage", "Folder", "State", Column("Seconds", justify="right"), "What it does", box=None)
     colors = {"done": "green", "stale": "yellow", "missing": "dim"}
     for stage, state, took in rows:
         seconds = f"{took:.1f}" if took is not None else ""
-        states.add_row(stage.verb, stage.folder, f"[{colors[state]}]{state}[/]", seconds)
-    Console().print(states)
+        shown.add_row(stage.verb, stage.folder, f"[{colors[state]}]{state}[/]", seconds, stage.purpose)
+    Console(width=None if sys.stdout.isatty() else 110).print(shown)
+    _say_what_is_next(pipeline)
 
 
 def _stage_command(verb: str) -> None:
@@ -189,21 +231,22 @@ def _stage_command(verb: str) -> None:
         pipeline = _opened(run, given(values, verb), **others)
         announce(f"{verb}: {stage.purpose}")
         if not pipeline.stage(verb):
-            announce("done already; nothing has changed since")
+            announce("  done already, and nothing has changed since")
         if verb == "report":
             _show_results(pipeline, as_json)
         elif as_json:
             click.echo(json.dumps(read_json(pipeline.folder(verb) / "manifest.json"), indent=2))
         else:
             click.echo(_SHOWN[verb](pipeline.folder(verb)) if verb in _SHOWN else pipeline.folder(verb))
+        _say_what_is_next(pipeline)
 
-    command.__doc__ = f"{stage.purpose[0].upper()}{stage.purpose[1:]}."
+    purpose = f"{stage.purpose[0].upper()}{stage.purpose[1:]}"
+    command.__doc__ = f"{purpose}. Writes {stage.folder} in the run folder RUN, unless that is up to date."
+    command = _run_options(_JSON(command))
     if verb in _RECORDS:
-        command = settings_options(_RECORDS[verb])(command)
-    main.command(verb)(_RUN(_data_options(_JSON(command))))
+        command = settings_options(_RECORDS[verb], heading=f"Settings of {verb}, kept too")(command)
+    main.command(verb, short_help=f"{purpose}.")(_RUN(command))
 
-
-_RUN_OPTIONS = ("data", "attribute", "mask", "recipe", "seed", "pool", "checkpoint")
 
 # What a stage's command prints; the others print their folder.
 _SHOWN: dict[str, Callable[[Path], str]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -109,6 +109,10 @@ class Subset:
 
     def __len__(self) -> int:
         return int(self.frame["copies"].sum())
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """The positions, so that ``table[subset]`` is the table of the subset's images."""
+        return np.asarray(self.index, dtype)
 
     def __repr__(self) -> str:
         return f"Subset of {len(self)} images, {len(self.frame)} of them different\n{self.cells.to_string(index=False)}"

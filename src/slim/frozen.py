@@ -7,21 +7,20 @@ by the activations that were kept.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from itertools import count
-from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from slim.errors import ModelError, SettingsError
+from slim.errors import ModelError
 from slim.models import Classifier, evaluating
 
 Forward = Callable[[Tensor], Tensor]
+Outputs = tuple[tuple[tuple[int, ...], torch.dtype], ...]  # shape and type of what each call of a submodule gave
 _TRACED = 2  # images in the traced forward pass
 _TOLERANCE = 1e-4
 
@@ -48,7 +47,7 @@ class Cut:
 
     module: nn.Module
     name: str
-    finished: dict[str, tuple[tuple[tuple[int, ...], torch.dtype], ...]]
+    finished: dict[str, Outputs]
     shape: tuple[int, ...]
     image_size: int
     trained: frozenset[str] = frozenset()
@@ -130,9 +129,7 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> 
     return torch.zeros((), dtype=dtype, device=device).expand(shape)
 
 
-def _blank_forward(
-    outputs: Sequence[tuple[tuple[int, ...], torch.dtype]], n: int, device: torch.device
-) -> Callable[..., Tensor]:
+def _blank_forward(outputs: Outputs, n: int, device: torch.device) -> Callable[..., Tensor]:
     """A forward that gives zeros as large as the traced outputs, one call after the other, for n images."""
     calls = iter(outputs)
 
@@ -155,25 +152,14 @@ class _Call:
     output: Any = None
 
 
-@dataclass
-class _Trace:
-    """All calls in the order they began."""
-
-    calls: list[_Call] = field(default_factory=list)
-
-    def of(self, name: str) -> list[_Call]:
-        """The calls of one submodule."""
-        return [call for call in self.calls if call.name == name]
-
-
-def _traced(module: nn.Module, images: Tensor) -> _Trace:
-    """Run the network in evaluation mode and note every call."""
-    trace, clock, running = _Trace(), count(), list[_Call]()
+def _traced(module: nn.Module, image_size: int) -> list[_Call]:
+    """Run the network in evaluation mode; all calls of its submodules, in the order they began."""
+    calls, running, clock = list[_Call](), list[_Call](), count()
     names = {child: name for name, child in module.named_modules() if name}
 
     def enter(child: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         running.append(_Call(names[child], next(clock), inputs=(*(args or (None,)), *kwargs.values())))
-        trace.calls.append(running[-1])
+        calls.append(running[-1])
 
     def leave(_: nn.Module, __: object, output: object) -> None:
         call = running.pop()
@@ -183,11 +169,11 @@ def _traced(module: nn.Module, images: Tensor) -> _Trace:
     hooks += [child.register_forward_hook(leave) for child in names]
     try:
         with evaluating(module), torch.no_grad():
-            module(images)
+            module(_noise(module, _TRACED, image_size))
     finally:
         for hook in hooks:
             hook.remove()
-    return trace
+    return calls
 
 
 def find_cut(module: nn.Module, name: str, image_size: int) -> Cut:
@@ -225,11 +211,11 @@ def find_cut(module: nn.Module, name: str, image_size: int) -> Cut:
             f"The part to train must start at one of the network's submodules. Got {name!r}. "
             f"Its top ones: {parts}. Name one of them, or one inside, or all, head or last-stage (--trainable)."
         )
-    trace = _traced(module, _noise(module, _TRACED, image_size))
-    entry = _only_call(trace, name)
-    cut = Cut(module, name, _finished(trace, entry), tuple(entry.inputs[0].shape[1:]), image_size)
+    calls = _traced(module, image_size)
+    entry = _only_call(calls, name)
+    cut = Cut(module, name, _finished(calls, entry), tuple(entry.inputs[0].shape[1:]), image_size)
     _verify(cut)
-    return Cut(**{**vars(cut), "trained": _trained(cut)})
+    return replace(cut, trained=_trained(cut))
 
 
 def _noise(module: nn.Module, n: int, image_size: int) -> Tensor:
@@ -238,9 +224,9 @@ def _noise(module: nn.Module, n: int, image_size: int) -> Tensor:
     return noise.to(next(module.parameters()).device).to(memory_format=torch.channels_last)
 
 
-def _only_call(trace: _Trace, name: str) -> _Call:
+def _only_call(calls: list[_Call], name: str) -> _Call:
     """The one call of the submodule at the cut, which must take one tensor."""
-    calls = trace.of(name)
+    calls = [call for call in calls if call.name == name]
     tensors = [value for value in calls[0].inputs if isinstance(value, Tensor)] if len(calls) == 1 else []
     if len(tensors) != 1 or calls[0].inputs[0] is not tensors[0] or len(tensors[0]) % _TRACED:
         got = f"{len(tensors)} tensors" if len(calls) == 1 else f"{len(calls)} calls"
@@ -251,10 +237,10 @@ def _only_call(trace: _Trace, name: str) -> _Call:
     return calls[0]
 
 
-def _finished(trace: _Trace, entry: _Call) -> dict[str, tuple[tuple[tuple[int, ...], torch.dtype], ...]]:
+def _finished(calls: list[_Call], entry: _Call) -> dict[str, Outputs]:
     """The outermost submodules of which every call ends before the cut, with their outputs' shapes."""
     outputs: dict[str, list[Any]] = {}
-    for call in trace.calls:
+    for call in calls:
         outputs.setdefault(call.name, []).append(call.output if call.end < entry.start else None)
     done = {name for name, values in outputs.items() if all(isinstance(value, Tensor) for value in values)}
     outermost = [name for name in outputs if name in done and not done & set(_ancestors(name))]
@@ -313,9 +299,9 @@ def last_stage(model: Classifier) -> str:
     >>> last_stage(build("resnet10t", ["cat", "dog"], weights=None, image_size=64))
     'layer4'
     """
-    trace = _traced(model.module, _noise(model.module, _TRACED, model.image_size))
-    end = max(call.end for call in trace.of(model.layer))
-    started = {name for call in trace.calls if call.start <= end for name in (call.name, *_ancestors(call.name))}
+    calls = _traced(model.module, model.image_size)
+    end = max(call.end for call in calls if call.name == model.layer)
+    started = {name for call in calls if call.start <= end for name in (call.name, *_ancestors(call.name))}
     return _last_stage(model.module, "", started)
 
 
@@ -342,131 +328,3 @@ def _depth(module: nn.Module) -> int:
 
 def _has_parameters(module: nn.Module) -> bool:
     return next(module.parameters(), None) is not None
-
-
-@dataclass(frozen=True, eq=False)
-class Activations:
-    """What enters the cut for every image of a table, on the CPU.
-
-    Attributes
-    ----------
-    values
-        (n, ...); feature maps that the network keeps channels-last have their channels last.
-    dtype
-        In which the network gave them.
-    channels_last
-        Whether the second axis was moved to the end.
-    """
-
-    values: Tensor
-    dtype: torch.dtype
-    channels_last: bool
-
-    def batch(self, index: Tensor, device: torch.device) -> Tensor:
-        """Those of some images, as the network gave them."""
-        values = self.values[index].to(device).to(self.dtype)
-        return values.permute(0, 3, 1, 2) if self.channels_last else values
-
-
-def keep_activations(
-    cut: Cut, batches: Iterable[Tensor], n: int, *, dtype: torch.dtype | None = None, forward: Forward | None = None
-) -> Activations:
-    """Run the network up to the cut, once for each image, and keep what comes there.
-
-    Parameters
-    ----------
-    cut
-        Where to stop.
-    batches
-        Normalised images, (b, 3, size, size) each.
-    n
-        How many images there are in all.
-    dtype
-        In which to keep them; as they come when None.
-    forward
-        How to call the network, where not directly.
-
-    Examples
-    --------
-    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
-    >>> kept = keep_activations(find_cut(net, "3", 8), [torch.rand(5, 3, 8, 8)], n=5)
-    >>> kept.batch(torch.tensor([4, 0]), torch.device("cpu")).shape
-    torch.Size([2, 4])
-    """
-    kept: Tensor | None = None
-    done, came, channels_last = 0, torch.float32, False
-    for images in batches:
-        activations = cut.activations(images, forward)
-        if kept is None:
-            came = activations.dtype
-            channels_last = activations.ndim == 4 and activations.is_contiguous(memory_format=torch.channels_last)
-            channels_last &= not activations.is_contiguous()
-            shape = activations.permute(0, 2, 3, 1).shape if channels_last else activations.shape
-            kept = torch.empty((n, *shape[1:]), dtype=dtype or came)
-        values = activations.permute(0, 2, 3, 1) if channels_last else activations
-        kept[done : done + len(values)] = values.to("cpu")
-        done += len(values)
-    assert kept is not None
-    _check_range(kept, came)
-    return Activations(kept, came, channels_last)
-
-
-def _check_range(kept: Tensor, came: torch.dtype) -> None:
-    """Half precision ends at 65,504."""
-    if kept.dtype == torch.float16 != came and not bool(torch.isfinite(kept).all()):
-        raise SettingsError(
-            "Activations must stay below 65,504 to be kept in half precision, the only one that fits into memory. "
-            "Got larger ones. Train all (--trainable all), or start at a later submodule (--trainable NAME)."
-        )
-
-
-def fitting_dtype(cut: Cut, n: int) -> torch.dtype | None:
-    """In which precision the activations of n images take at most half of the free memory.
-
-    Returns
-    -------
-    dtype or None
-        None = as they come; float16 where only that fits.
-
-    Raises
-    ------
-    SettingsError
-        Neither fits; the message names the gigabytes.
-    """
-    free = _free_memory()
-    values = n * torch.Size(cut.shape).numel()
-    if free is None or values * 4 <= free / 2:
-        return None
-    if values * 2 <= free / 2:
-        return torch.float16
-    raise SettingsError(
-        f"What enters {cut.name} is kept for all {n:,} images and must fit into half of the free memory, "
-        f"{free / 2e9:.1f} GB. Got {values * 2e-9:.1f} GB in half precision. "
-        "Train all (--trainable all), start at a later submodule (--trainable NAME), or use fewer or smaller images."
-    )
-
-
-def _free_memory() -> int | None:
-    """Bytes that can still be used, or None where the system does not say; within a container, its own."""
-    free = [available for available in (_available_memory(), _container_memory()) if available is not None]
-    return min(free, default=None)
-
-
-def _available_memory() -> int | None:
-    """What Linux calls available; elsewhere all memory that is installed."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        names = getattr(os, "sysconf_names", {})
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_PHYS_PAGES" in names else None
-
-
-def _container_memory() -> int | None:
-    """What a container may still use; None without a limit."""
-    folder = Path("/sys/fs/cgroup")
-    try:
-        limit = (folder / "memory.max").read_text().strip()
-        return None if limit == "max" else int(limit) - int((folder / "memory.current").read_text())
-    except OSError:
-        return None

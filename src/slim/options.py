@@ -14,6 +14,33 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+GENERAL = "Options"
+"""The heading of options that are given no other."""
+
+
+class Option(click.Option):
+    """An option with the heading that help shows it under."""
+
+    def __init__(self, *args: Any, heading: str = GENERAL, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.heading = heading
+
+
+class Command(click.Command):
+    """A command whose help shows options under their headings."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, heading by heading, in the order in which they were added."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx) if isinstance(parameter, click.Option) else None
+            if record is not None:
+                sections.setdefault(getattr(parameter, "heading", GENERAL), []).append(record)
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
+
+
 class _NoneOr(click.ParamType):  # type: ignore[type-arg]
     """A value, or the word none."""
 
@@ -22,11 +49,8 @@ class _NoneOr(click.ParamType):  # type: ignore[type-arg]
         self.name = inner.name
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return NONE if value == "none" else self.inner.convert(value, param, ctx)
-
-
-NONE = object()
-"""What the word ``none`` on the command line becomes, since None means that an option was not given."""
+        # The word stays, since None means that an option was not given; `RunSettings.updated` knows what it says.
+        return value if value == "none" else self.inner.convert(value, param, ctx)
 
 
 def descriptions(record: type) -> dict[str, str]:
@@ -40,10 +64,11 @@ def descriptions(record: type) -> dict[str, str]:
     """
     section = re.search(r"Parameters\n-+\n(.*?)(?:\n\n\w[^\n]*\n-+\n|\Z)", inspect.getdoc(record) or "", re.DOTALL)
     parts = re.split(r"^(\w+)[^\n]*\n", section[1] if section else "", flags=re.MULTILINE)
-    return {name: " ".join(text.split()) for name, text in zip(parts[1::2], parts[2::2], strict=True)}
+    plain = (" ".join(text.replace("``", "").split()) for text in parts[2::2])
+    return dict(zip(parts[1::2], plain, strict=True))
 
 
-def settings_options(record: type, prefix: str = "") -> Callable[[F], F]:
+def settings_options(record: type, prefix: str = "", heading: str = GENERAL) -> Callable[[F], F]:
     """Add an option for each setting of a record to a command; those not given arrive as None.
 
     Parameters
@@ -52,27 +77,31 @@ def settings_options(record: type, prefix: str = "") -> Callable[[F], F]:
         A dataclass whose docstring describes its fields.
     prefix
         Set before each name: "train" gives ``--train.epochs``.
+    heading
+        What help shows them under.
     """
     texts, hints = descriptions(record), get_type_hints(record)
 
     def decorate(command: F) -> F:
         for setting in reversed(fields(record)):
-            command = _option(setting, hints[setting.name], texts[setting.name], prefix)(command)
+            command = _option(setting, hints[setting.name], texts[setting.name], prefix, heading)(command)
         return command
 
     return decorate
 
 
-def _option(setting: Field[Any], hint: Any, text: str, prefix: str) -> Callable[[F], F]:
+def _option(setting: Field[Any], hint: Any, text: str, prefix: str, heading: str) -> Callable[[F], F]:
     flag = setting.name.replace("_", "-")
-    default = setting.default if setting.default is not MISSING else None
-    shown = "none" if default is None else str(default)
+    # Where a setting may be left empty, its text says what happens then.
+    default = "" if setting.default in (None, MISSING) else f"  [default: {setting.default}]"
     return click.option(
         f"--{prefix}.{flag}" if prefix else f"--{flag}",
         f"{prefix}__{setting.name}" if prefix else setting.name,
+        cls=Option,
+        heading=heading,
         type=_click_type(hint),
         default=None,
-        help=f"{text}  [default: {shown}]",
+        help=f"{text}{default}",
     )
 
 
@@ -111,5 +140,5 @@ def given(values: Mapping[str, Any], stage: str | None = None) -> dict[str, dict
         if value is None:
             continue
         of, _, setting = name.partition("__") if stage is None else (stage, "", name)
-        result.setdefault(of, {})[setting] = None if value is NONE else value
+        result.setdefault(of, {})[setting] = value
     return result

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,23 +14,33 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
+import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
 from slim import summary
-from slim.annotation import Annotator, Judgements, Queries, Store, annotate, choose_annotator, select_queries
+from slim.annotation import (
+    Annotator,
+    Judgements,
+    Queries,
+    Store,
+    TerminalAnnotator,
+    annotate,
+    choose_annotator,
+    select_queries,
+)
 from slim.artifacts import Run, read_json, write_json, write_text
 from slim.attention import Attention, attend
 from slim.curation import Subset, assign, curate
 from slim.datasets import Dataset, ImageTable, load_dataset
-from slim.errors import ArtifactError, SettingsError
+from slim.errors import AnnotationError, ArtifactError, SettingsError, SlimError
 from slim.evaluation import Groups, evaluate
 from slim.last_layer import Head, HeldOut, fit_head
 from slim.models import Classifier, load_classifier, restore
 from slim.progress import announce
 from slim.propagation import Scores, answers_array, propagate
 from slim.report import ModelKey, write_report
-from slim.settings import Overrides, RunSettings, read_recipe
+from slim.settings import FILE, Overrides, RunSettings, read_recipe
 from slim.space import Space, embed
 from slim.training import TrainSettings, train
 
@@ -134,7 +146,8 @@ class Pipeline:
     @cached_property
     def classifier(self) -> Classifier:
         """The reference model of stage 1."""
-        module = self.reference.module if self.reference is not None else None
+        # A copy, since the saved tensors go into it, and the caller's own network is his.
+        module = deepcopy(self.reference.module) if self.reference is not None else None
         return load_classifier(self.folder("train"), module)
 
     def folder(self, verb: str) -> Path:
@@ -146,9 +159,17 @@ class Pipeline:
         return Attention.load(self.folder("attend") / split)
 
     def inputs(self, stage: Stage) -> dict[str, str]:
-        """What identifies everything that a stage reads; empty texts where a stage is not done."""
+        """What identifies everything that a stage reads, as far as it is there; empty texts where a stage is not."""
         digests = {verb: self.run.digest(STAGES[verb].folder) or "" for verb in stage.reads}
-        return digests if digests else {"data": self.data.fingerprint}
+        if stage.verb == "train":
+            digests["data"] = self.data.fingerprint
+            if self.reference is not None:
+                digests["reference"] = _classifier_digest(self.reference)
+        files = {"train": self.settings.checkpoint, "annotate": self.settings.annotate.recorded}
+        path = files.get(stage.verb)
+        if path is not None and Path(path).is_file():
+            digests["file"] = _file_digest(Path(path))
+        return digests
 
     def state(self, verb: str) -> State:
         """Whether a stage is done, stale (made from other settings or inputs) or missing.
@@ -164,8 +185,16 @@ class Pipeline:
             return "missing"
         # Through JSON and back, as the manifest went.
         same = manifest.settings == _plain(self.settings.of(verb)) and manifest.seed == self.settings.seed
-        fresh = manifest.inputs == self.inputs(stage) and all(self.state(read) == "done" for read in stage.reads)
-        return "done" if same and fresh else "stale"
+        # What is not there to be compared, such as a checkpoint since removed, has not changed.
+        fresh = all(manifest.inputs.get(name) == digest for name, digest in self.inputs(stage).items())
+        return "done" if same and fresh and self.lacking(verb) is None else "stale"
+
+    def lacking(self, verb: str) -> str | None:
+        """The first stage that must be done before this one can be, or None where it can."""
+        for read in STAGES[verb].reads:
+            if self.state(read) != "done":
+                return self.lacking(read) or read
+        return None
 
     def stage(self, verb: str) -> bool:
         """Do one stage, unless it is done already.
@@ -181,29 +210,48 @@ class Pipeline:
             A stage that it reads is not done.
         """
         stage = STAGES[verb]
-        for read in stage.reads:
-            state = self.state(read)
-            if state != "done":
-                raise ArtifactError(
-                    f"{self.run.folder} must have its {STAGES[read].result} up to date before {verb}. "
-                    f"Got {'none' if state == 'missing' else 'old ones'}. Run: slim {read} {self.run.folder}"
-                )
+        read = self.lacking(verb)
+        if read is not None:
+            got = "none" if self.state(read) == "missing" else "what other settings or images gave"
+            raise ArtifactError(
+                f"{self.run.folder} must have its {STAGES[read].result} up to date before {verb}. "
+                f"Got {got}. Run: slim {read} {self.run.folder}"
+            )
         if self.state(verb) == "done":
+            self.settings.save(self.run.folder)
             return False
-        with self.run.writing(
-            stage.folder,
-            verb,
-            settings=self.settings.of(verb),
-            seed=self.settings.seed,
-            inputs=self.inputs(stage),
-            device=str(self.classifier.device) if verb != "train" else self.settings.train.device,
-            keep=verb in ("train", "annotate"),  # an interrupted training goes on, and no answer is ever thrown away
-        ) as folder:
+        with (
+            self._keeping_settings(),
+            self.run.writing(
+                stage.folder,
+                verb,
+                settings=self.settings.of(verb),
+                seed=self.settings.seed,
+                inputs=self.inputs(stage),
+                device=str(self.classifier.device) if verb in _USES_MODEL else self.settings.train.device,
+                keep=verb
+                in ("train", "annotate"),  # an interrupted training goes on, and no answer is ever thrown away
+            ) as folder,
+        ):
             _WORK[verb](self, folder)
         return True
 
+    @contextmanager
+    def _keeping_settings(self) -> Iterator[None]:
+        """Keep the settings with the run; where they turn out to be a mistake, put back those that it had."""
+        path = self.run.folder / FILE
+        before = path.read_text(encoding="utf-8") if path.exists() else None
+        self.settings.save(self.run.folder)
+        try:
+            yield
+        except SlimError:
+            if before is not None:
+                write_text(path, before)
+            raise
+
     def all_stages(self) -> None:
         """Do every stage that is not done, saying which."""
+        _foresee(self)
         for number, stage in enumerate(STAGES.values(), 1):
             heading = f"[{number}/{len(STAGES)}] {stage.verb:<9} {stage.purpose}"
             if self.state(stage.verb) == "done":
@@ -211,6 +259,7 @@ class Pipeline:
                 continue
             announce(heading)
             self.stage(stage.verb)
+        self.settings.save(self.run.folder)
 
 
 def open_run(
@@ -226,8 +275,8 @@ def open_run(
 ) -> Pipeline:
     """Open a run folder, or begin one.
 
-    What was said when the run was begun still holds; a recipe, and then what is said now, come on top, and are kept
-    in the run's ``settings.json``.
+    What was said when the run was begun still holds; a recipe, and then what is said now, come on top. All of it is
+    kept in the run's ``settings.json`` once a stage begins; opening a run writes nothing.
 
     Parameters
     ----------
@@ -251,20 +300,17 @@ def open_run(
     ArtifactError
         The folder is no run yet and no data came, or another version made it.
     """
-    run, path = Run(Path(folder)), Path(folder) / "settings.json"
-    if not path.exists() and data is None:
-        raise ArtifactError(f"{folder} must be a run folder. Got none. Begin one: slim run {folder} --data FOLDER")
-    current = RunSettings.load(folder) if path.exists() else RunSettings()
-    current = current.updated(read_recipe(recipe) if recipe else {}).updated(settings or {})
+    run = Run(Path(folder))
+    if run.folder.exists() and not run.folder.is_dir():
+        raise ArtifactError(f"{folder} must be a run folder. Got a file. Name another folder.")
+    stored = RunSettings.load(folder) if data is None or (run.folder / FILE).exists() else None
+    current = (stored or RunSettings()).updated(read_recipe(recipe) if recipe else {}).updated(settings or {})
     given = data if isinstance(data, Dataset) or data is None else load_dataset(data, **(load or {}))
     if given is not None:
         run_settings["data"] = dict(given.source)
-    current = replace(current, **run_settings)
-    if current.pool not in ("train", "val"):
-        raise SettingsError(f"The pool must be train or val. Got {current.pool!r}. Leave out --pool.")
+    current = replace(current, **run_settings).anchored()
     pipeline = Pipeline(run, current, given, reference, annotator)
-    pipeline.data  # noqa: B018 (bad data is refused before a folder is made)
-    current.save(folder)
+    pipeline.data  # noqa: B018 (bad data is refused before anything is made)
     return pipeline
 
 
@@ -300,9 +346,46 @@ def status(pipeline: Pipeline) -> Iterator[tuple[Stage, State, float | None]]:
         yield stage, pipeline.state(stage.verb), manifest.seconds if manifest else None
 
 
+def _foresee(p: Pipeline) -> None:
+    """Refuse now what a stage would refuse after hours of training."""
+    if p.state("report") == "done":
+        return
+    budget, size, counts = (
+        p.settings.annotate.budget,
+        p.settings.curate.size,
+        np.bincount(p.pool.y, minlength=p.pool.n_classes),
+    )
+    if p.annotator is None:
+        choose_annotator(p.settings.annotate, p.pool, p.folder("annotate"), p.settings.seed)
+    if budget > counts.min():
+        raise SettingsError(
+            f"The budget must not exceed the images of a class. Got budget {budget} for "
+            f"{p.pool.class_names[int(counts.argmin())]!r}, which has {counts.min()} in {p.settings.pool}. "
+            f"Try --annotate.budget {max(1, counts.min() // 2)}."
+        )
+    if size > len(p.pool):
+        raise SettingsError(
+            f"The subset must not be larger than the pool. Got size {size} for {len(p.pool)} images in "
+            f"{p.settings.pool}. Try --curate.size {len(p.pool) // 4}."
+        )
+
+
 def _plain(values: Any) -> Any:
     """The values as they come back from JSON."""
     return json.loads(json.dumps(values))
+
+
+def _file_digest(path: Path) -> str:
+    """What identifies a file's content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+
+
+def _classifier_digest(classifier: Classifier) -> str:
+    """What identifies a network's values and what SLIM knows of it."""
+    known = {name: value for name, value in vars(classifier).items() if name not in ("module", "class_names")}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in classifier.module.state_dict().items()}
+    return hashlib.sha256(repr(known).encode() + safetensors.torch.save(tensors)).hexdigest()[:16]
 
 
 def _train(p: Pipeline, folder: Path) -> None:
@@ -340,21 +423,36 @@ def _queries(p: Pipeline) -> Queries:
 
 def _annotate(p: Pipeline, folder: Path) -> None:
     annotator = p.annotator or choose_annotator(p.settings.annotate, p.pool, folder, p.settings.seed)
-    _set_aside_other_answers(folder, p.run.digest(STAGES["attend"].folder) or "")
+    _set_aside_other_answers(folder, _asked_about(p))
+    queries = _queries(p)
     with Store(folder / "annotations.db") as store:
-        judgements = annotate(_queries(p), annotator, store)
+        judgements = annotate(queries, annotator, store)
+    if isinstance(annotator, TerminalAnnotator) and len(judgements) < len(queries):
+        raise AnnotationError(
+            f"All {len(queries)} queries must be answered. Got {len(judgements)}, which are kept. "
+            f"Go on: slim annotate {p.run.folder}, or ask for fewer: --budget N"
+        )
     judgements.save(folder)
     write_json(folder / "annotator.json", annotator.name)
 
 
-def _set_aside_other_answers(folder: Path, attention: str) -> None:
-    """Rename a store whose answers are about other attention maps: they are kept, and not used."""
+def _asked_about(p: Pipeline) -> str:
+    """What identifies the images and maps that answers are about."""
+    maps = _file_digest(p.folder("attend") / p.settings.pool / "maps.npy")
+    return hashlib.sha256(f"{p.data.fingerprint} {p.settings.pool} {maps}".encode()).hexdigest()[:16]
+
+
+def _set_aside_other_answers(folder: Path, about: str) -> None:
+    """Rename a store whose answers are about other maps: they are kept, and used where the maps are these again."""
     marker = folder / "asked-about.json"
-    asked_about = read_json(marker) if marker.exists() else attention
-    if asked_about != attention:
+    before = read_json(marker) if marker.exists() else about
+    if before != about:
         for old in folder.glob("annotations.db*"):
-            old.rename(old.with_name(old.name.replace("annotations", f"annotations-{asked_about}", 1)))
-    write_json(marker, attention)
+            old.rename(old.with_name(old.name.replace("annotations", f"annotations-{before}", 1)))
+    write_json(marker, about)
+    if not (folder / "annotations.db").exists():
+        for same in folder.glob(f"annotations-{about}.db*"):
+            same.rename(same.with_name(same.name.replace(f"annotations-{about}", "annotations", 1)))
 
 
 def _propagate(p: Pipeline, folder: Path) -> None:
@@ -511,6 +609,9 @@ def _report(p: Pipeline, folder: Path) -> None:
         ),
     )
 
+
+# The stages whose result depends on the device that the model is on.
+_USES_MODEL = ("attend", "retrain", "evaluate", "report")
 
 _WORK: dict[str, Callable[[Pipeline, Path], None]] = {
     "train": _train,

@@ -67,8 +67,8 @@ class Space:
     def save(self, folder: str | Path) -> None:
         """Write ``core.npy`` and ``environment.npy`` into a folder."""
         Path(folder).mkdir(parents=True, exist_ok=True)
-        for name, values in vars(self).items():
-            np.save(Path(folder) / f"{name}.npy", values)
+        for name in ("core", "environment"):
+            np.save(Path(folder) / f"{name}.npy", getattr(self, name))
 
     @classmethod
     def load(cls, folder: str | Path) -> Space:

@@ -1,0 +1,145 @@
+"""The stages as functions between records, for scripts and notebooks.
+
+Each takes what the stage before returned; a person may look, and change things, in between. The stages' own modules
+hold the same functions on plain arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from slim import attention as _attention
+from slim import curation as _curation
+from slim import propagation as _propagation
+from slim import space as _space
+from slim.annotation import Annotator, Judgements, Queries, Store, TerminalAnnotator
+from slim.annotation import annotate as _annotate
+from slim.annotation import select_queries as _select_queries
+from slim.attention import AttendSettings, Attention
+from slim.curation import CurateSettings, Subset
+from slim.datasets import ImageTable
+from slim.models import Classifier
+from slim.propagation import PropagateSettings, Scores, answers_array
+from slim.space import EmbedSettings, Space
+
+
+@dataclass(frozen=True, eq=False)
+class AttentionOf(Attention):
+    """Attention together with the images that it is of.
+
+    Attributes
+    ----------
+    table
+        The images, one a row of every array.
+    """
+
+    table: ImageTable
+
+
+@dataclass(frozen=True, eq=False)
+class SpaceOf(Space):
+    """An attention space together with the attention that it was made from.
+
+    Attributes
+    ----------
+    attention
+        One row an image, as the coordinates.
+    """
+
+    attention: AttentionOf
+
+
+def attend(classifier: Classifier, table: ImageTable, settings: AttendSettings | None = None) -> AttentionOf:
+    """Compute attention maps, core and environment features; see `slim.attention.attend`.
+
+    Examples
+    --------
+    ``attention = slim.attend(reference, data.train)``
+    """
+    return AttentionOf(**vars(_attention.attend(classifier, table, settings)), table=table)
+
+
+def embed(attention: AttentionOf, settings: EmbedSettings | None = None, *, seed: int = 0) -> SpaceOf:
+    """Embed core and environment features in two dimensions each; see `slim.space.embed`.
+
+    Examples
+    --------
+    ``space = slim.embed(attention)``
+    """
+    space = _space.embed(attention.core, attention.environment, settings, seed=seed)
+    return SpaceOf(space.core, space.environment, attention)
+
+
+def select_queries(space: SpaceOf, *, budget: int = 20, candidates: int = 5, seed: int = 0) -> Queries:
+    """Choose `budget` images a class to ask about; see `slim.annotation.select_queries`.
+
+    Examples
+    --------
+    ``queries = slim.select_queries(space, budget=20)``
+    """
+    found = space.attention
+    return _select_queries(space.core, found.table, found.maps, budget=budget, candidates=candidates, seed=seed)
+
+
+def annotate(queries: Queries, annotator: Annotator | None = None, store: Store | None = None) -> Judgements:
+    """Ask about each query: you in the terminal by default; see `slim.annotation.annotate`.
+
+    Examples
+    --------
+    ``judgements = slim.annotate(queries)``
+    """
+    return _annotate(queries, annotator or TerminalAnnotator("slim-queries"), store)
+
+
+def propagate(space: SpaceOf, judgements: Judgements, settings: PropagateSettings | None = None) -> Scores:
+    """Give every image an attention score; see `slim.propagation.propagate`.
+
+    Examples
+    --------
+    ``scores = slim.propagate(space, judgements)``
+    """
+    table, judged = space.attention.table, judgements.frame
+    answers = answers_array(len(table), judged["index"].to_numpy(), judged["answer"].tolist())
+    settings = settings or PropagateSettings()
+    return _propagation.propagate(space.core, table.y, answers, settings, class_names=table.class_names)
+
+
+def curate(
+    attention: AttentionOf,
+    space: Space,
+    scores: Scores,
+    settings: CurateSettings | None = None,
+    *,
+    seed: int = 0,
+    **changes: Any,
+) -> Subset:
+    """Choose a small balanced subset; see `slim.curation.curate`.
+
+    Parameters
+    ----------
+    attention, space, scores
+        Of the same images.
+    settings
+        See `CurateSettings`.
+    seed
+        Of everything that is drawn.
+    **changes
+        Single settings, for instance ``size=60``.
+
+    Examples
+    --------
+    ``subset = slim.curate(attention, space, scores, size=120)``
+    """
+    return _curation.curate(
+        np.asarray(attention.core),
+        np.asarray(attention.environment),
+        (space.core, space.environment),
+        scores.values,
+        attention.table.y,
+        replace(settings or CurateSettings(), **changes),
+        class_names=attention.table.class_names,
+        seed=seed,
+    )

@@ -1,0 +1,298 @@
+"""The training loop: what a step does depends on the seed, the epoch and the step alone.
+
+So a training that was killed goes on from its last checkpoint as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import cos, isfinite, pi
+from pathlib import Path
+from time import perf_counter
+from typing import cast
+from warnings import warn
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from slim.datasets import ImageTable
+from slim.errors import SettingsError, SlimWarning
+from slim.frozen import Cut, find_cut, last_stage
+from slim.metrics import accuracy_by_group
+from slim.models import Classifier, evaluating
+from slim.progress import track
+from slim.training.checkpoint import State, fingerprint, read_checkpoint, write_checkpoint
+from slim.training.settings import Task, TrainSettings
+from slim.training.sources import Source, in_batches, open_sources
+
+CHECKPOINT_SECONDS = 60.0
+"""Within an epoch a checkpoint is written when the last one is older than this."""
+
+_SELECT_BY = {
+    "accuracy": "val_accuracy",
+    "class-balanced-accuracy": "val_class_balanced_accuracy",
+    "worst-group": "val_worst_group_accuracy",
+    "loss": "val_loss",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """What `fit` returns.
+
+    Attributes
+    ----------
+    classifier
+        With the best epoch's weights, in evaluation mode.
+    history
+        One row an epoch: ``epoch, train_loss, train_accuracy, val_loss, val_accuracy,
+        val_class_balanced_accuracy``, ``val_worst_group_accuracy`` (only where it selects), ``lr`` (of the last
+        step), ``seconds``. The train columns are means over the steps, as the weights change.
+    best_epoch
+        Which row was kept, counted from 1.
+    """
+
+    classifier: Classifier
+    history: pd.DataFrame
+    best_epoch: int
+
+
+class Loop:
+    """One training, from its first or its last checkpoint to its end."""
+
+    def __init__(self, model: Classifier, task: Task, fabric: Fabric, folder: Path | None) -> None:
+        self.model, self.task, self.fabric, self.folder = model, task, fabric, folder
+        self.fingerprint = "" if folder is None else fingerprint(model, task)
+        self.state = State()
+        fabric.to_device(model.module)
+        self.cut = _cut(model, task.settings.trainable)
+        self.trained = _freeze(model, self.cut, task.settings)
+        self.optimizer = _optimizer(self.trained.values(), task.settings)
+        self.forward, self.stepper = fabric.setup(model.module, self.optimizer)
+        self.weights = _class_weights(task.table, task.settings).to(fabric.device)
+        self.saved = perf_counter()
+
+    def run(self) -> Training:
+        """Train to the end and keep the best epoch."""
+        settings = self.task.settings
+        self._resume()
+        if not self.state.finished(settings):
+            source, val = open_sources(self.model, self.task, self.cut, self.forward, self.fabric.device)
+            while not self.state.finished(settings):
+                self._epoch(source)
+                self._validate(val)
+        return self._result()
+
+    def _epoch(self, source: Source) -> None:
+        """The steps of an epoch that are still to do."""
+        state, task = self.state, self.task
+        order = np.random.default_rng((task.seed, state.epoch, 0, 0, 0)).permutation(len(task.table))
+        batches = in_batches(order, task.settings.batch_size)
+        self.model.module.train()
+        description = f"training, epoch {state.epoch} of {task.settings.epochs}"
+        if state.history:
+            description += f", loss {state.history[-1]['train_loss']:.2g}"
+        left = source.batches(batches[state.step :], state.epoch, task.settings.augmentation)
+        start, before = perf_counter(), state.seconds
+        for inputs, y in track(left, description, total=len(batches) - state.step):
+            self._step(source, inputs, y.to(self.fabric.device), len(batches))
+            state.seconds = before + perf_counter() - start
+            if perf_counter() - self.saved >= CHECKPOINT_SECONDS:
+                self._save()
+
+    def _step(self, source: Source, inputs: Tensor, y: Tensor, n_steps: int) -> None:
+        """One update of the weights."""
+        state, settings = self.state, self.task.settings
+        lr = _learning_rate(settings, (state.epoch - 1) * n_steps + state.step, settings.epochs * n_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        _seed_step(self.task.seed, state.epoch, state.step, self.fabric.device)
+        logits = source.logits(inputs).float()
+        loss = cross_entropy(logits, y, self.weights)
+        state.step += 1
+        self._add(loss.item(), int((logits.argmax(1) == y).sum()), len(y))
+        self.fabric.backward(loss)
+        self.stepper.step()
+        self.stepper.zero_grad()
+
+    def _add(self, loss: float, correct: int, n: int) -> None:
+        """Sum up what the history says of the train images."""
+        state = self.state
+        _check_finite(loss, f"in step {state.step} of epoch {state.epoch}", self._lr())
+        state.loss, state.correct, state.seen = state.loss + loss * n, state.correct + correct, state.seen + n
+
+    def _lr(self) -> float:
+        """Learning rate of the last step."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def _validate(self, source: Source) -> None:
+        """End an epoch: its row of the history, and whether it is the best one so far."""
+        start, state, settings = perf_counter(), self.state, self.task.settings
+        logits = self._val_logits(source)
+        row = {
+            "epoch": state.epoch,
+            "train_loss": state.loss / state.seen,
+            "train_accuracy": state.correct / state.seen,
+        }
+        row |= _val_columns(logits, self.task.val, settings)
+        row |= {"lr": self._lr(), "seconds": round(state.seconds + perf_counter() - start, 3)}
+        _check_finite(row["val_loss"], f"on the validation images after epoch {state.epoch}", self._lr())
+        state.history.append(row)
+        value = row[_SELECT_BY[settings.select_by]] * (-1 if settings.select_by == "loss" else 1)
+        if value > state.best_value:
+            self._remember(value, np.unique(logits.argmax(1).numpy()))
+        state.next_epoch()
+        self._save()
+
+    def _val_logits(self, source: Source) -> Tensor:
+        """Logits of all validation images, on the CPU."""
+        batches = in_batches(np.arange(len(self.task.val)), self.task.settings.batch_size)
+        with evaluating(self.model.module), torch.no_grad():
+            return torch.cat([source.logits(inputs).float().cpu() for inputs, _ in source.batches(batches, 0, "none")])
+
+    def _remember(self, value: float, answers: npt.NDArray[np.int64]) -> None:
+        """Note the present weights as the best."""
+        state = self.state
+        state.best_epoch, state.best_value = state.epoch, value
+        state.only_answer = int(answers[0]) if len(answers) == 1 else None
+        state.best = {name: tensor.detach().cpu().clone() for name, tensor in self._changing().items()}
+
+    def _changing(self) -> dict[str, Tensor]:
+        """The trained parameters and all buffers: what tells the model from the one it started as."""
+        frozen = {name for name, _ in self.model.module.named_parameters()} - self.trained.keys()
+        return {name: tensor for name, tensor in self.model.module.state_dict().items() if name not in frozen}
+
+    def _save(self) -> None:
+        """Write the checkpoint and the history."""
+        self.saved = perf_counter()
+        if self.folder is None:
+            return
+        checkpoint = {
+            "fingerprint": self.fingerprint,
+            "state": vars(self.state),
+            "model": self._changing(),
+            "optimizer": self.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
+        }
+        write_checkpoint(self.folder, checkpoint, self.state.history)
+
+    def _resume(self) -> None:
+        """Go on from the folder's checkpoint, where there is one of this training."""
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        checkpoint = read_checkpoint(self.folder, self.fingerprint)
+        if checkpoint is not None:
+            self.state = State(**checkpoint["state"])
+            self.model.module.load_state_dict(checkpoint["model"], strict=False)
+            self.optimizer.load_state_dict(checkpoint["optimizer"])
+            self.fabric.strategy.precision.load_state_dict(checkpoint["precision"])
+
+    def _result(self) -> Training:
+        """The model with its best weights, written into the folder."""
+        state, settings = self.state, self.task.settings
+        self.model.module.load_state_dict(state.best, strict=False)
+        self.model.module.eval()
+        if state.only_answer is not None and len(np.unique(self.task.val.y)) > 1:
+            warn(
+                "The model must tell the classes apart. Got one that answers "
+                f"{self.model.class_names[state.only_answer]} for every validation image. Try another learning rate "
+                f"(--lr, here {settings.lr:g}) or a smaller weight decay (--weight-decay, here "
+                f"{settings.weight_decay:g}).",
+                SlimWarning,
+                stacklevel=5,  # the caller of `train`
+            )
+        if self.folder is not None:
+            self.model.save(self.folder)
+        return Training(self.model, pd.DataFrame(state.history), state.best_epoch)
+
+
+def _cut(model: Classifier, trainable: str) -> Cut | None:
+    """Where training starts within the network; None = at its input."""
+    if trainable == "all":
+        return None
+    if trainable == "head":
+        linear = model.linear
+        name = next(name for name, child in model.module.named_modules() if child is linear)
+    else:
+        name = last_stage(model) if trainable == "last-stage" else trainable
+    return find_cut(model.module, name, model.image_size)
+
+
+def _freeze(model: Classifier, cut: Cut | None, settings: TrainSettings) -> dict[str, nn.Parameter]:
+    """The parameters to train; the others require no gradient from now on."""
+    trained = {}
+    for name, values in model.module.named_parameters():
+        values.requires_grad_(values.requires_grad and (cut is None or name in cut.trained))
+        if values.requires_grad:
+            trained[name] = values
+    if not trained:
+        raise SettingsError(
+            f"There must be parameters to train in the part {settings.trainable!r} of the network. Got none that "
+            "require a gradient. Name an earlier part (--trainable), or call requires_grad_() on them."
+        )
+    return trained
+
+
+def _optimizer(parameters: Iterable[nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:
+    if settings.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=settings.lr, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(parameters, lr=settings.lr, momentum=settings.momentum, weight_decay=settings.weight_decay)
+
+
+def _learning_rate(settings: TrainSettings, step: int, n_steps: int) -> float:
+    """Learning rate of a step, counted from 0 over the whole training."""
+    rising = round(settings.warmup * n_steps)
+    if step < rising:
+        return settings.lr * (step + 1) / (rising + 1)
+    if settings.schedule == "constant":
+        return settings.lr
+    return settings.lr * (1 + cos(pi * (step - rising) / (n_steps - rising))) / 2
+
+
+def _seed_step(seed: int, epoch: int, step: int, device: torch.device) -> None:
+    """Seed what dropout and drop path draw from in a step, and not the generators of other GPUs."""
+    # Five numbers, since shorter keys are padded with zeros and would meet those of the images' augmentation.
+    drawn = int(np.random.SeedSequence((seed, epoch, step, 0, 1)).generate_state(1)[0])
+    torch.default_generator.manual_seed(drawn)
+    if device.type == "cuda":
+        torch.cuda.manual_seed(drawn)
+
+
+def _class_weights(table: ImageTable, settings: TrainSettings) -> Tensor:
+    """(n_classes,) how much an image of each class counts."""
+    if settings.class_weights == "none":
+        return torch.ones(table.n_classes)
+    n = torch.bincount(torch.from_numpy(table.y), minlength=table.n_classes)
+    return torch.where(n > 0, len(table) / (table.n_classes * n.clamp(min=1)), 0.0)
+
+
+def _val_columns(logits: Tensor, val: ImageTable, settings: TrainSettings) -> dict[str, float]:
+    """What the history says of the validation images."""
+    y = torch.from_numpy(val.y)
+    correct = (logits.argmax(1) == y).numpy()
+    by_class = [float(correct[val.y == label].mean()) for label in np.unique(val.y)]
+    columns = {
+        "val_loss": float(cross_entropy(logits, y)),
+        "val_accuracy": float(correct.mean()),
+        "val_class_balanced_accuracy": float(np.mean(by_class)),
+    }
+    if settings.select_by == "worst-group":
+        groups = cast("npt.NDArray[np.int64]", val.groups)
+        columns["val_worst_group_accuracy"] = accuracy_by_group(correct, groups, val.group_names).worst_group_accuracy
+    return columns
+
+
+def _check_finite(loss: float, where: str, lr: float) -> None:
+    """Stop a training whose numbers have overflowed."""
+    if not isfinite(loss):
+        raise SettingsError(
+            f"The loss must stay finite. Got {loss} {where} at learning rate {lr:.3g}. "
+            f"Try a lower learning rate (--lr {lr / 10:.1g}), or float32 (--precision 32-true)."
+        )
