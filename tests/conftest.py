@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+import shutil
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from click.testing import CliRunner, Result
 from PIL import Image
 from torch import nn
 
+from slim.cli import main
 from slim.datasets import ImageTable
+from slim.errors import SlimWarning
 from slim.models import Classifier, evaluating, wrap
+from slim.pipeline import run
 from slim.progress import quiet
 
 WIDTH, HEIGHT = 24, 16
@@ -99,3 +107,111 @@ def small_classifier() -> Callable[..., Classifier]:
         return classifier
 
     return make
+
+
+BACKGROUNDS = ((40, 40, 60), (90, 90, 110), (160, 160, 180))
+OBJECTS = ((220, 60, 60), (60, 220, 60), (60, 60, 220))
+
+
+def _composed(folder: Path, n_classes: int, sizes: tuple[int, int, int]) -> Path:
+    """A data set in the layout of Waterbirds: coloured squares, most of them before their class's usual grey."""
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    rows = []
+    for split, size in zip(("train", "val", "test"), sizes, strict=True):
+        for i in range(size):
+            y, turn = i % n_classes, i // n_classes
+            place = (y + (turn % 10 > 7 if split == "train" else turn % 2)) % 2
+            x, top = (int(value) for value in rng.integers(2, 20, 2))
+            mask = np.zeros((36, 40), np.uint8)
+            mask[top : top + 14, x : x + 14] = 255
+            pixels = rng.integers(0, 40, (36, 40, 3), dtype=np.uint8) + np.array(BACKGROUNDS[place], np.uint8)
+            pixels[mask > 0] = OBJECTS[y]
+            name = f"{split}{i}.png"
+            Image.fromarray(pixels).save(folder / "images" / name)
+            Image.fromarray(mask).save(folder / "masks" / name)
+            row = {"img_filename": f"images/{name}", "y": y, "split": split, "place": place}
+            box = {"box_x": x, "box_y": top, "box_width": 14, "box_height": 14}
+            rows.append(row | {"mask_filename": f"masks/{name}"} | box)
+    pd.DataFrame(rows).to_csv(folder / "metadata.csv", index=False)
+    return folder
+
+
+@pytest.fixture
+def squares(tmp_path: Path) -> Callable[..., Path]:
+    """Composes a folder of squares with metadata.csv: place as the spurious attribute, masks and boxes."""
+
+    def make(
+        name: str = "squares",
+        *,
+        n_classes: int = 2,
+        drop: Sequence[str] = (),
+        sizes: tuple[int, int, int] = (48, 16, 16),
+    ) -> Path:
+        folder = _composed(tmp_path / name, n_classes, sizes)
+        table = pd.read_csv(folder / "metadata.csv")
+        table.drop(columns=[c for c in table if c.startswith(tuple(drop))] if drop else []).to_csv(
+            folder / "metadata.csv", index=False
+        )
+        return folder
+
+    return make
+
+
+TINY: dict[str, dict[str, object]] = {
+    "train": {"arch": "resnet10t", "weights": "none", "image_size": 32, "epochs": 1, "lr": 0.05, "device": "cpu"},
+    "annotate": {"budget": 4},
+    "curate": {"size": 12},
+}
+
+
+@pytest.fixture(scope="session")
+def tiny() -> dict[str, dict[str, object]]:
+    """Settings with which a whole run takes seconds."""
+    return TINY
+
+
+@pytest.fixture(scope="session")
+def tiny_options() -> list[str]:
+    """The same on the command line of `slim run`."""
+    pairs = ((stage, name, value) for stage, values in TINY.items() for name, value in values.items())
+    return [text for stage, name, value in pairs for text in (f"--{stage}.{name.replace('_', '-')}", str(value))]
+
+
+@pytest.fixture(scope="session")
+def _finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A finished run and its data."""
+    data = _composed(tmp_path_factory.mktemp("shared") / "squares", 2, (48, 16, 16))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", SlimWarning)
+        run(data.parent / "run", data=data, settings=TINY)
+    torch.set_num_threads(threads)
+    return data.parent / "run", data
+
+
+@pytest.fixture
+def finished_run(_finished: tuple[Path, Path], tmp_path: Path) -> Path:
+    """A copy of a run that went through, with its data beside it; the test may change both."""
+    run_folder, data = _finished
+    shutil.copytree(data, tmp_path / "data")
+    shutil.copytree(run_folder, tmp_path / "run")
+    settings = json.loads((tmp_path / "run" / "settings.json").read_text())
+    settings["data"]["source"] = str(tmp_path / "data")
+    (tmp_path / "run" / "settings.json").write_text(json.dumps(settings))
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def slim_command() -> Callable[..., Result]:
+    """Runs ``slim`` with these words, in this process: gives exit_code, stdout and stderr."""
+
+    def call(*words: object, **options: Any) -> Result:
+        result = CliRunner().invoke(main, [str(word) for word in words], prog_name="slim", **options)
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        return result
+
+    return call

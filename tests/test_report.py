@@ -345,7 +345,8 @@ def test_page_colours_a_photograph_where_the_model_looks(tmp_path: Path) -> None
     page = page_of(tmp_path, report(examples=[], queries=[QueryCard(grey, left, "cat", "core")]))
     (source,) = sources(page)
     image = np.asarray(Image.open(io.BytesIO(base64.b64decode(source.split(",")[1]))), dtype=float)
-    assert image[:, :40].mean() > 128 > image[:, -40:].mean()
+    assert image[:, :40].mean() > 150
+    assert image[:, -40:] == pytest.approx(128, abs=2)  # clear where it does not look
 
 
 def test_page_leaves_photographs_and_maps_as_they_were(tmp_path: Path) -> None:

@@ -310,7 +310,7 @@ SETUPS = {
     "bfloat16": replace(FAST, precision="bf16-mixed", class_weights="balanced", select_by="loss", patience=1),
 }
 STEP, VALIDATION, CHECKPOINT = (loop.Loop, "_step"), (loop, "_val_columns"), (torch, "save")
-KILLS = [("sgd", STEP, call) for call in (0, 1, 2, 3, 4, 5, 8)]
+KILLS = [("sgd", STEP, call) for call in (0, 2, 3, 4, 8)]
 KILLS += [("sgd", VALIDATION, 0), ("sgd", VALIDATION, 2), ("sgd", (Classifier, "save"), 0)]
 KILLS += [("sgd", CHECKPOINT, call) for call in (0, 3, 11)]
 KILLS += [("adamw behind a cut", STEP, 4), ("adamw behind a cut", CHECKPOINT, 4), ("bfloat16", STEP, 2)]
@@ -394,10 +394,11 @@ def test_training_survives_sigkill_in_the_middle_of_a_checkpoint(table: ImageTab
 
 @pytest.mark.parametrize("changed", ["settings", "seed", "train images", "validation images", "weights", "damaged"])
 def test_checkpoint_of_another_training_is_not_used(table: ImageTable, tmp_path: Path, changed: str) -> None:
-    train(table, table, FAST, folder=tmp_path, initial=model_of())
+    short = replace(FAST, epochs=2)
+    train(table, table, short, folder=tmp_path, initial=model_of())
     if changed == "damaged":
         (tmp_path / "last.ckpt").write_bytes((tmp_path / "last.ckpt").read_bytes()[:2000])
-    settings = replace(FAST, lr=0.01) if changed == "settings" else FAST
+    settings = replace(short, weight_decay=0.01) if changed == "settings" else short
     seed = 1 if changed == "seed" else 0
     images = table[::-1] if changed == "train images" else table
     val = table[2:] if changed == "validation images" else table
@@ -498,10 +499,10 @@ def shallow(arch: str, **options: Any) -> Callable[[], nn.Module]:
 
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, str]] = {
-    "resnet": (shallow("resnet10t"), 64, "layer4"),
+    "resnet": (shallow("resnet10t", channels=(8, 8, 16, 16)), 64, "layer4"),
     "efficientnet": (shallow("tf_efficientnet_lite0"), 64, "blocks.6"),
-    "vit": (shallow("vit_tiny_patch16_224", img_size=96, depth=3, drop_path_rate=0.2), 96, "blocks.2"),
-    "convnext": (shallow("convnext_atto", depths=(1, 1, 1, 2), ls_init_value=0.1), 64, "stages.3"),
+    "vit": (shallow("vit_tiny_patch16_224", img_size=48, embed_dim=48, depth=3, drop_path_rate=0.2), 48, "blocks.2"),
+    "convnext": (shallow("convnext_atto", depths=(1, 1, 1, 2), dims=(8, 8, 16, 16), ls_init_value=0.1), 64, "stages.3"),
     "swin": (
         shallow(
             "swin_tiny_patch4_window7_224", img_size=112, embed_dim=24, depths=(1, 1, 1, 2), num_heads=(1, 1, 2, 2)
@@ -509,7 +510,11 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int, str]] = {
         112,
         "layers.3",
     ),
-    "wrapped timm": (lambda: Around(timm.create_model("resnet10t", num_classes=2)), 64, "inner.layer4"),
+    "wrapped timm": (
+        lambda: Around(timm.create_model("resnet10t", num_classes=2, channels=(8, 8, 16, 16))),
+        64,
+        "inner.layer4",
+    ),
     "own": (Net, SIZE, "stage"),
 }
 
@@ -537,8 +542,8 @@ def test_training_the_last_stage_changes_it_and_nothing_before(table: ImageTable
     first = model_of(make, size)
     before = state_of(first)
     assert last_stage(first) == stage
-    settings = replace(FAST, epochs=1, trainable="last-stage", schedule="constant")
-    model = train(table, table[[0, 2]], settings, folder=tmp_path, initial=first)
+    settings = replace(FAST, epochs=1, batch_size=2, trainable="last-stage", schedule="constant")
+    model = train(table[:4], table[[0, 2]], settings, folder=tmp_path, initial=first)
     after, behind = state_of(model), layers_from(first.module, stage)
     assert 0 < len(behind) < len(before)
     unchanged = {name for name in before if torch.equal(before[name], after[name])}

@@ -276,7 +276,7 @@ def open_run(
     """Open a run folder, or begin one.
 
     What was said when the run was begun still holds; a recipe, and then what is said now, come on top. All of it is
-    kept in the run's ``settings.json`` once a stage begins; opening a run writes nothing.
+    kept in the run's ``settings.json``, from the next stage on that goes well where the run was begun before.
 
     Parameters
     ----------
@@ -310,7 +310,9 @@ def open_run(
         run_settings["data"] = dict(given.source)
     current = replace(current, **run_settings).anchored()
     pipeline = Pipeline(run, current, given, reference, annotator)
-    pipeline.data  # noqa: B018 (bad data is refused before anything is made)
+    pipeline.data  # noqa: B018 (bad data is refused before a folder is made)
+    if stored is None:
+        current.save(folder)
     return pipeline
 
 
