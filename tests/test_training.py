@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -392,13 +393,26 @@ def test_training_survives_sigkill_in_the_middle_of_a_checkpoint(table: ImageTab
     assert_same_training(uninterrupted(table, "sgd"), resumed)
 
 
+SHORT = replace(FAST, epochs=2)
+
+
+@pytest.fixture(scope="module")
+def finished(table: ImageTable, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a training that came to its end."""
+    folder = tmp_path_factory.mktemp("finished")
+    with quiet():
+        train(table, table, SHORT, folder=folder, initial=model_of())
+    return folder
+
+
 @pytest.mark.parametrize("changed", ["settings", "seed", "train images", "validation images", "weights", "damaged"])
-def test_checkpoint_of_another_training_is_not_used(table: ImageTable, tmp_path: Path, changed: str) -> None:
-    short = replace(FAST, epochs=2)
-    train(table, table, short, folder=tmp_path, initial=model_of())
+def test_checkpoint_of_another_training_is_not_used(
+    table: ImageTable, finished: Path, tmp_path: Path, changed: str
+) -> None:
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     if changed == "damaged":
         (tmp_path / "last.ckpt").write_bytes((tmp_path / "last.ckpt").read_bytes()[:2000])
-    settings = replace(short, weight_decay=0.01) if changed == "settings" else short
+    settings = replace(SHORT, weight_decay=0.01) if changed == "settings" else SHORT
     seed = 1 if changed == "seed" else 0
     images = table[::-1] if changed == "train images" else table
     val = table[2:] if changed == "validation images" else table
@@ -484,8 +498,8 @@ def test_loss_that_is_not_finite_ends_the_training(table: ImageTable, tmp_path: 
     assert not {"model.json", "model.safetensors", "history.csv"} & {path.name for path in tmp_path.iterdir()}
 
 
-def test_another_training_clears_what_an_earlier_one_left(table: ImageTable, tmp_path: Path) -> None:
-    train(table, table, FAST, folder=tmp_path, initial=model_of())
+def test_another_training_clears_what_an_earlier_one_left(table: ImageTable, finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path, dirs_exist_ok=True)
     with pytest.warns(SlimWarning), pytest.raises(SettingsError):
         train(table, table, replace(FAST, lr=1e30), folder=tmp_path, initial=model_of())
     assert not (tmp_path / "model.json").exists()
