@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from hypothesis import settings
 from PIL import Image
 from torch import nn
 
@@ -25,6 +26,10 @@ from slim.pipeline import run
 from slim.progress import quiet
 
 WIDTH, HEIGHT = 24, 16
+
+# A busy machine is slow, which is no failure.
+settings.register_profile("slim", deadline=None)
+settings.load_profile("slim")
 
 
 @pytest.fixture

@@ -123,7 +123,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(content: bytes, name: str, tmp_
         read_state_dict(tmp_path / name)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=80)
 @given(data=st.data(), zipped=st.booleans())
 def test_a_damaged_file_raises_nothing_but_a_model_error(data: st.DataObject, zipped: bool, tmp_path: Path) -> None:
     file = tmp_path / "file.pt"

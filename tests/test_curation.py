@@ -80,7 +80,7 @@ def test_the_subset_has_exactly_the_size_and_is_balanced_over_classes(
     np.testing.assert_array_equal(subset.frame["y"], pool.y[subset.frame["index"]])
 
 
-@settings(deadline=None, max_examples=12)
+@settings(max_examples=12)
 @given(st.integers(2, 60), st.integers(0, 5), st.integers(1, 4), st.integers(1, 4))
 def test_size_and_balance_hold_for_any_number_of_clusters(size: int, seed: int, core: int, environment: int) -> None:
     pool = Pool(seed=seed)

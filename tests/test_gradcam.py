@@ -61,7 +61,7 @@ def randomize(classifier: Classifier) -> None:
         if isinstance(child, nn.BatchNorm2d | nn.LayerNorm):
             nn.init.uniform_(child.weight, 0.5, 1.5)
             nn.init.normal_(child.bias, std=0.3)
-    nn.init.normal_(classifier.linear.weight, mean=0.3)  # else half of the maps speak against their class
+    nn.init.normal_(classifier.linear.weight, mean=0.3)  # with a mean of 0, half of the maps would be flat
     nn.init.normal_(classifier.linear.bias)
 
 

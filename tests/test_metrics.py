@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import binomtest
@@ -52,6 +52,7 @@ def by_loops(name: str, attention: np.ndarray, mask: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("name", MEASURES)
+@settings(max_examples=40)
 @given(maps=MAPS, masks=MASKS)
 def test_attention_measures_equal_a_loop_over_pixels(name: str, maps: np.ndarray, masks: np.ndarray) -> None:
     expected = [by_loops(name, *pair) for pair in zip(maps, masks, strict=True)]
@@ -59,6 +60,7 @@ def test_attention_measures_equal_a_loop_over_pixels(name: str, maps: np.ndarray
 
 
 @pytest.mark.parametrize("name", MEASURES)
+@settings(max_examples=40)
 @given(maps=MAPS, masks=MASKS)
 def test_attention_measures_lie_in_the_unit_interval_or_are_undefined(
     name: str, maps: np.ndarray, masks: np.ndarray
@@ -73,6 +75,7 @@ def test_attention_measures_lie_in_the_unit_interval_or_are_undefined(
 
 
 @pytest.mark.parametrize("name", MEASURES)
+@settings(max_examples=40)
 @given(maps=MAPS, masks=MASKS)
 def test_all_attention_on_the_object_counts_one_and_all_beside_it_zero(
     name: str, maps: np.ndarray, masks: np.ndarray
@@ -86,6 +89,7 @@ def test_all_attention_on_the_object_counts_one_and_all_beside_it_zero(
 
 
 @pytest.mark.parametrize("name", MEASURES)
+@settings(max_examples=40)
 @given(masks=MASKS)
 def test_a_map_of_ones_gets_the_share_of_the_object(name: str, masks: np.ndarray) -> None:
     values = MEASURES[name](np.ones(SHAPE), masks)
@@ -194,6 +198,7 @@ def test_without_training_shares_there_is_no_adjusted_average() -> None:
     assert result.table["training_share"].isna().all()
 
 
+@settings(max_examples=60)
 @given(st.data(), st.integers(1, 5))
 def test_group_accuracies_equal_a_loop_and_frame_the_averages(data: st.DataObject, n_groups: int) -> None:
     n = data.draw(st.integers(1, 30))
