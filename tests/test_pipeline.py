@@ -280,8 +280,8 @@ def test_own_network_is_the_reference_and_stays_as_it_is(finished_run: Path) -> 
 
 def test_mistake_is_not_kept_where_the_run_was_begun_before(finished_run: Path) -> None:
     before = (finished_run / "settings.json").read_bytes()
-    with pytest.raises(slim.ModelError, match="nope"):
-        open_run(finished_run, settings={"train": {"arch": "nope"}}).stage("train")
+    with pytest.raises(slim.SettingsError, match="--size"):
+        open_run(finished_run, settings={"curate": {"size": 500}}).stage("curate")
     assert (finished_run / "settings.json").read_bytes() == before
     open_run(finished_run, settings={"curate": {"size": 10}}).stage("curate")
     assert open_run(finished_run).settings.curate.size == 10
