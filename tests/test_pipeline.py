@@ -50,7 +50,8 @@ def results(run: Path) -> dict[str, bytes]:
     """What the stages found, without times, and without the folder that the images are in."""
     wanted = ("*.npy", "*.npz", "*.csv", "model.safetensors", "cells.json", "trust.json", "judgements.csv")
     found = {path for name in wanted for path in run.glob(f"[2-8]*/**/{name}")}
-    return {str(path.relative_to(run)): re.sub(rb"[^,\n]*/images/", b"", path.read_bytes()) for path in found}
+    contents = {str(path.relative_to(run)): path.read_bytes() for path in found}
+    return {n: re.sub(rb"[^,\n]*/images/", b"", c) if n.endswith(".csv") else c for n, c in contents.items()}
 
 
 def edit(table: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -150,6 +150,11 @@ class Pipeline:
         module = deepcopy(self.reference.module) if self.reference is not None else None
         return load_classifier(self.folder("train"), module)
 
+    @cached_property
+    def _reference_digest(self) -> str | None:
+        """What identifies the caller's own classifier."""
+        return None if self.reference is None else _classifier_digest(self.reference)
+
     def folder(self, verb: str) -> Path:
         """A stage's folder."""
         return self.run.stage_folder(STAGES[verb].folder)
@@ -163,8 +168,8 @@ class Pipeline:
         digests = {verb: self.run.digest(STAGES[verb].folder) or "" for verb in stage.reads}
         if stage.verb == "train":
             digests["data"] = self.data.fingerprint
-            if self.reference is not None:
-                digests["reference"] = _classifier_digest(self.reference)
+            if self._reference_digest is not None:
+                digests["reference"] = self._reference_digest
         files = {"train": self.settings.checkpoint, "annotate": self.settings.annotate.recorded}
         path = files.get(stage.verb)
         if path is not None and Path(path).is_file():
@@ -379,6 +384,13 @@ def _plain(values: Any) -> Any:
 
 def _file_digest(path: Path) -> str:
     """What identifies a file's content."""
+    now = path.stat()
+    return _digest_of_version(path, now.st_mtime_ns, now.st_size)
+
+
+@lru_cache(maxsize=16)
+def _digest_of_version(path: Path, modified: int, size: int) -> str:
+    """Read once as long as the file stays as it is: states are asked for often, and checkpoints are large."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
