@@ -104,7 +104,13 @@ def _material() -> tuple[dict[int, Bytes], dict[str, Bytes]]:
         ) from error
     pixels, y = mnist_data()
     digits = {d: pixels[y == d].reshape(-1, 28, 28).astype(np.uint8) for d in _DIGITS}
-    return digits, {"lawn": np.asarray(data.grass()), "wall": np.rot90(data.brick())}
+    return digits, {"lawn": _stretched(data.grass()), "wall": _stretched(np.rot90(data.brick()))}
+
+
+def _stretched(photo: Bytes) -> Bytes:
+    """The photograph with its whole range of brightness used."""
+    low, high = np.percentile(photo, (1, 99))
+    return np.clip((photo - low) / (high - low) * 255, 0, 255).astype(np.uint8)
 
 
 def _plan(drawings: dict[int, int], rng: np.random.Generator) -> list[dict[str, Any]]:
@@ -141,8 +147,7 @@ def _background(photo: Bytes, name: str, split: str, rng: np.random.Generator) -
     side = int(rng.integers(100, min(bottom - top, 200) + 1))
     y, x = int(rng.integers(top, bottom - side + 1)), int(rng.integers(0, photo.shape[1] - side + 1))
     crop = Image.fromarray(photo[y : y + side, x : x + side]).resize((SIDE, SIDE), Image.Resampling.LANCZOS)
-    low, high = np.percentile(photo, (1, 99))
-    brightness = np.clip((np.asarray(crop, float) - low) / (high - low), 0, 1)[..., None]
+    brightness = np.asarray(crop, float)[..., None] / 255
     dark, bright = np.array(_TINTS[name][0]), np.array(_TINTS[name][1])
     return np.asarray(dark + (bright - dark) * brightness)
 
