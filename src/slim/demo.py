@@ -110,7 +110,7 @@ def _material() -> tuple[dict[int, Bytes], dict[str, Bytes]]:
 def _stretched(photo: Bytes) -> Bytes:
     """The photograph with its whole range of brightness used."""
     low, high = np.percentile(photo, (1, 99))
-    return np.clip((photo - low) / (high - low) * 255, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip((photo - low) / (high - low) * 255, 0, 255), np.uint8)
 
 
 def _plan(drawings: dict[int, int], rng: np.random.Generator) -> list[dict[str, Any]]:
