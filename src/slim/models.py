@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from slim.artifacts import read_json, write_text
 from slim.checkpoints import load_tensors, packaged_weights, read_state_dict
-from slim.errors import ModelError
+from slim.errors import ModelError, SettingsError
 
 # Modules that only pass on, pool or drop what the layer before them computed: never the layer to attend to.
 _PASSIVE = ("Identity", "Dropout", "Pool", "Flatten")
@@ -123,6 +123,17 @@ class Classifier:
         if size is not None and size[0] * size[1] <= n_tokens:
             return int(size[0]), int(size[1])
         return isqrt(n_tokens), isqrt(n_tokens)
+
+    def to(self, device: torch.device) -> Classifier:
+        """The classifier with its parameters on a device; they are moved, not copied.
+
+        Examples
+        --------
+        >>> build("resnet10t", ["cat", "dog"], weights=None, image_size=32).to(torch.device("cpu")).device.type
+        'cpu'
+        """
+        self.module.to(device)
+        return self
 
     def with_head(self, weight: Tensor, bias: Tensor) -> Classifier:
         """A copy of the classifier, sharing all but the linear head, which gets these values.
@@ -481,6 +492,28 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     finally:
         for child, mode in modes.items():
             child.training = mode
+
+
+Device = Literal["auto", "cpu", "cuda"]
+
+
+def resolve_device(device: Device) -> torch.device:
+    """What ``"auto"`` means on this machine: a GPU where there is one, else the CPU.
+
+    Raises
+    ------
+    SettingsError
+        "cuda" was asked for, and PyTorch sees no GPU.
+
+    Examples
+    --------
+    >>> resolve_device("cpu")
+    device(type='cpu')
+    """
+    there = torch.cuda.is_available()
+    if device == "cuda" and not there:
+        raise SettingsError("device cuda must be a GPU that PyTorch sees. Got none. Use --device cpu or auto.")
+    return torch.device("cuda" if there and device != "cpu" else "cpu")
 
 
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]

@@ -36,7 +36,7 @@ from slim.datasets import Dataset, ImageTable, load_dataset
 from slim.errors import AnnotationError, ArtifactError, SettingsError, SlimError
 from slim.evaluation import Groups, evaluate
 from slim.last_layer import Head, HeldOut, fit_head
-from slim.models import Classifier, load_classifier, restore
+from slim.models import Classifier, load_classifier, resolve_device, restore
 from slim.progress import announce
 from slim.propagation import Scores, answers_array, propagate
 from slim.report import ModelKey, write_report
@@ -148,7 +148,7 @@ class Pipeline:
         """The reference model of stage 1."""
         # A copy, since the saved tensors go into it, and the caller's own network is his.
         module = deepcopy(self.reference.module) if self.reference is not None else None
-        return load_classifier(self.folder("train"), module)
+        return load_classifier(self.folder("train"), module).to(resolve_device(self.settings.train.device))
 
     @cached_property
     def _reference_digest(self) -> str | None:
@@ -233,9 +233,9 @@ class Pipeline:
                 settings=self.settings.of(verb),
                 seed=self.settings.seed,
                 inputs=self.inputs(stage),
-                device=str(self.classifier.device) if verb in _USES_MODEL else self.settings.train.device,
-                keep=verb
-                in ("train", "annotate"),  # an interrupted training goes on, and no answer is ever thrown away
+                device=str(resolve_device(self.settings.train.device)) if verb in _USES_MODEL else "cpu",
+                # An interrupted training goes on, and no answer is ever thrown away.
+                keep=verb in ("train", "annotate"),
             ) as folder,
         ):
             _WORK[verb](self, folder)
@@ -569,7 +569,8 @@ def _model(p: Pipeline, name: ModelKey) -> Classifier:
     if name == "reference":
         return p.classifier
     folder = p.folder("retrain") if name == "retrained" else p.folder("retrain") / "random-subset"
-    return load_classifier(folder, deepcopy(p.reference.module) if p.reference is not None else None)
+    module = deepcopy(p.reference.module) if p.reference is not None else None
+    return load_classifier(folder, module).to(p.classifier.device)
 
 
 def _groups(p: Pipeline) -> Groups:
@@ -625,7 +626,7 @@ def _report(p: Pipeline, folder: Path) -> None:
 
 
 # The stages whose result depends on the device that the model is on.
-_USES_MODEL = ("attend", "retrain", "evaluate", "report")
+_USES_MODEL = ("train", "attend", "retrain", "evaluate", "report")
 
 _WORK: dict[str, Callable[[Pipeline, Path], None]] = {
     "train": _train,

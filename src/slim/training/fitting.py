@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 
 from slim.datasets import ImageTable
 from slim.errors import DataError, SettingsError
-from slim.models import Classifier, build, resolve_precision
+from slim.models import Classifier, build, resolve_device, resolve_precision
 from slim.training.loop import Loop, Training
 from slim.training.settings import Task, TrainSettings
 
@@ -144,10 +144,7 @@ def _check(task: Task) -> None:
 
 def _device(settings: TrainSettings) -> torch.device:
     """The device that the settings mean, if it is there and computes in the precision."""
-    there = torch.cuda.is_available()
-    if settings.device == "cuda" and not there:
-        raise SettingsError("device cuda must be a GPU that PyTorch sees. Got none. Use --device cpu or auto.")
-    device = torch.device("cpu" if settings.device == "cpu" or not there else "cuda")
+    device = resolve_device(settings.device)
     if settings.precision == "16-mixed" and device.type == "cpu":
         raise SettingsError("precision 16-mixed must run on a GPU. Got the CPU. Use --precision auto or 32-true.")
     return device

@@ -7,7 +7,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 from slim.datasets import ImageTable
 from slim.errors import SettingsError
-from slim.models import Precision
+from slim.models import Device, Precision
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class TrainSettings:
     select_by: Literal["accuracy", "class-balanced-accuracy", "worst-group", "loss"] = "accuracy"
     patience: int | None = None
     workers: int = 0
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
 
     def __post_init__(self) -> None:
         whole = "Give a whole number."
