@@ -38,7 +38,8 @@ def test_the_manifest_says_what_made_the_stage(run: Run) -> None:
     )
     assert manifest.seconds >= 0
     assert run.stage_folder("2-attention") == run.folder / "2-attention"
-    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "maps.txt"]
+    assert sorted(path.name for path in run.stage_folder("2-attention").iterdir()) == ["manifest.json", "maps.txt"]
+    assert not folder.exists()
 
 
 def test_the_manifest_is_written_last(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,9 +63,10 @@ def test_a_stage_that_was_never_made_is_not_done(run: Run) -> None:
 
 
 @pytest.mark.parametrize("keep", [True, False])
-def test_a_stage_that_fails_is_not_done_even_where_it_was_before(keep: bool, run: Run) -> None:
+def test_a_stage_that_fails_leaves_the_old_result_or_what_it_resumes_from(keep: bool, run: Run) -> None:
     with run.writing("stage", "attend", **MADE) as folder:
         write_text(folder / "old.txt", "old")
+    before = run.digest("stage")
 
     def fail() -> None:
         with run.writing("stage", "attend", **MADE, keep=keep) as again:
@@ -73,14 +75,12 @@ def test_a_stage_that_fails_is_not_done_even_where_it_was_before(keep: bool, run
 
     with pytest.raises(KeyboardInterrupt):
         fail()
-    assert run.manifest("stage") is None
-    assert run.digest("stage") is None
-    assert (folder / "old.txt").exists() == keep
+    assert run.digest("stage") == (None if keep else before)
+    assert (run.stage_folder("stage") / "old.txt").read_text() == "old"
+    assert (run.stage_folder("stage") / "new.txt").exists() == keep
 
 
 def test_a_stage_that_is_killed_leaves_nothing_that_looks_done(run: Run) -> None:
-    with run.writing("stage", "attend", **MADE) as folder:
-        pass
     script = f"""
         import os, signal, sys, types
         from pathlib import Path
@@ -94,17 +94,21 @@ def test_a_stage_that_is_killed_leaves_nothing_that_looks_done(run: Run) -> None
     """
     killed = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert (folder / "new.txt").exists()
+    assert (run.stage_folder("stage.partial") / "new.txt").exists()
     assert run.manifest("stage") is None
+    with run.writing("stage", "attend", **MADE) as folder:
+        assert not list(folder.iterdir())
 
 
-def test_making_a_stage_again_clears_its_folder_unless_it_resumes(run: Run) -> None:
-    for keep in (False, True):
-        with run.writing("stage", "attend", **MADE) as folder:
-            write_text(folder / "old.txt", "old")
-        with run.writing("stage", "attend", **MADE, keep=keep):
-            assert (folder / "old.txt").exists() == keep
-            assert not (folder / "manifest.json").exists()
+@pytest.mark.parametrize("keep", [True, False])
+def test_making_a_stage_again_replaces_its_files_unless_it_resumes(keep: bool, run: Run) -> None:
+    with run.writing("stage", "attend", **MADE) as folder:
+        write_text(folder / "old.txt", "old")
+    with run.writing("stage", "attend", **MADE, keep=keep) as again:
+        assert (again / "old.txt").exists() == keep
+        assert not (again / "manifest.json").exists()
+    assert (run.stage_folder("stage") / "old.txt").exists() == keep
+    assert run.manifest("stage") is not None
 
 
 def test_the_digest_changes_with_what_made_the_stage(run: Run) -> None:
@@ -121,18 +125,18 @@ def test_the_digest_changes_with_what_made_the_stage(run: Run) -> None:
 
 @pytest.mark.parametrize("version", ["999.0.0", "0.0.1"])
 def test_a_run_of_another_version_is_refused(version: str, run: Run) -> None:
-    with run.writing("stage", "attend", **MADE) as folder:
+    with run.writing("stage", "attend", **MADE):
         pass
-    path = folder / "manifest.json"
+    path = run.stage_folder("stage") / "manifest.json"
     write_json(path, {**read_json(path), "version": version})
     with pytest.raises(ArtifactError, match=rf"Got a run of version {version}\. Use a new run folder"):
         run.manifest("stage")
 
 
 def test_a_run_of_another_patch_of_the_same_version_is_read(run: Run) -> None:
-    with run.writing("stage", "attend", **MADE) as folder:
+    with run.writing("stage", "attend", **MADE):
         pass
-    path = folder / "manifest.json"
+    path = run.stage_folder("stage") / "manifest.json"
     later = ".".join([*VERSION.split(".")[:2], "99"])
     write_json(path, {**read_json(path), "version": later})
     manifest = run.manifest("stage")

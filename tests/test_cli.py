@@ -17,8 +17,8 @@ from click.testing import CliRunner, Result
 
 import slim
 from slim.cli import main
-from slim.pipeline import STAGES
 from slim.progress import announce
+from slim.workspace import STAGES
 
 Command = Callable[..., Result]
 Squares = Callable[..., Path]

@@ -15,7 +15,7 @@ from PIL import Image
 
 import slim
 from slim.cli import main
-from slim.pipeline import STAGES
+from slim.workspace import STAGES
 
 SMALL = [
     *("--train.arch", "resnet10t", "--train.weights", "none", "--train.image-size", "64", "--train.epochs", "1"),

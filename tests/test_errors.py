@@ -16,7 +16,7 @@ from click.testing import Result
 from PIL import Image
 
 from slim import artifacts, cli, pipeline
-from slim.pipeline import STAGES
+from slim.workspace import STAGES
 
 pytestmark = pytest.mark.usefixtures("small_and_quiet")
 Command = Callable[..., Result]
@@ -222,9 +222,9 @@ def fail_with(error: BaseException) -> Callable[..., Any]:
 def test_trouble_with_the_machine_is_one_line_and_the_stage_is_not_done(
     finished_run: Path, slim_command: Command, monkeypatch: pytest.MonkeyPatch, error: BaseException, message: str
 ) -> None:
-    monkeypatch.setitem(pipeline._WORK, "curate", fail_with(error))
+    monkeypatch.setitem(pipeline.WORK, "curate", fail_with(error))
     assert message in last_line(slim_command("curate", finished_run, "--size", "10"))
-    assert states(slim_command, finished_run)["curate"] == "missing"
+    assert states(slim_command, finished_run)["curate"] == "stale"  # the old result is there still
     monkeypatch.undo()
     assert slim_command("curate", finished_run).exit_code == 0  # with the settings of the command that was cut off
     assert json.loads((finished_run / "settings.json").read_text())["curate"]["size"] == 10
@@ -239,7 +239,7 @@ def test_full_disk_while_the_manifest_is_written_leaves_the_stage_undone(
         artifacts, "write_json", lambda path, value: (full if path.name == "manifest.json" else write)(path, value)
     )
     assert "No space left" in last_line(slim_command("curate", finished_run, "--size", "10"))
-    assert states(slim_command, finished_run)["curate"] == "missing"
+    assert states(slim_command, finished_run)["curate"] == "stale"  # the old result is there still
 
 
 def test_reader_that_has_seen_enough_is_no_error(
@@ -253,16 +253,16 @@ def test_reader_that_has_seen_enough_is_no_error(
 def test_error_of_ours_keeps_its_traceback(
     finished_run: Path, slim_command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(pipeline._WORK, "curate", fail_with(ZeroDivisionError("a bug")))
+    monkeypatch.setitem(pipeline.WORK, "curate", fail_with(ZeroDivisionError("a bug")))
     with pytest.raises(ZeroDivisionError):
         slim_command("curate", finished_run, "--size", "10")
-    assert states(slim_command, finished_run)["curate"] == "missing"
+    assert states(slim_command, finished_run)["curate"] == "stale"  # the old result is there still
 
 
 def test_stop_by_the_user_is_one_line_and_exit_code_130(
     finished_run: Path, slim_command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(pipeline._WORK, "curate", fail_with(KeyboardInterrupt()))
+    monkeypatch.setitem(pipeline.WORK, "curate", fail_with(KeyboardInterrupt()))
     result = slim_command("curate", finished_run, "--size", "10")
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1] == "slim: Stopped. The same command goes on from here."

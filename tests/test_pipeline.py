@@ -21,9 +21,10 @@ import torch
 from click.testing import Result
 
 import slim
-from slim import pipeline
+from slim import pipeline, work
 from slim.annotation import MaskOracle, Query, TerminalAnnotator
-from slim.pipeline import STAGES, open_run, status
+from slim.pipeline import open_run, status
+from slim.workspace import STAGES
 
 pytestmark = [
     pytest.mark.usefixtures("small_and_quiet"),
@@ -126,7 +127,7 @@ def test_interrupted_stage_is_missing_and_all_after_it_not_done(
         raise error
 
     (finished_run / STAGES[verb].folder / "manifest.json").unlink()
-    monkeypatch.setitem(pipeline._WORK, verb, interrupted)
+    monkeypatch.setitem(pipeline.WORK, verb, interrupted)
     with pytest.raises(error):
         slim.run(finished_run)
     found = states(finished_run)
@@ -139,17 +140,17 @@ def test_interrupted_run_is_finished_by_the_same_call(
     finished_run: Path, monkeypatch: pytest.MonkeyPatch, verb: str
 ) -> None:
     expected = results(finished_run)
-    work = pipeline._WORK[verb]
+    does = pipeline.WORK[verb]
 
     def interrupted(p: pipeline.Pipeline, folder: Path) -> None:
-        work(p, folder)
+        does(p, folder)
         raise KeyboardInterrupt
 
     (finished_run / STAGES[verb].folder / "manifest.json").unlink()
-    monkeypatch.setitem(pipeline._WORK, verb, interrupted)
+    monkeypatch.setitem(pipeline.WORK, verb, interrupted)
     with pytest.raises(KeyboardInterrupt):
         slim.run(finished_run)
-    monkeypatch.setitem(pipeline._WORK, verb, work)
+    monkeypatch.setitem(pipeline.WORK, verb, does)
     slim.run(finished_run)
     assert results(finished_run) == expected
     assert set(states(finished_run).values()) == {"done"}
@@ -161,7 +162,7 @@ def test_killed_process_leaves_what_the_same_command_finishes(
     run, words = tmp_path / "killed", ["--data", str(squares()), *tiny_options]
     process = subprocess.Popen([SLIM, "run", run, *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     deadline = time.monotonic() + 300
-    while not (run / "3-space").exists():  # embedding compiles for seconds, so that the signal comes within it
+    while not (run / "3-space.partial").exists():  # embedding compiles for seconds, so that the signal comes within it
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -224,7 +225,7 @@ def test_answers_about_another_pool_are_set_aside_and_come_back(finished_run: Pa
     val = open_run(finished_run).data.val
     judged = pd.read_csv(folder / "judgements.csv")
     assert judged["path"].tolist() == [val.paths[i] for i in judged["index"]]
-    expected = MaskOracle(val)(pipeline._queries(open_run(finished_run))).frame["answer"]
+    expected = MaskOracle(val)(work._queries(open_run(finished_run))).frame["answer"]
     assert judged["answer"].tolist() == expected.tolist()
     assert len(list(folder.glob("annotations-*.db"))) == 1
     back = open_run(finished_run, pool="train", annotator=Forgetful(open_run(finished_run).data.train))
@@ -314,13 +315,13 @@ def test_status_needs_no_permission_to_write(finished_run: Path) -> None:
 
 def test_random_subset_has_every_class_and_no_image_twice() -> None:
     y = np.array([0] * 95 + [1] * 5)
-    drawn = pipeline.random_subset(y, 20, seed=0)
+    drawn = work.random_subset(y, 20, seed=0)
     assert len(set(drawn.tolist())) == 20
     assert set(y[drawn].tolist()) == {0, 1}
-    assert drawn.tolist() == pipeline.random_subset(y, 20, seed=0).tolist()
-    assert drawn.tolist() != pipeline.random_subset(y, 20, seed=1).tolist()
+    assert drawn.tolist() == work.random_subset(y, 20, seed=0).tolist()
+    assert drawn.tolist() != work.random_subset(y, 20, seed=1).tolist()
 
 
 def test_random_subset_that_cannot_have_every_class_is_refused() -> None:
     with pytest.raises(slim.SettingsError, match="larger --size"):
-        pipeline.random_subset(np.arange(5), 3, seed=0)
+        work.random_subset(np.arange(5), 3, seed=0)

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from time import perf_counter
@@ -93,8 +94,26 @@ class Manifest:
     warnings: tuple[str, ...] = ()
 
 
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+def file_digest(path: Path) -> str:
+    """What identifies a file's content: 16 hexadecimal digits.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> note = Path(tempfile.mkdtemp()) / "note.txt"
+    >>> write_text(note, "whole")
+    >>> file_digest(note)
+    '5829d2a08e8c3de1'
+    """
+    now = path.stat()
+    return _digest_of_version(path, now.st_mtime_ns, now.st_size)
+
+
+@lru_cache(maxsize=64)
+def _digest_of_version(path: Path, modified: int, size: int) -> str:
+    """Read once as long as the file stays as it is: states are asked for often, and checkpoints are large."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
 
 
 def _same_version(made_by: str) -> bool:
@@ -157,7 +176,7 @@ class Run:
     def digest(self, name: str) -> str | None:
         """What identifies a stage's present result, or None where the stage is not done."""
         path = self.stage_folder(name) / "manifest.json"
-        return _digest(path) if path.exists() else None
+        return file_digest(path) if path.exists() else None
 
     @contextmanager
     def writing(
@@ -171,14 +190,17 @@ class Run:
         device: str = "cpu",
         keep: bool = False,
     ) -> Iterator[Path]:
-        """Give a stage its folder, and write the manifest once the block has ended without an error.
+        """Give a stage a folder to write in, and make it the stage's result once the block has ended without an error.
 
-        The old manifest goes first, so that whatever interrupts the stage leaves a folder that is not done.
-        With `keep` the other old files stay, for a stage that resumes from them.
+        The result appears by a rename, its manifest inside, so that whatever interrupts the stage leaves the old
+        result as it was. With `keep`, for a stage that resumes from its own files, the stage writes into its folder
+        itself: the old manifest goes first, and an interrupted stage is not done.
         """
-        folder = self.stage_folder(name)
-        (folder / "manifest.json").unlink(missing_ok=True)
-        if folder.exists() and not keep:
+        final = self.stage_folder(name)
+        folder = final if keep else final.with_name(f"{name}.partial")
+        if keep:
+            (folder / "manifest.json").unlink(missing_ok=True)
+        elif folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
         start = perf_counter()
@@ -195,3 +217,13 @@ class Run:
             warnings=tuple(heard),
         )
         write_json(folder / "manifest.json", vars(manifest))
+        if not keep:
+            _take_place(folder, final)
+
+
+def _take_place(new: Path, final: Path) -> None:
+    """Put a finished folder where an old one may be; at no moment does a part of either look finished."""
+    (final / "manifest.json").unlink(missing_ok=True)
+    if final.exists():
+        shutil.rmtree(final)
+    new.rename(final)

@@ -23,11 +23,13 @@ from slim.curation import Subset
 from slim.demo import compose_demo
 from slim.errors import SlimError, SlimWarning
 from slim.options import Command, Option, given, settings_options
-from slim.pipeline import MODELS, STAGES, Pipeline, open_run, status
+from slim.pipeline import Pipeline, open_run, status
 from slim.progress import announce
 from slim.propagation import Scores
 from slim.report import ModelRow, table
 from slim.settings import RunSettings, recipes
+from slim.work import MODELS
+from slim.workspace import STAGES
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -1,0 +1,280 @@
+"""What each stage does in a run folder: load what it reads, call its function, save what it finds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+
+from slim import summary
+from slim.annotation import (
+    Judgements,
+    Queries,
+    Store,
+    TerminalAnnotator,
+    annotate,
+    choose_annotator,
+    select_queries,
+)
+from slim.artifacts import file_digest, read_json, write_json, write_text
+from slim.attention import attend
+from slim.curation import Subset, assign, curate
+from slim.errors import AnnotationError, SettingsError
+from slim.evaluation import Groups, evaluate
+from slim.last_layer import Head, HeldOut, fit_head
+from slim.models import Classifier, load_classifier, restore
+from slim.propagation import Scores, answers_array, propagate
+from slim.report import ModelKey, write_report
+from slim.space import Space, embed
+from slim.training import TrainSettings, train
+from slim.workspace import STAGES, Workspace
+
+MODELS = tuple(summary.TITLES)
+"""The models that every report compares."""
+
+
+def _train(p: Workspace, folder: Path) -> None:
+    names, settings = p.data.train.class_names, p.settings.train
+    if p.reference is not None:
+        replace(p.reference, class_names=names).save(folder)
+    elif p.settings.checkpoint is not None:
+        size, layer = settings.image_size, settings.layer
+        restore(p.settings.checkpoint, settings.arch, names, image_size=size, layer=layer).save(folder)
+    else:
+        train(p.data.train, p.data.val, settings, seed=p.settings.seed, folder=folder)
+
+
+def _attend(p: Workspace, folder: Path) -> None:
+    for table in (p.data.train, p.data.val, p.data.test):
+        attend(p.classifier, table, p.settings.attend, folder=folder / table.split)
+
+
+def _embed(p: Workspace, folder: Path) -> None:
+    attention = p.attention(p.settings.pool)
+    embed(attention.core, attention.environment, p.settings.embed, seed=p.settings.seed).save(folder)
+
+
+def _queries(p: Workspace) -> Queries:
+    settings = p.settings.annotate
+    return select_queries(
+        Space.load(p.folder("embed")).core,
+        p.pool,
+        p.attention(p.settings.pool).maps,
+        budget=settings.budget,
+        candidates=settings.candidates,
+        seed=p.settings.seed,
+    )
+
+
+def _annotate(p: Workspace, folder: Path) -> None:
+    annotator = p.annotator or choose_annotator(p.settings.annotate, p.pool, folder, p.settings.seed)
+    _set_aside_other_answers(folder, _asked_about(p))
+    queries = _queries(p)
+    with Store(folder / "annotations.db") as store:
+        judgements = annotate(queries, annotator, store)
+    if isinstance(annotator, TerminalAnnotator) and len(judgements) < len(queries):
+        raise AnnotationError(
+            f"All {len(queries)} queries must be answered. Got {len(judgements)}, which are kept. "
+            f"Go on: slim annotate {p.run.folder}, or ask for fewer: --budget N"
+        )
+    judgements.save(folder)
+    write_json(folder / "annotator.json", annotator.name)
+
+
+def _asked_about(p: Workspace) -> str:
+    """What identifies the images and maps that answers are about."""
+    maps = file_digest(p.folder("attend") / p.settings.pool / "maps.npy")
+    return hashlib.sha256(f"{p.data.fingerprint} {p.settings.pool} {maps}".encode()).hexdigest()[:16]
+
+
+def _set_aside_other_answers(folder: Path, about: str) -> None:
+    """Rename a store whose answers are about other maps: they are kept, and used where the maps are these again."""
+    marker = folder / "asked-about.json"
+    before = read_json(marker) if marker.exists() else about
+    if before != about:
+        for old in folder.glob("annotations.db*"):
+            old.rename(old.with_name(old.name.replace("annotations", f"annotations-{before}", 1)))
+    write_json(marker, about)
+    if not (folder / "annotations.db").exists():
+        for same in folder.glob(f"annotations-{about}.db*"):
+            same.rename(same.with_name(same.name.replace(f"annotations-{about}", "annotations", 1)))
+
+
+def _propagate(p: Workspace, folder: Path) -> None:
+    judged = Judgements.load(p.folder("annotate")).frame
+    answers = answers_array(len(p.pool), judged["index"].to_numpy(), judged["answer"].tolist())
+    space = Space.load(p.folder("embed"))
+    propagate(space.core, p.pool.y, answers, p.settings.propagate, class_names=p.pool.class_names).save(folder)
+
+
+def _curate(p: Workspace, folder: Path) -> None:
+    attention, space = p.attention(p.settings.pool), Space.load(p.folder("embed"))
+    curate(
+        np.asarray(attention.core),
+        np.asarray(attention.environment),
+        (space.core, space.environment),
+        Scores.load(p.folder("propagate")).values,
+        p.pool.y,
+        p.settings.curate,
+        class_names=p.pool.class_names,
+        seed=p.settings.seed,
+    ).save(folder)
+
+
+def random_subset(y: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
+    """Positions (size,) drawn without replacement, again until each class has an image: the baseline subset.
+
+    Raises
+    ------
+    SettingsError
+        A hundred draws missed a class.
+
+    Examples
+    --------
+    >>> len(random_subset(np.array([0, 1] * 50), 10, seed=0))
+    10
+    """
+    rng = np.random.default_rng((seed, 1))
+    for _ in range(100):
+        drawn = np.sort(rng.choice(len(y), size, replace=False))
+        if len(np.unique(y[drawn])) == len(np.unique(y)):
+            return drawn
+    raise SettingsError(
+        f"A random subset must hold an image of each class. Got none in 100 draws of {size}. Ask for a larger --size."
+    )
+
+
+def _retrain(p: Workspace, folder: Path) -> None:
+    subset = Subset.load(p.folder("curate"))
+    drawn = random_subset(p.pool.y, len(subset), p.settings.seed)
+    write_text(folder / "random_subset.csv", pd.DataFrame({"index": drawn}).to_csv(index=False))
+    everywhere = np.ones(len(p.pool), bool)
+    _retrained(p, subset.index, subset.cell, subset.kept, folder)
+    _retrained(p, drawn, np.zeros(len(p.pool), np.int64), everywhere, folder / "random-subset")
+
+
+def _retrained(
+    p: Workspace, index: NDArray[np.int64], cells: NDArray[np.int64], tune_among: NDArray[np.bool_], folder: Path
+) -> None:
+    """Retrain on some images of the pool, by the run's settings, into a folder."""
+    settings = p.settings.retrain
+    if settings.mode == "full":
+        wanted = _full(p.settings.train, settings.epochs, settings.lr)
+        start = p.classifier if settings.start == "reference" or p.reference is not None else None
+        train(p.pool[index], p.data.val, wanted, seed=p.settings.seed, folder=folder, initial=start)
+        return
+    head = _head(p, index, cells, tune_among)
+    p.classifier.with_head(torch.from_numpy(head.weight), torch.from_numpy(head.bias)).save(folder)
+    write_json(folder / "head.json", {"strength": head.strength, "held_out_accuracy": head.held_out_accuracy})
+
+
+def _full(settings: TrainSettings, epochs: int, lr: float | None) -> TrainSettings:
+    return replace(settings, epochs=epochs, lr=lr or settings.lr)
+
+
+def _head(p: Workspace, index: NDArray[np.int64], cells: NDArray[np.int64], tune_among: NDArray[np.bool_]) -> Head:
+    """A head fitted to the images at `index`, tuned on others of the pool, or on val's groups where asked."""
+    features, y, settings = p.attention(p.settings.pool).features, p.pool.y, p.settings.retrain
+    p.classifier.linear  # noqa: B018 (refuses a network without a linear head)
+    if settings.tune_on == "groups":
+        if p.data.val.groups is None:
+            raise SettingsError("Tuning on groups needs a spurious attribute. Got data without. Use --tune-on cells.")
+        held_out = HeldOut(np.asarray(p.attention("val").features), p.data.val.y, p.data.val.groups)
+    else:
+        others = np.setdiff1d(np.flatnonzero(tune_among), index)
+        others = others if len(others) else index  # a subset of the whole pool leaves nothing else to tune on
+        held_out = HeldOut(np.asarray(features[others]), y[others], cells[others])
+    return fit_head(
+        np.asarray(features[index]),
+        y[index],
+        cells[index],
+        held_out,
+        settings,
+        n_classes=p.classifier.n_classes,
+        seed=p.settings.seed,
+    )
+
+
+def _model(p: Workspace, name: ModelKey) -> Classifier:
+    """One of the models that are compared."""
+    if name == "reference":
+        return p.classifier
+    folder = p.folder("retrain") if name == "retrained" else p.folder("retrain") / "random-subset"
+    module = deepcopy(p.reference.module) if p.reference is not None else None
+    return load_classifier(folder, module).to(p.classifier.device)
+
+
+def _groups(p: Workspace) -> Groups:
+    """What test accuracies are reported over: the attribute's groups, or else label x curated cell."""
+    table = p.data.test
+    if table.groups is not None:
+        return Groups.from_table(table)
+    subset, pool, test = Subset.load(p.folder("curate")), p.attention(p.settings.pool), p.attention("test")
+    cells = assign(np.asarray(pool.environment), subset.environment_cluster, np.asarray(test.environment))
+    n_cells = int(subset.environment_cluster.max()) + 1
+    names = [f"{label}, environment {j}" for label in table.class_names for j in range(n_cells)]
+    known = p.pool.y * n_cells + subset.environment_cluster
+    shares = np.bincount(known, minlength=len(names)) / len(known)
+    return Groups(table.y * n_cells + cells, names, shares, "label x curated cell")
+
+
+def _evaluate(p: Workspace, folder: Path) -> None:
+    table, groups = p.data.test, _groups(p)
+    images = pd.DataFrame({"path": table.paths, "y": table.y, "group": groups.of})
+    for name in MODELS:
+        result = evaluate(_model(p, name), table, p.settings.evaluate, groups=groups)
+        write_json(folder / f"{name}.json", result.as_dict())
+        images[f"{name}_prediction"] = result.predictions
+        images[f"{name}_confidence"] = result.confidence
+        if result.inside is not None:
+            images[f"{name}_inside"] = result.inside
+    write_text(folder / "images.csv", images.to_csv(index=False))
+
+
+def _report(p: Workspace, folder: Path) -> None:
+    seconds = {stage.verb: manifest.seconds for stage in STAGES.values() if (manifest := p.run.manifest(stage.folder))}
+    heard = [text for stage in STAGES.values() if (m := p.run.manifest(stage.folder)) for text in m.warnings]
+    write_report(
+        folder,
+        summary.report_input(
+            data=p.data,
+            pool=p.pool,
+            settings=p.settings,
+            models={name: _model(p, name) for name in MODELS},
+            evaluations={name: read_json(p.folder("evaluate") / f"{name}.json") for name in MODELS},
+            images=pd.read_csv(p.folder("evaluate") / "images.csv"),
+            maps=p.attention(p.settings.pool).maps,
+            space=Space.load(p.folder("embed")),
+            judgements=Judgements.load(p.folder("annotate")),
+            annotator=read_json(p.folder("annotate") / "annotator.json"),
+            scores=Scores.load(p.folder("propagate")),
+            subset=Subset.load(p.folder("curate")),
+            title=p.run.folder.name,
+            seconds=seconds,
+            warnings=list(dict.fromkeys(heard)),
+        ),
+    )
+
+
+USES_MODEL = ("train", "attend", "retrain", "evaluate", "report")
+"""The stages whose result depends on the device that the model is on."""
+
+WORK: dict[str, Callable[[Workspace, Path], None]] = {
+    "train": _train,
+    "attend": _attend,
+    "embed": _embed,
+    "annotate": _annotate,
+    "propagate": _propagate,
+    "curate": _curate,
+    "retrain": _retrain,
+    "evaluate": _evaluate,
+    "report": _report,
+}
+"""What to do for a stage: takes the workspace and the folder to write in."""
