@@ -18,7 +18,7 @@ from torch import nn
 from slim.attention import AttendSettings, attend
 from slim.datasets import ImageTable
 from slim.errors import SettingsError
-from slim.evaluation import EvaluateSettings, Groups, evaluate
+from slim.evaluation import EvaluateSettings, Groups, evaluate, evaluate_heads
 from slim.gradcam import upsample
 from slim.metrics import accuracy_by_group, inside_fraction, intersection_over_union
 from slim.models import Classifier, wrap
@@ -285,6 +285,32 @@ def test_evaluating_leaves_the_network_and_the_table_as_they_were(
     assert all(torch.equal(state[name], tensor) for name, tensor in module.state_dict().items())
     assert not any(child._forward_hooks or child._forward_pre_hooks for child in module.modules())
     pd.testing.assert_frame_equal(table.frame, frame)
+
+
+@pytest.mark.parametrize("regions", [{"masks": True}, {}])
+@pytest.mark.parametrize("name", ["cnn", "head of two layers"])
+def test_heads_are_measured_in_one_pass_as_each_by_itself(
+    regions: dict[str, bool], name: str, photos: Photos, small_classifier: Nets
+) -> None:
+    table = photos(7, **regions)
+    first = small_classifier() if name == "cnn" else _with_two_layers(small_classifier())
+    generator = torch.Generator().manual_seed(1)
+    shape = first.linear.weight.shape
+    other = first.with_head(torch.randn(shape, generator=generator), torch.randn(shape[0], generator=generator))
+    together = evaluate_heads({"first": first, "other": other}, table, settings())
+    for model, found in ((first, together["first"]), (other, together["other"])):
+        alone = evaluate(model, table, settings())
+        assert found.predictions.tolist() == alone.predictions.tolist()
+        np.testing.assert_allclose(found.confidence, alone.confidence, atol=1e-5)
+        assert (found.attention is None) == (not regions)
+        for measure, value in (found.attention or {}).items():
+            assert value.value == pytest.approx((alone.attention or {})[measure].value, abs=1e-5)
+
+
+def _with_two_layers(model: Classifier) -> Classifier:
+    """The same network with another layer before its head, so that the closed form does not hold."""
+    module = nn.Sequential(model.module, nn.Tanh(), nn.Linear(model.n_classes, model.n_classes))
+    return wrap(module, layer=f"0.{model.layer}", image_size=model.image_size)
 
 
 def test_a_batch_size_below_one_is_refused() -> None:

@@ -26,7 +26,7 @@ from slim.errors import (
     SlimError,
     SlimWarning,
 )
-from slim.evaluation import EvaluateSettings, Evaluation, Groups, evaluate
+from slim.evaluation import EvaluateSettings, Evaluation, Groups, evaluate, evaluate_heads
 from slim.last_layer import Head, HeldOut, RetrainSettings, fit_head
 from slim.models import Classifier, build, load_classifier, restore, wrap
 from slim.pipeline import Pipeline, open_run, run
@@ -82,6 +82,7 @@ __all__ = [
     "curate",
     "embed",
     "evaluate",
+    "evaluate_heads",
     "fit_head",
     "load_classifier",
     "load_dataset",

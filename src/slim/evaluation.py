@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -198,30 +199,91 @@ def evaluate(
     --------
     ``print(slim.evaluate(retrained, data.test))``
     """
+    return evaluate_heads({"model": classifier}, table, settings, groups=groups)["model"]
+
+
+def evaluate_heads(
+    classifiers: Mapping[str, Classifier],
+    table: ImageTable,
+    settings: EvaluateSettings | None = None,
+    *,
+    groups: Groups | None = None,
+) -> dict[str, Evaluation]:
+    """Measure models that differ in their linear head alone, in one pass over the images.
+
+    Parameters
+    ----------
+    classifiers
+        By name: one classifier, and what its `Classifier.with_head` made.
+    table, settings, groups
+        As for `evaluate`, whose errors are these too.
+
+    Returns
+    -------
+    dict of Evaluation
+        By the same names; what `evaluate` finds for each.
+
+    Examples
+    --------
+    ``slim.evaluate_heads({"before": reference, "after": reference.with_head(weight, bias)}, data.test)``
+    """
     settings = settings or EvaluateSettings()
     kind = _kind(table, settings.regions)
-    probabilities = np.zeros((len(table), classifier.n_classes), np.float32)
-    measured: list[tuple[NDArray[np.int64], dict[str, Floats]]] = []
-    with GradCam(classifier, precision=settings.precision) as cam:
-        batches = image_batches(table, classifier.image_size, settings.batch_size, workers=settings.workers)
-        for images, _, index in track(batches, f"evaluating on {len(table)} {table.split} images"):
-            seen = cam(images)
-            rows = index.numpy()
-            probabilities[rows] = seen.logits.detach().float().softmax(1).cpu().numpy()
-            with_region = rows[table.has_region[rows]] if kind == "masks" else rows
-            if kind is not None and len(with_region):
-                chosen = np.isin(rows, with_region)
-                measured.append((with_region, _attention(seen, chosen, table, with_region, kind, classifier)))
-    predictions = probabilities.argmax(1)
     groups = groups or Groups.from_table(table)
-    return Evaluation(
-        accuracy=accuracy_by_group(predictions == table.y, groups.of, groups.names, groups.training_shares),
-        groups_are=groups.kind,
-        attention=_means(measured) if kind else None,
-        predictions=predictions,
-        confidence=probabilities.max(1),
-        inside=_per_image(measured, len(table)) if kind else None,
-    )
+    found = {name: _Found(table, classifier) for name, classifier in classifiers.items()}
+    with ExitStack() as stack:
+        cams = {
+            name: stack.enter_context(GradCam(classifier, precision=settings.precision))
+            for name, classifier in classifiers.items()
+        }
+        size = next(iter(classifiers.values())).image_size
+        batches = image_batches(table, size, settings.batch_size, workers=settings.workers)
+        for images, _, index in track(batches, f"evaluating on {len(table)} {table.split} images"):
+            rows = index.numpy()
+            chosen = table.has_region[rows] if kind == "masks" else np.full(len(rows), kind is not None)
+            masks = _masks(table, rows[chosen], size, kind)
+            seen: Seen | None = None
+            for name, cam in cams.items():
+                seen = cam(images) if seen is None else cam.again(images, seen)
+                found[name].add(seen, rows, chosen, masks)
+    return {name: each.evaluation(groups, kind is not None) for name, each in found.items()}
+
+
+class _Found:
+    """What is found of one model, batch after batch."""
+
+    def __init__(self, table: ImageTable, classifier: Classifier) -> None:
+        self.table, self.classifier = table, classifier
+        self.probabilities = np.zeros((len(table), classifier.n_classes), np.float32)
+        self.measured: list[tuple[NDArray[np.int64], dict[str, Floats]]] = []
+
+    def add(self, seen: Seen, rows: NDArray[np.int64], chosen: NDArray[np.bool_], masks: NDArray[np.bool_]) -> None:
+        """Note a batch, of which the chosen images have these masks."""
+        self.probabilities[rows] = seen.logits.detach().float().softmax(1).cpu().numpy()
+        if chosen.any():
+            y = self.table.y[rows[chosen]]
+            self.measured.append((rows[chosen], _attention(seen, chosen, masks, y, self.classifier)))
+
+    def evaluation(self, groups: Groups, attention: bool) -> Evaluation:
+        """All batches together."""
+        predictions = self.probabilities.argmax(1)
+        return Evaluation(
+            accuracy=accuracy_by_group(predictions == self.table.y, groups.of, groups.names, groups.training_shares),
+            groups_are=groups.kind,
+            attention=_means(self.measured) if attention else None,
+            predictions=predictions,
+            confidence=self.probabilities.max(1),
+            inside=_per_image(self.measured, len(self.table)) if attention else None,
+        )
+
+
+def _masks(
+    table: ImageTable, rows: NDArray[np.int64], size: int, kind: Literal["masks", "boxes"] | None
+) -> NDArray[np.bool_]:
+    """(m, size, size) where the objects of some images are."""
+    if kind is None or not len(rows):
+        return np.zeros((0, size, size), bool)
+    return np.stack([table.region(int(i), size, kind) for i in rows])
 
 
 def _kind(table: ImageTable, wanted: Literal["auto", "masks", "boxes"]) -> Literal["masks", "boxes"] | None:
@@ -240,17 +302,14 @@ def _kind(table: ImageTable, wanted: Literal["auto", "masks", "boxes"]) -> Liter
 def _attention(
     seen: Seen,
     chosen: NDArray[np.bool_],
-    table: ImageTable,
-    rows: NDArray[np.int64],
-    kind: Literal["masks", "boxes"],
+    masks: NDArray[np.bool_],
+    y: NDArray[np.int64],
     classifier: Classifier,
 ) -> dict[str, Floats]:
-    """Each measure, and each measure of a uniform map, for the chosen images of a batch."""
+    """Each measure, and each measure of a uniform map, for the chosen images of a batch, their masks and labels."""
     size = classifier.image_size
-    masks = np.stack([table.region(int(i), size, kind) for i in rows])
-    y = table.y[rows]
-    ious = np.zeros((len(rows), classifier.n_classes))
-    own = np.zeros((len(rows), size, size), np.float32)
+    ious = np.zeros((len(y), classifier.n_classes))
+    own = np.zeros((len(y), size, size), np.float32)
     for k in range(classifier.n_classes):
         classes = torch.full((len(chosen),), k, device=seen.logits.device)
         maps = upsample(seen.maps(classes), size).detach().cpu().numpy()[chosen]
@@ -259,7 +318,7 @@ def _attention(
     share = masks.mean((1, 2))
     return {
         "inside_fraction": inside_fraction(own, masks),
-        "iou": ious[np.arange(len(rows)), y],
+        "iou": ious[np.arange(len(y)), y],
         "aiou": adjusted_iou(np.nan_to_num(ious), y),
         "energy_inside": energy_inside(own, masks),
         "pointing_game": pointing_game(own, masks),

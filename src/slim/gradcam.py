@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -126,6 +126,23 @@ class GradCam:
             _cam=self,
             _leaf=None if self.closed_form else record["activations"],
         )
+
+    def again(self, images: Tensor, seen: Seen) -> Seen:
+        """What this classifier sees where another one saw this, with the same network before its linear head.
+
+        Parameters
+        ----------
+        images
+            As for a call.
+        seen
+            What the other one saw in them.
+        """
+        if not (self.closed_form and seen._leaf is None):
+            return self(images)
+        linear = self.classifier.linear
+        with torch.no_grad():
+            logits = torch.nn.functional.linear(seen.features, linear.weight.float(), linear.bias)
+        return replace(seen, logits=logits, _cam=self)
 
 
 @contextmanager

@@ -27,7 +27,7 @@ from slim.artifacts import file_digest, read_json, write_json, write_text
 from slim.attention import attend
 from slim.curation import Subset, assign, curate
 from slim.errors import AnnotationError, SettingsError
-from slim.evaluation import Groups, evaluate
+from slim.evaluation import Groups, evaluate, evaluate_heads
 from slim.last_layer import Head, HeldOut, fit_head
 from slim.models import Classifier, load_classifier, restore
 from slim.propagation import Scores, answers_array, propagate
@@ -226,10 +226,16 @@ def _groups(p: Workspace) -> Groups:
 
 
 def _evaluate(p: Workspace, folder: Path) -> None:
-    table, groups = p.data.test, _groups(p)
+    table, groups, settings = p.data.test, _groups(p), p.settings.evaluate
     images = pd.DataFrame({"path": table.paths, "y": table.y, "group": groups.of})
-    for name in MODELS:
-        result = evaluate(_model(p, name), table, p.settings.evaluate, groups=groups)
+    models: dict[str, Classifier] = {name: _model(p, name) for name in MODELS}
+    if p.settings.retrain.mode == "last-layer":
+        heads = {name: model.linear.state_dict() for name, model in models.items() if model is not p.classifier}
+        models |= {name: p.classifier.with_head(**head) for name, head in heads.items()}
+        results = evaluate_heads(models, table, settings, groups=groups)
+    else:
+        results = {name: evaluate(model, table, settings, groups=groups) for name, model in models.items()}
+    for name, result in results.items():
         write_json(folder / f"{name}.json", result.as_dict())
         images[f"{name}_prediction"] = result.predictions
         images[f"{name}_confidence"] = result.confidence
