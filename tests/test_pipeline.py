@@ -23,6 +23,7 @@ from click.testing import Result
 import slim
 from slim import pipeline, work
 from slim.annotation import MaskOracle, Query, TerminalAnnotator
+from slim.baselines import random_subset
 from slim.pipeline import open_run, status
 from slim.workspace import STAGES
 
@@ -315,13 +316,13 @@ def test_status_needs_no_permission_to_write(finished_run: Path) -> None:
 
 def test_random_subset_has_every_class_and_no_image_twice() -> None:
     y = np.array([0] * 95 + [1] * 5)
-    drawn = work.random_subset(y, 20, seed=0)
+    drawn = random_subset(y, 20, seed=0)
     assert len(set(drawn.tolist())) == 20
     assert set(y[drawn].tolist()) == {0, 1}
-    assert drawn.tolist() == work.random_subset(y, 20, seed=0).tolist()
-    assert drawn.tolist() != work.random_subset(y, 20, seed=1).tolist()
+    assert drawn.tolist() == random_subset(y, 20, seed=0).tolist()
+    assert drawn.tolist() != random_subset(y, 20, seed=1).tolist()
 
 
 def test_random_subset_that_cannot_have_every_class_is_refused() -> None:
     with pytest.raises(slim.SettingsError, match="larger --size"):
-        work.random_subset(np.arange(5), 3, seed=0)
+        random_subset(np.arange(5), 3, seed=0)

@@ -1,4 +1,4 @@
-"""The command line: one subcommand a stage, `run`, `status` and `demo`."""
+"""The command line: one subcommand a stage, `run`, `status`, `compare` and `demo`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 import pandas as pd
@@ -19,6 +19,7 @@ from rich.table import Column, Table
 
 from slim.annotation import Judgements
 from slim.artifacts import VERSION, read_json
+from slim.comparison import ROWS, compare, comparison_table, summarize
 from slim.curation import Subset
 from slim.demo import compose_demo
 from slim.errors import SlimError, SlimWarning
@@ -43,7 +44,7 @@ class _Group(click.Group):
     command_class = Command
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return ["demo", "run", "status", *STAGES]
+        return ["demo", "run", "status", "compare", *STAGES]
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -128,11 +129,15 @@ def _opened(
     **run_settings: Any,
 ) -> Pipeline:
     """The run, as the options describe it."""
-    if data is None and (attribute or mask):
-        raise click.UsageError("--attribute and --mask go with --data. Name the images again: --data FOLDER.")
+    _check_loading(data, attribute, mask)
     load = {"attribute": list(attribute) or None, "mask": mask}
     said = {name: value for name, value in run_settings.items() if value is not None}
     return open_run(folder, data=data, recipe=recipe, settings=overrides, load=load, **said)
+
+
+def _check_loading(data: str | None, attribute: tuple[str, ...], mask: str | None) -> None:
+    if data is None and (attribute or mask):
+        raise click.UsageError("--attribute and --mask go with --data. Name the images again: --data FOLDER.")
 
 
 def _show_results(pipeline: Pipeline, as_json: bool) -> None:
@@ -222,6 +227,56 @@ def status_command(run: str, as_json: bool) -> None:
         shown.add_row(stage.verb, stage.folder, f"[{colors[state]}]{state}[/]", seconds, stage.purpose)
     Console(width=None if sys.stdout.isatty() else 110).print(shown)
     _say_what_is_next(pipeline)
+
+
+@main.command("compare", short_help="Compare SLIM with other methods on your data, over seeds.")
+@click.argument("folder", metavar="FOLDER", type=click.Path())
+@_run_options
+@click.option("--seeds", type=click.IntRange(1), default=5, show_default=True, help="How many, from --seed on.")
+@click.option("--rows", default="all", show_default=True, help=f"Which rows, with commas between: {', '.join(ROWS)}.")
+@click.option(
+    "--modes", default="last-layer", show_default=True, help="What is retrained: last-layer, full, or last-layer,full."
+)
+@_all_settings
+@_JSON
+def compare_command(
+    folder: str,
+    data: str | None,
+    attribute: tuple[str, ...],
+    mask: str | None,
+    seed: int | None,
+    seeds: int,
+    rows: str,
+    modes: str,
+    as_json: bool,
+    recipe: str | None,
+    pool: str | None,
+    checkpoint: str | None,
+    **values: Any,
+) -> None:
+    """Compare SLIM with other methods on one data set, each on the same splits, reference models and features.
+
+    FOLDER keeps a run for each seed and the tables; the same command goes on where it stopped. Some rows use group
+    labels: the table says which.
+    """
+    _check_loading(data, attribute, mask)
+    own = {name: value for name, value in (("pool", pool), ("checkpoint", checkpoint)) if value is not None}
+    results = compare(
+        folder,
+        seeds=range(seed or 0, (seed or 0) + seeds),
+        rows=tuple(ROWS) if rows == "all" else tuple(rows.split(",")),
+        modes=cast(Any, tuple(modes.split(","))),
+        data=data,
+        recipe=recipe,
+        settings=given(values),
+        load={"attribute": list(attribute) or None, "mask": mask},
+        **own,
+    )
+    if as_json:
+        click.echo(json.dumps(read_json(Path(folder) / "results.json"), indent=2))
+        return
+    Console(width=None if sys.stdout.isatty() else 110).print(comparison_table(summarize(results)))
+    click.echo(f"Tables: {Path(folder) / 'results.md'}, .csv, .json, .svg")
 
 
 def _stage_command(verb: str) -> None:

@@ -25,6 +25,7 @@ from slim.annotation import (
 )
 from slim.artifacts import file_digest, read_json, write_json, write_text
 from slim.attention import attend
+from slim.baselines import random_subset
 from slim.curation import Subset, assign, curate
 from slim.errors import AnnotationError, SettingsError
 from slim.evaluation import Groups, evaluate, evaluate_heads
@@ -33,7 +34,7 @@ from slim.models import Classifier, load_classifier, restore
 from slim.propagation import Scores, answers_array, propagate
 from slim.report import ModelKey, write_report
 from slim.space import Space, embed
-from slim.training import TrainSettings, train
+from slim.training import train
 from slim.workspace import STAGES, Workspace
 
 MODELS = tuple(summary.TITLES)
@@ -128,29 +129,6 @@ def _curate(p: Workspace, folder: Path) -> None:
     ).save(folder)
 
 
-def random_subset(y: NDArray[np.int64], size: int, seed: int) -> NDArray[np.int64]:
-    """Positions (size,) drawn without replacement, again until each class has an image: the baseline subset.
-
-    Raises
-    ------
-    SettingsError
-        A hundred draws missed a class.
-
-    Examples
-    --------
-    >>> len(random_subset(np.array([0, 1] * 50), 10, seed=0))
-    10
-    """
-    rng = np.random.default_rng((seed, 1))
-    for _ in range(100):
-        drawn = np.sort(rng.choice(len(y), size, replace=False))
-        if len(np.unique(y[drawn])) == len(np.unique(y)):
-            return drawn
-    raise SettingsError(
-        f"A random subset must hold an image of each class. Got none in 100 draws of {size}. Ask for a larger --size."
-    )
-
-
 def _retrain(p: Workspace, folder: Path) -> None:
     subset = Subset.load(p.folder("curate"))
     drawn = random_subset(p.pool.y, len(subset), p.settings.seed)
@@ -164,23 +142,38 @@ def _retrained(
     p: Workspace, index: NDArray[np.int64], cells: NDArray[np.int64], tune_among: NDArray[np.bool_], folder: Path
 ) -> None:
     """Retrain on some images of the pool, by the run's settings, into a folder."""
-    settings = p.settings.retrain
-    if settings.mode == "full":
-        wanted = _full(p.settings.train, settings.epochs, settings.lr)
-        start = p.classifier if settings.start == "reference" or p.reference is not None else None
-        train(p.pool[index], p.data.val, wanted, seed=p.settings.seed, folder=folder, initial=start)
+    if p.settings.retrain.mode == "full":
+        train_on_subset(p, index, folder)
         return
-    head = _head(p, index, cells, tune_among)
+    head = fit_subset_head(p, index, cells, tune_among)
     p.classifier.with_head(torch.from_numpy(head.weight), torch.from_numpy(head.bias)).save(folder)
     write_json(folder / "head.json", {"strength": head.strength, "held_out_accuracy": head.held_out_accuracy})
 
 
-def _full(settings: TrainSettings, epochs: int, lr: float | None) -> TrainSettings:
-    return replace(settings, epochs=epochs, lr=lr or settings.lr)
+def train_on_subset(p: Workspace, index: NDArray[np.int64], folder: Path) -> Classifier:
+    """The whole network trained on some images of the pool, into a folder, by the run's settings."""
+    settings = p.settings.retrain
+    wanted = replace(p.settings.train, epochs=settings.epochs, lr=settings.lr or p.settings.train.lr)
+    start = p.classifier if settings.start == "reference" or p.reference is not None else None
+    return train(p.pool[index], p.data.val, wanted, seed=p.settings.seed, folder=folder, initial=start)
 
 
-def _head(p: Workspace, index: NDArray[np.int64], cells: NDArray[np.int64], tune_among: NDArray[np.bool_]) -> Head:
-    """A head fitted to the images at `index`, tuned on others of the pool, or on val's groups where asked."""
+def fit_subset_head(
+    p: Workspace, index: NDArray[np.int64], cells: NDArray[np.int64], tune_among: NDArray[np.bool_]
+) -> Head:
+    """A head fitted to some images of the pool, tuned on others of it, or on val's groups where asked.
+
+    Parameters
+    ----------
+    p
+        With attention of the pool.
+    index
+        (size,) positions in the pool.
+    cells
+        (n,) cells of the whole pool.
+    tune_among
+        (n,) the images of which those that are not in the subset tune the head.
+    """
     features, y, settings = p.attention(p.settings.pool).features, p.pool.y, p.settings.retrain
     p.classifier.linear  # noqa: B018 (refuses a network without a linear head)
     if settings.tune_on == "groups":

@@ -1,0 +1,264 @@
+"""What every claim is compared with: subsets chosen without SLIM, and last layers fitted in other ways."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+
+from slim.errors import SettingsError
+from slim.last_layer import Head, HeldOut, RetrainSettings, fit_head
+
+Floats = NDArray[np.floating]
+Indices = NDArray[np.int64]
+
+_DFR_DRAWS = 10
+_AFR_GAMMAS = (0.0, 1.0, 2.0, 4.0, 8.0, 12.0, 16.0, 20.0)
+_AFR_PULLS = (0.0, 0.01, 0.1)
+_DRO_DECAYS = (1e-4, 1e-3, 1e-2, 1e-1)
+_STEPS = 300
+
+
+def random_subset(y: Indices, size: int, seed: int) -> Indices:
+    """Positions (size,) drawn without replacement, again until each class has an image: the baseline subset.
+
+    Raises
+    ------
+    SettingsError
+        A hundred draws missed a class.
+
+    Examples
+    --------
+    >>> len(random_subset(np.array([0, 1] * 50), 10, seed=0))
+    10
+    """
+    rng = np.random.default_rng((seed, 1))
+    for _ in range(100):
+        drawn = np.sort(rng.choice(len(y), size, replace=False))
+        if len(np.unique(y[drawn])) == len(np.unique(y)):
+            return drawn
+    raise SettingsError(
+        f"A random subset must hold an image of each class. Got none in 100 draws of {size}. Ask for a larger --size."
+    )
+
+
+def balanced_subset(parts: Indices, size: int, seed: int) -> Indices:
+    """Positions (size,) with as equal a number of images from each part as goes.
+
+    Parameters
+    ----------
+    parts
+        (n,) what is balanced over: labels, groups, or cells.
+    size
+        Images in the subset. A part of fewer images than its number gives each one as often as it takes.
+    seed
+        Of the draw.
+
+    Examples
+    --------
+    >>> parts = np.array([0] * 90 + [1] * 10)
+    >>> np.bincount(parts[balanced_subset(parts, 20, seed=0)]).tolist()
+    [10, 10]
+    """
+    rng = np.random.default_rng((seed, 2))
+    present = np.unique(parts)
+    numbers = np.full(len(present), size // len(present))
+    numbers[rng.permutation(len(present))[: size % len(present)]] += 1
+    drawn = []
+    for part, number in zip(present, numbers, strict=True):
+        members = rng.permutation(np.flatnonzero(parts == part))
+        drawn.append(np.resize(members, number))
+    return np.sort(np.concatenate(drawn))
+
+
+def feature_cells(features: Floats, y: Indices, clusters: int, seed: int) -> Indices:
+    """Cells (n,) of class and cluster, the clusters found over all classes in the directions of the features.
+
+    Notes
+    -----
+    GEORGE and SPARE cluster each class by itself; an environment that is rare in one class is found only where the
+    classes are clustered together, so that this is the stronger baseline.
+
+    References
+    ----------
+    N. Sohoni et al., "No subclass left behind", NeurIPS 2020. Y. Yang et al., "Identifying spurious biases early in
+    training through the lens of simplicity bias", AISTATS 2024.
+
+    Examples
+    --------
+    >>> y, place = np.repeat([0, 1], 10), np.array([0] * 8 + [1] * 2 + [1] * 10)
+    >>> cells = feature_cells(np.eye(2)[place], y, 2, seed=0)
+    >>> sorted(np.bincount(cells, minlength=4).tolist())
+    [0, 2, 8, 10]
+    """
+    features = np.asarray(features, np.float32)
+    directions = features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
+    k = min(50, *directions.shape)
+    points = PCA(k, svd_solver="randomized", random_state=seed).fit_transform(directions)
+    found = KMeans(clusters, n_init=10, random_state=seed).fit_predict(points)
+    return np.asarray(y * clusters + found, np.int64)
+
+
+def dfr_head(features: Floats, y: Indices, groups: Indices, *, n_classes: int, seed: int) -> Head:
+    """Deep feature reweighting: heads fitted to group-balanced draws of the val split, averaged; uses group labels.
+
+    Parameters
+    ----------
+    features, y, groups
+        (n, d), (n,) and (n,) of the val split. Half of it tunes the penalty on the other half's worst group.
+    n_classes
+        Number of logits.
+    seed
+        Of draws and halves.
+
+    References
+    ----------
+    P. Kirichenko, P. Izmailov, A. G. Wilson, "Last layer re-training is sufficient for robustness to spurious
+    correlations", ICLR 2023.
+    """
+    first, second = _halves(groups, seed)
+    least = int(np.bincount(groups[first])[np.unique(groups[first])].min()) * len(np.unique(groups))
+    tried = first[balanced_subset(groups[first], least, seed)]
+    held_out = HeldOut(features[second], y[second], groups[second])
+    tuned = fit_head(features[tried], y[tried], groups[tried], held_out, n_classes=n_classes, seed=seed)
+    settings = RetrainSettings(strength=tuned.strength, refits=1)
+    least = int(np.bincount(groups)[np.unique(groups)].min()) * len(np.unique(groups))
+    heads = []
+    for draw in range(_DFR_DRAWS):
+        index = balanced_subset(groups, least, seed * _DFR_DRAWS + draw)
+        heads.append(fit_head(features[index], y[index], groups[index], settings=settings, n_classes=n_classes))
+    return _averaged(heads, tuned)
+
+
+def afr_head(features: Floats, y: Indices, groups: Indices, start: Head, *, seed: int) -> Head:
+    """Automatic feature reweighting: the reference's head, refitted where it is unsure; group labels only tune.
+
+    Parameters
+    ----------
+    features, y, groups
+        (n, d), (n,) and (n,) of the val split, which the reference was not trained on. Half of it is reweighted; the
+        other half's worst group chooses among weightings and penalties.
+    start
+        The reference's head.
+    seed
+        Of the halves.
+
+    References
+    ----------
+    S. Qiu, A. Potapczynski, P. Izmailov, A. G. Wilson, "Simple and fast group robustness by automatic feature
+    reweighting", ICML 2023.
+    """
+    first, second = _halves(groups, seed)
+    inputs, answers = _tensors(features[first], y[first])
+    initial = torch.from_numpy(start.weight).double(), torch.from_numpy(start.bias).double()
+    logits = inputs @ initial[0].T + initial[1]
+    sure = logits.softmax(1).gather(1, answers[:, None])[:, 0]
+    of_class = 1 / torch.bincount(answers).double()[answers]
+    best: tuple[float, Head] | None = None
+    for gamma in _AFR_GAMMAS:
+        weights = of_class * torch.exp(-gamma * sure)
+        weights = weights / weights.sum()
+        for pull in _AFR_PULLS:
+
+            def loss(
+                weight: torch.Tensor, bias: torch.Tensor, w: torch.Tensor = weights, p: float = pull
+            ) -> torch.Tensor:
+                each = torch.nn.functional.cross_entropy(inputs @ weight.T + bias, answers, reduction="none")
+                return (w * each).sum() + p * ((weight - initial[0]) ** 2).sum()
+
+            weight, bias = _minimised(loss, *initial)
+            head = Head(weight, bias, gamma, None)
+            worst = _worst(head, features[second], y[second], groups[second])
+            if best is None or worst > best[0]:
+                best = worst, head
+    assert best is not None
+    return best[1]
+
+
+def group_dro_head(features: Floats, y: Indices, groups: Indices, held_out: HeldOut, *, n_classes: int) -> Head:
+    """Group distributionally robust optimisation of the last layer; uses the group labels of train and val.
+
+    Parameters
+    ----------
+    features, y, groups
+        (n, d), (n,) and (n,) of the train split.
+    held_out
+        The val split with its groups, whose worst one chooses the weight decay.
+    n_classes
+        Number of logits.
+
+    References
+    ----------
+    S. Sagawa, P. W. Koh, T. B. Hashimoto, P. Liang, "Distributionally robust neural networks for group shifts",
+    ICLR 2020.
+    """
+    mean, std = features.mean(0), features.std(0)
+    std = np.where(std > 0, std, 1.0)
+    inputs, answers = _tensors((features - mean) / std, y)
+    of_group = torch.from_numpy(np.unique(groups, return_inverse=True)[1])
+    n_groups = int(of_group.max()) + 1
+    counts = torch.bincount(of_group, minlength=n_groups).double()
+    best: tuple[float, Head] | None = None
+    for decay in _DRO_DECAYS:
+        weight = torch.zeros(n_classes, inputs.shape[1], dtype=torch.double, requires_grad=True)
+        bias = torch.zeros(n_classes, dtype=torch.double, requires_grad=True)
+        shares = torch.full((n_groups,), 1 / n_groups, dtype=torch.double)
+        optimizer = torch.optim.Adam([weight, bias], lr=0.01)
+        for _ in range(_STEPS):
+            each = torch.nn.functional.cross_entropy(inputs @ weight.T + bias, answers, reduction="none")
+            losses = torch.zeros(n_groups, dtype=torch.double).index_add(0, of_group, each) / counts
+            shares = shares * torch.exp(0.1 * losses.detach())
+            shares = shares / shares.sum()
+            optimizer.zero_grad()
+            ((shares * losses).sum() + decay * (weight**2).sum()).backward()
+            optimizer.step()
+        rows, offset = weight.detach().numpy() / std, bias.detach().numpy()
+        head = Head(rows, offset - rows @ mean, decay, None)
+        worst = _worst(head, held_out.features, held_out.y, held_out.cells)
+        if best is None or worst > best[0]:
+            best = worst, head
+    assert best is not None
+    return best[1]
+
+
+def _halves(groups: Indices, seed: int) -> tuple[Indices, Indices]:
+    """Positions of two halves, each with half of every group."""
+    rng = np.random.default_rng((seed, 3))
+    order = rng.permutation(len(groups))
+    order = order[np.argsort(groups[order], kind="stable")]
+    return np.sort(order[::2]), np.sort(order[1::2])
+
+
+def _tensors(features: Floats, y: Indices) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.from_numpy(np.asarray(features, np.float64)), torch.from_numpy(np.asarray(y))
+
+
+def _minimised(loss: object, weight: torch.Tensor, bias: torch.Tensor) -> tuple[Floats, Floats]:
+    """Weight and bias of the smallest loss, from these first values."""
+    values = [weight.clone().requires_grad_(), bias.clone().requires_grad_()]
+    optimizer = torch.optim.LBFGS(values, max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        value: torch.Tensor = loss(*values)  # type: ignore[operator]
+        value.backward()
+        return value
+
+    optimizer.step(closure)
+    return values[0].detach().numpy(), values[1].detach().numpy()
+
+
+def _worst(head: Head, features: Floats, y: Indices, groups: Indices) -> float:
+    """Worst-group accuracy of a head."""
+    right = head.predict(features) == y
+    return min(float(right[groups == g].mean()) for g in np.unique(groups))
+
+
+def _averaged(heads: Sequence[Head], tuned: Head) -> Head:
+    weight = np.mean([head.weight for head in heads], axis=0)
+    bias = np.mean([head.bias for head in heads], axis=0)
+    return Head(weight, bias, tuned.strength, tuned.held_out_accuracy)

@@ -1,0 +1,277 @@
+"""The rows of a comparison: how each gets its model, and what it was told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slim.annotation import annotate, choose_annotator, select_queries
+from slim.attention import Attention
+from slim.baselines import (
+    afr_head,
+    balanced_subset,
+    dfr_head,
+    feature_cells,
+    group_dro_head,
+    random_subset,
+)
+from slim.curation import curate
+from slim.errors import SettingsError
+from slim.last_layer import Head, HeldOut
+from slim.pipeline import Pipeline
+from slim.propagation import answers_array, propagate
+from slim.settings import RunSettings, read_recipe
+from slim.space import Space, embed
+
+Indices = NDArray[np.int64]
+GroupLabels = Literal["none", "train", "val", "train + val"]
+
+_FEATURE_CLUSTERS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """A subset of the pool, and what its last layer is tuned on.
+
+    Attributes
+    ----------
+    index
+        (size,) positions in the pool, an image as often as it is taken.
+    cells
+        (n,) cells of the whole pool.
+    tune_among
+        (n,) the images that the last layer may be tuned on.
+    judgements
+        How many answers were used.
+    """
+
+    index: Indices
+    cells: Indices
+    tune_among: NDArray[np.bool_]
+    judgements: int = 0
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One seed's reference model, attention and space, which all rows share.
+
+    Parameters
+    ----------
+    pipeline
+        A run whose stages up to embed are done.
+    """
+
+    pipeline: Pipeline
+
+    @cached_property
+    def attention(self) -> Attention:
+        """Of the pool."""
+        return self.pipeline.attention(self.pipeline.settings.pool)
+
+    @cached_property
+    def space(self) -> Space:
+        """Of the pool."""
+        return Space.load(self.pipeline.folder("embed"))
+
+    @property
+    def y(self) -> Indices:
+        """The pool's labels."""
+        return self.pipeline.pool.y
+
+    @property
+    def size(self) -> int:
+        """Of every subset."""
+        return self.pipeline.settings.curate.size
+
+    @property
+    def seed(self) -> int:
+        """Of everything drawn."""
+        return self.pipeline.settings.seed
+
+    def groups(self, split: str) -> Indices:
+        """A split's groups.
+
+        Raises
+        ------
+        SettingsError
+            There is no spurious attribute.
+        """
+        groups = getattr(self.pipeline.data, split).groups
+        if groups is None:
+            raise SettingsError(
+                "This row uses group labels. Got data without a spurious attribute. Name it (--attribute), or choose "
+                "rows without group labels (--rows)."
+            )
+        return np.asarray(groups)
+
+    def val(self) -> HeldOut:
+        """The val split's features with its groups."""
+        return HeldOut(
+            np.asarray(self.pipeline.attention("val").features), self.pipeline.data.val.y, self.groups("val")
+        )
+
+
+def _plain(bench: Bench, index: Indices, cells: Indices | None = None) -> Chosen:
+    n = len(bench.y)
+    return Chosen(index, np.zeros(n, np.int64) if cells is None else cells, np.ones(n, bool))
+
+
+def _random(bench: Bench) -> Chosen:
+    return _plain(bench, random_subset(bench.y, bench.size, bench.seed))
+
+
+def _class_balanced(bench: Bench) -> Chosen:
+    return _plain(bench, balanced_subset(bench.y, bench.size, bench.seed))
+
+
+def _cluster_balanced(bench: Bench) -> Chosen:
+    cells = feature_cells(bench.attention.features, bench.y, _FEATURE_CLUSTERS, bench.seed)
+    return _plain(bench, balanced_subset(cells, bench.size, bench.seed), cells)
+
+
+def _group_balanced(bench: Bench) -> Chosen:
+    groups = bench.groups(bench.pipeline.settings.pool)
+    return _plain(bench, balanced_subset(groups, bench.size, bench.seed), groups)
+
+
+def _slim(bench: Bench, noise: float = 0.0) -> Chosen:
+    return _curated(bench, bench.pipeline.settings, bench.attention, bench.space, noise)
+
+
+def _published(bench: Bench) -> Chosen:
+    """The published recipe: its features are pooled by sum, its space and its cut are its own."""
+    own = bench.pipeline.settings
+    settings = RunSettings(train=own.train, pool=own.pool, seed=own.seed).updated(read_recipe("published"))
+    settings = replace(
+        settings, annotate=own.annotate, curate=replace(settings.curate, size=own.curate.size), retrain=own.retrain
+    )
+    attention = summed(bench.attention) if own.attend.pooling == "mean" else bench.attention
+    space = embed(attention.core, attention.environment, settings.embed, seed=own.seed)
+    return _curated(bench, settings, attention, space)
+
+
+def summed(attention: Attention) -> Attention:
+    """Attention whose features are pooled by sum, from one whose features are pooled by mean.
+
+    Examples
+    --------
+    >>> maps = np.array([[[1.0, 0.5]]])
+    >>> found = summed(Attention(maps, np.array([[2.0]]), np.array([[4.0]]), maps[0], maps[0]))
+    >>> found.core.tolist(), found.environment.tolist()
+    ([[3.0]], [[2.0]])
+    """
+    mass = np.asarray(attention.maps).sum((1, 2))[:, None]
+    area = attention.maps.shape[1] * attention.maps.shape[2]
+    return replace(
+        attention,
+        core=np.asarray(attention.core) * mass,
+        environment=np.asarray(attention.environment) * (area - mass),
+    )
+
+
+def _curated(bench: Bench, settings: RunSettings, attention: Attention, space: Space, noise: float = 0.0) -> Chosen:
+    """Ask, spread and curate, as the stages do."""
+    p, asked = bench.pipeline, settings.annotate
+    oracle = choose_annotator(replace(asked, noise=noise), p.pool, p.run.folder, bench.seed)
+    queries = select_queries(
+        space.core, p.pool, attention.maps, budget=asked.budget, candidates=asked.candidates, seed=bench.seed
+    )
+    judged = annotate(queries, oracle).frame
+    answers = answers_array(len(p.pool), judged["index"].to_numpy(), judged["answer"].tolist())
+    scores = propagate(space.core, bench.y, answers, settings.propagate, class_names=p.pool.class_names).values
+    return _of_scores(bench, settings, attention, space, scores, len(judged))
+
+
+def _unjudged(bench: Bench) -> Chosen:
+    """SLIM's curation with scores that say nothing."""
+    scores = np.random.default_rng((bench.seed, 4)).random(len(bench.y))
+    return _of_scores(bench, bench.pipeline.settings, bench.attention, bench.space, scores, 0)
+
+
+def _of_scores(
+    bench: Bench,
+    settings: RunSettings,
+    attention: Attention,
+    space: Space,
+    scores: NDArray[np.floating],
+    judgements: int,
+) -> Chosen:
+    subset = curate(
+        np.asarray(attention.core),
+        np.asarray(attention.environment),
+        (space.core, space.environment),
+        scores,
+        bench.y,
+        settings.curate,
+        class_names=bench.pipeline.pool.class_names,
+        seed=bench.seed,
+    )
+    return Chosen(subset.index, subset.cell, subset.kept, judgements)
+
+
+def _dfr(bench: Bench) -> Head:
+    val = bench.val()
+    return dfr_head(val.features, val.y, val.cells, n_classes=bench.pipeline.pool.n_classes, seed=bench.seed)
+
+
+def _afr(bench: Bench) -> Head:
+    val, linear = bench.val(), bench.pipeline.classifier.linear
+    weight = linear.weight.detach().cpu().double().numpy()
+    bias = np.zeros(len(weight)) if linear.bias is None else linear.bias.detach().cpu().double().numpy()
+    return afr_head(val.features, val.y, val.cells, Head(weight, bias, 0.0, None), seed=bench.seed)
+
+
+def _group_dro(bench: Bench) -> Head:
+    train = bench.pipeline.attention("train").features
+    n_classes = bench.pipeline.pool.n_classes
+    return group_dro_head(
+        np.asarray(train), bench.pipeline.data.train.y, bench.groups("train"), bench.val(), n_classes=n_classes
+    )
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row.
+
+    Attributes
+    ----------
+    title
+        As the table calls it.
+    group_labels
+        Which splits' group labels it uses.
+    trained_on
+        Split of its images.
+    subset
+        How it chooses a subset of the pool, on which a last layer or the whole network is retrained.
+    head
+        How it fits a last layer by itself. A row with neither is the reference model.
+    """
+
+    title: str
+    group_labels: GroupLabels = "none"
+    trained_on: Literal["train", "val"] = "train"
+    subset: Callable[[Bench], Chosen] | None = None
+    head: Callable[[Bench], Head] | None = None
+
+
+ROWS = {
+    "erm": Row("ERM, the reference model"),
+    "random": Row("Random subset", subset=_random),
+    "slim": Row("SLIM", subset=_slim),
+    "group-balanced": Row("Group-balanced subset", "train", subset=_group_balanced),
+    "published": Row("SLIM as published", subset=_published),
+    "cluster-balanced": Row("Cluster-balanced subset", subset=_cluster_balanced),
+    "class-balanced": Row("Class-balanced subset", subset=_class_balanced),
+    "slim-unjudged": Row("SLIM without judgements", subset=_unjudged),
+    "slim-noise-10": Row("SLIM, 10 % wrong answers", subset=lambda bench: _slim(bench, 0.1)),
+    "slim-noise-20": Row("SLIM, 20 % wrong answers", subset=lambda bench: _slim(bench, 0.2)),
+    "dfr": Row("DFR on val", "val", "val", head=_dfr),
+    "afr": Row("AFR on val", "val", "val", head=_afr),
+    "group-dro": Row("GroupDRO, last layer", "train + val", head=_group_dro),
+}
+"""Every row by its key, in the order in which they are computed: a useful table early."""

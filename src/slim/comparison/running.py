@@ -1,0 +1,195 @@
+"""Runs the rows on every seed, and goes on where an earlier call stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+
+from slim.artifacts import VERSION, read_json, write_json
+from slim.comparison.rows import ROWS, Bench, Chosen, Row
+from slim.comparison.table import write_tables
+from slim.errors import SettingsError
+from slim.evaluation import Evaluation, evaluate, evaluate_heads
+from slim.last_layer import Head
+from slim.models import Classifier
+from slim.pipeline import Pipeline, open_run
+from slim.progress import announce, quiet
+from slim.work import fit_subset_head, train_on_subset
+
+Mode = Literal["last-layer", "full"]
+
+_SHARED = ("train", "attend", "embed")
+
+
+def compare(
+    folder: str | Path,
+    *,
+    seeds: Sequence[int] = (0, 1, 2, 3, 4),
+    rows: Sequence[str] = tuple(ROWS),
+    modes: Sequence[Mode] = ("last-layer",),
+    **options: Any,
+) -> pd.DataFrame:
+    """Compare SLIM with other methods on one data set.
+
+    Parameters
+    ----------
+    folder
+        Receives a run for each seed, with the reference model, attention and space that all rows share, a result a
+        row, and the tables: ``results.csv`` (a line a row and seed), ``results.json``, ``results.md``,
+        ``results.svg``.
+    seeds
+        Each trains a reference model of its own; tests are paired over them.
+    rows
+        Keys of `ROWS`.
+    modes
+        What is retrained on a subset: the last layer, the full network, or both one after the other.
+    **options
+        As for `slim.open_run`: ``data, recipe, settings, ...``, for every seed.
+
+    Returns
+    -------
+    DataFrame
+        A line a row and seed.
+
+    Raises
+    ------
+    SettingsError
+        A row or a mode does not exist, or a row uses group labels that are not there.
+
+    Notes
+    -----
+    Result files say what they were made from: the same call goes on where it stopped, and another setting makes the
+    rows again.
+
+    Examples
+    --------
+    ``slim.compare("runs/compare-pets", data="pets", seeds=range(5))``
+    """
+    _check(seeds, rows, modes)
+    folder = Path(folder)
+    found: list[dict[str, Any]] = []
+    for seed in seeds:
+        pipeline = open_run(folder / f"seed-{seed}", **options, seed=seed)
+        for number, verb in enumerate(_SHARED, 1):
+            if pipeline.state(verb) != "done":
+                announce(f"seed {seed} [{number}/{len(_SHARED)}] {verb}")
+                pipeline.stage(verb)
+        bench = Bench(pipeline)
+        for mode in modes:
+            found += _rows_of_mode(bench, [key for key in rows if _takes_part(key, mode, modes)], mode)
+            write_tables(folder, pd.DataFrame(found), pipeline.data.name)
+    return pd.DataFrame(found)
+
+
+def _check(seeds: Sequence[int], rows: Sequence[str], modes: Sequence[str]) -> None:
+    for name, wanted, known in (("row", rows, tuple(ROWS)), ("mode", modes, ("last-layer", "full"))):
+        unknown = [value for value in wanted if value not in known]
+        if unknown or not wanted:
+            raise SettingsError(f"A {name} must be one of {', '.join(known)}. Got {', '.join(unknown) or 'none'}.")
+    if len(set(seeds)) < 1:
+        raise SettingsError("A comparison needs a seed. Got none. Give five or more, so that there are intervals.")
+
+
+def _takes_part(key: str, mode: Mode, modes: Sequence[Mode]) -> bool:
+    """Whether a row has a result in a mode: subsets in each, the others once."""
+    return ROWS[key].subset is not None or mode == modes[0]
+
+
+def _rows_of_mode(bench: Bench, keys: Sequence[str], mode: Mode) -> list[dict[str, Any]]:
+    """The results of some rows, those from earlier included."""
+    digests = {key: _digest(bench.pipeline, key, mode) for key in keys}
+    paths = {key: bench.pipeline.run.folder / "rows" / f"{key}.{mode}.json" for key in keys}
+    missing = [key for key in keys if not _up_to_date(paths[key], digests[key])]
+    if missing:
+        announce(f"seed {bench.seed} {mode}: {', '.join(missing)}")
+    for key, result in _results(bench, missing, mode):
+        paths[key].parent.mkdir(exist_ok=True)
+        write_json(paths[key], {"made_from": digests[key], **result})
+    return [{name: value for name, value in read_json(paths[key]).items() if name != "made_from"} for key in keys]
+
+
+def _digest(p: Pipeline, key: str, mode: Mode) -> str:
+    """What identifies everything that a result depends on."""
+    stages = {verb: p.run.digest(p.folder(verb).name) for verb in _SHARED}
+    settings = {verb: p.settings.of(verb) for verb in ("annotate", "propagate", "curate", "retrain", "evaluate")}
+    return hashlib.sha256(json.dumps([VERSION, key, mode, stages, settings]).encode()).hexdigest()[:16]
+
+
+def _up_to_date(path: Path, digest: str) -> bool:
+    return path.exists() and read_json(path).get("made_from") == digest
+
+
+def _results(bench: Bench, keys: Sequence[str], mode: Mode) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each row's result; those that differ in their last layer alone are measured together."""
+    p = bench.pipeline
+    heads: dict[str, Classifier] = {}
+    told: dict[str, tuple[Chosen | None, float]] = {}
+    for key in keys:
+        start, row = perf_counter(), ROWS[key]
+        with quiet():
+            chosen = row.subset(bench) if row.subset is not None else None
+            if chosen is not None and mode == "full":
+                model = train_on_subset(p, chosen.index, p.run.folder / "rows" / f"{key}.full")
+                evaluation = evaluate(model, p.data.test, p.settings.evaluate)
+                yield key, _record(bench, key, mode, evaluation, chosen, perf_counter() - start)
+                continue
+            head = _head(bench, row, chosen)
+        if head is None:
+            heads[key] = p.classifier
+        else:
+            heads[key] = p.classifier.with_head(torch.from_numpy(head.weight), torch.from_numpy(head.bias))
+        told[key] = chosen, perf_counter() - start
+    if heads:
+        for key, evaluation in evaluate_heads(heads, p.data.test, p.settings.evaluate).items():
+            yield key, _record(bench, key, mode, evaluation, *told[key])
+
+
+def _head(bench: Bench, row: Row, chosen: Chosen | None) -> Head | None:
+    """A row's last layer; None for the reference model."""
+    if chosen is not None:
+        return fit_subset_head(bench.pipeline, chosen.index, chosen.cells, chosen.tune_among)
+    return row.head(bench) if row.head is not None else None
+
+
+def _record(
+    bench: Bench, key: str, mode: Mode, evaluation: Evaluation, chosen: Chosen | None, seconds: float
+) -> dict[str, Any]:
+    """One line of the results."""
+    row, p, accuracy = ROWS[key], bench.pipeline, evaluation.accuracy
+    measures: dict[str, float | None] = {}
+    for name in ("inside_fraction", "aiou"):
+        measure = (evaluation.attention or {}).get(name)
+        measures |= {name: measure.value if measure else None, f"{name}_uniform": measure.uniform if measure else None}
+    return {
+        "row": key,
+        "title": row.title,
+        "mode": mode if row.subset is not None else "last-layer" if row.head is not None else "reference",
+        "seed": bench.seed,
+        "worst_group_accuracy": accuracy.worst_group_accuracy,
+        "average_accuracy": accuracy.average_accuracy,
+        "adjusted_average_accuracy": accuracy.adjusted_average_accuracy,
+        **measures,
+        "judgements": chosen.judgements if chosen is not None else 0,
+        "group_labels": row.group_labels,
+        "train_images": len(chosen.index) if chosen is not None else len(getattr(p.data, row.trained_on)),
+        "minority_share": _minority_share(bench, chosen),
+        "seconds": round(seconds, 2),
+    }
+
+
+def _minority_share(bench: Bench, chosen: Chosen | None) -> float | None:
+    """Share of the subset that is of groups with less than half an equal share of the pool; None without groups."""
+    groups = bench.pipeline.pool.groups
+    if chosen is None or groups is None:
+        return None
+    shares = np.bincount(groups) / len(groups)
+    minority = shares < 0.5 / len(shares)
+    return float(minority[groups[chosen.index]].mean())
