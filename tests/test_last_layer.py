@@ -100,6 +100,23 @@ def test_equal_accuracies_give_the_stronger_penalty() -> None:
     assert head.strength == smallest
 
 
+def test_a_cell_of_one_hopeless_image_does_not_leave_the_tuning_to_chance() -> None:
+    """Its accuracy is 0 at every strength; the strongest penalty, a head that says one class, once won the tie."""
+    features, y, cells = drawn(BALANCED)
+    other = held_out()
+    hopeless = HeldOut(
+        np.concatenate([other.features, -other.features[:1]]),
+        np.append(other.y, other.y[0]),
+        np.append(other.cells, other.cells.max() + 1),
+    )
+    with_it = fit_head(features, y, cells, hopeless, n_classes=2, seed=0)
+    without = fit_head(features, y, cells, other, n_classes=2, seed=0)
+    assert with_it.strength > last_layer.STRENGTHS[0]
+    assert float((with_it.predict(other.features) == other.y).mean()) >= 0.9 * float(
+        (without.predict(other.features) == other.y).mean()
+    )
+
+
 @pytest.mark.parametrize("settings", [GIVEN, RetrainSettings(refits=2)], ids=["given", "tuned"])
 def test_three_classes_are_told_apart(settings: RetrainSettings) -> None:
     rng = np.random.default_rng(0)
