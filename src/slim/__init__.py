@@ -3,6 +3,7 @@
 from slim.annotation import (
     AnnotateSettings,
     BoxOracle,
+    BrowserAnnotator,
     Judgements,
     MaskOracle,
     NoisyOracle,
@@ -44,6 +45,7 @@ __all__ = [
     "AttendSettings",
     "Attention",
     "BoxOracle",
+    "BrowserAnnotator",
     "Classifier",
     "CurateSettings",
     "DataError",
