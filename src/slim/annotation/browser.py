@@ -90,7 +90,7 @@ class BrowserAnnotator:
             finally:
                 session.close()
             judgements = judgements_of(session)
-        _check(judgements, session, len(index))
+            _check(judgements, session.queue())
         return judgements if pool is not None else _at(judgements, queries)
 
     def _show(self, session: Session) -> None:
@@ -134,16 +134,17 @@ def _at(judgements: Judgements, queries: Queries) -> Judgements:
     return Judgements(judgements.frame.assign(index=queries.index[judgements.frame["index"].to_numpy()]))
 
 
-def _check(judgements: Judgements, session: Session, asked: int) -> None:
+def _check(judgements: Judgements, asked: list[int]) -> None:
     """Say so where queries went unanswered."""
     if not len(judgements):
         raise AnnotationError(
-            f"At least one query must be answered. Got no answer to {asked} on the page. Run the same command again."
+            f"At least one query must be answered. Got no answer to {len(asked)} on the page. "
+            "Run the same command again."
         )
-    missing = len(session.queue()) - len(judgements)
+    missing = len(asked) - len(judgements)
     if missing:
         warnings.warn(
-            f"{missing} of {len(session.queue())} queries got no answer on the page; they count as not asked.",
+            f"{missing} of {len(asked)} queries got no answer on the page; they count as not asked.",
             SlimWarning,
             stacklevel=3,
         )

@@ -190,7 +190,10 @@ class Session:
                 {
                     "name": name,
                     **asdict(self._spread.trust[label]),
-                    "trend": [[step.trust.auc, step.trust.low, step.trust.high] for step in steps[-40:]],
+                    "trend": [
+                        [None] * 3 if step.trust.few else [step.trust.auc, step.trust.low, step.trust.high]
+                        for step in steps[-40:]
+                    ],
                     "state": state(steps),
                     "advice": advice(name, steps),
                 }

@@ -13,6 +13,7 @@ from slim.annotation.queries import Answer
 
 STEADY = 0.02  # mean change of a class's scores below which an answer has changed nothing
 STEPS = 4  # so many answers in a row that change nothing are enough
+FEW = 3  # answers of a kind
 ENOUGH = 16  # answers after which a class that they do not separate will hardly come right by more of them
 
 State = Literal["empty", "one kind", "unclear", "going on", "settled"]
@@ -35,6 +36,11 @@ class Trust:
     auc: float | None = None
     low: float | None = None
     high: float | None = None
+
+    @property
+    def few(self) -> bool:
+        """Whether there are so few answers of a kind that the AUC says nothing: leaving one out leaves hardly any."""
+        return min(self.n_core, self.n_spurious) < FEW
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +90,7 @@ def state(steps: list[Step]) -> State:
     if trust.low is None:
         return "one kind"
     if trust.low <= 0.5:
-        return "unclear" if n >= ENOUGH else "going on"
+        return "unclear" if n >= ENOUGH and not trust.few else "going on"
     last = steps[-STEPS:]
     return "settled" if len(last) == STEPS and all(step.change < STEADY for step in last) else "going on"
 
@@ -105,11 +111,15 @@ def advice(name: str, steps: list[Step]) -> str:
         kind, n = ("on the object", trust.n_core) if trust.n_core else ("beside it", trust.n_spurious)
         few = "Go on" if n < 8 else "Ask for more, or pick photos from another part of the map"
         return f"{n} of {n} answers about {name} say {kind}: nothing can be ranked before the other kind comes. {few}."
+    if trust.few:
+        return (
+            f"{trust.n_core} core and {trust.n_spurious} spurious about {name}: {FEW} of each are the least that can "
+            "tell whether its scores beat chance. Go on."
+        )
     if now == "unclear":
         return (
-            f"{trust.n_core + trust.n_spurious} answers about {name} do not separate right from wrong: the scores "
-            "guess left-out answers no better than chance may. Ask for a few more; if that does not help, change the "
-            "attention space (slim embed RUN --features core)."
+            f"{trust.n_core + trust.n_spurious} answers about {name} do not separate right from wrong. Ask for a few "
+            "more; if that does not help, try another attention space: slim embed RUN --features core."
         )
     if now == "settled":
         return f"More answers about {name} hardly change anything: the last {STEPS} moved its scores by under 2 %."

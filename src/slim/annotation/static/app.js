@@ -85,6 +85,9 @@ const open = card => !state.answers.has(card.index) && !state.flags.has(card.ind
 const current = () => (state.done || state.view === "grid" ? null : state.queue[state.at]);
 const className = card => state.session.classes[card.y];
 
+/** What a class is called within a sentence; a number is no name. */
+const objectOf = y => (/^[\d\W]+$/.test(state.session.classes[y]) ? "object" : state.session.classes[y].replaceAll("_", " "));
+
 function describe(card) {
   const model = card.predicted === undefined ? "" : `, model says ${state.session.classes[card.predicted]} ${percent(card.confidence)}`;
   return `label ${className(card)}${model}`;
@@ -138,12 +141,11 @@ function paint() {
 }
 
 function paintCard() {
-  const card = state.queue[state.at], name = document.createElement("b");
-  name.textContent = className(card);
-  $("question").replaceChildren("Does the model look at the ", name, " itself?");
+  const card = state.queue[state.at];
+  $("question").replaceChildren("Does the model look at the ", bold(objectOf(card.y)), " itself?");
   const parts = ["Label ", bold(className(card))];
   if (card.predicted !== undefined) {
-    const says = bold(`${state.session.classes[card.predicted]} ${percent(card.confidence)}`);
+    const says = bold(`${state.session.classes[card.predicted]} (${percent(card.confidence)})`);
     if (card.predicted !== card.y) says.className = "miss";
     parts.push(" · the model says ", says);
   }
@@ -228,6 +230,7 @@ function locate() {
 }
 
 function finished() {
+  if (!state.done && state.view === "one") $("done").style.minHeight = `${$("one").offsetHeight}px`; // nothing below moves
   state.done = true;
   const tally = answer => [...state.answers.values()].filter(value => value === answer).length;
   const left = state.queue.filter(open).length;
@@ -382,9 +385,7 @@ function paintGrid() {
     button.setAttribute("aria-pressed", String(y === state.klass));
     return button;
   }));
-  const title = document.createElement("b");
-  title.textContent = names[state.klass];
-  $("many-title").replaceChildren("On which photos does the model look beside the ", title, "?");
+  $("many-title").replaceChildren("On which photos does the model look beside the ", bold(objectOf(state.klass)), "?");
   document.querySelectorAll("[data-brush]").forEach(button => button.setAttribute("aria-pressed", String(button.dataset.brush === grid.brush)));
   const left = inGrid().filter(open).length, key = document.createElement("kbd");
   key.textContent = "A";

@@ -25,8 +25,7 @@ export class Space {
     this.lassoing = false;
     this.path = null;
     this.scores = null;
-    this.dark = matchMedia("(prefers-color-scheme: dark)");
-    this.dark.addEventListener("change", () => this.colour());
+    dark.addEventListener("change", () => this.colour());
   }
 
   async load() {
@@ -116,7 +115,7 @@ export class Space {
   }
 
   tint(i) {
-    const quiet = this.dark.matches ? [92, 98, 108] : [176, 181, 188];
+    const quiet = dark.matches ? [92, 98, 108] : [176, 181, 188];
     if (this.mode === "label") return CLASSES[this.y[i] % CLASSES.length];
     if (this.mode === "prediction") return this.predicted[i] === 65535 ? quiet : CLASSES[this.predicted[i] % CLASSES.length];
     if (this.mode === "score" && this.scores && this.scores[i] < 255) return scoreColour(this.scores[i] / 254);
@@ -351,10 +350,11 @@ export class Space {
   }
 }
 
-// From orange (beside the object) over grey to blue (on it), lightness alike at both ends: told apart by the colour blind.
-const ENDS = [[201, 90, 18], [196, 196, 190], [0, 99, 168]];
+// From orange (beside the object) over grey to blue (on it), which the colour blind tell apart.
+const LIGHT = [[201, 90, 18], [196, 196, 190], [0, 99, 168]], DARK = [[242, 140, 79], [98, 102, 110], [95, 180, 240]];
+const dark = matchMedia("(prefers-color-scheme: dark)");
 
 function scoreColour(score) {
-  const part = score < 0.5 ? 2 * score : 2 * score - 1, from = score < 0.5 ? 0 : 1;
-  return ENDS[from].map((value, c) => Math.round(value * (1 - part) + ENDS[from + 1][c] * part));
+  const part = score < 0.5 ? 2 * score : 2 * score - 1, from = score < 0.5 ? 0 : 1, ends = dark.matches ? DARK : LIGHT;
+  return ends[from].map((value, c) => Math.round(value * (1 - part) + ends[from + 1][c] * part));
 }

@@ -1,7 +1,7 @@
 // How far the scores can be trusted: a line for each class, with its trend and a plain sentence.
 
 const SVG = "http://www.w3.org/2000/svg";
-const holder = document.getElementById("trust");
+const holder = document.getElementById("trust"), together = document.getElementById("together");
 
 const make = (tag, text = "", name = "") => {
   const element = document.createElement(tag);
@@ -22,7 +22,7 @@ function trend(steps) {
     path.setAttribute("d", d);
     svg.append(path);
   };
-  const y = value => 26 * (1 - value);
+  const y = value => 2 + 22 * (1 - value);
   const known = steps.filter(([auc]) => auc !== null);
   if (known.length) {
     const points = known.length === 1 ? [known[0], known[0]] : known;
@@ -40,7 +40,7 @@ function one(line) {
   const element = make("div", "", "class");
   element.dataset.state = line.state;
   const auc = make("span", "", "auc");
-  if (line.auc === null) auc.textContent = `${line.n_core} core, ${line.n_spurious} spurious`;
+  if (line.trend.at(-1)?.[0] == null) auc.textContent = `${line.n_core} core, ${line.n_spurious} spurious`;
   else auc.append("AUC ", make("strong", line.auc.toFixed(2)), ` (${line.low.toFixed(2)} to ${line.high.toFixed(2)})`);
   auc.title = "The chance that a photo judged core scores above one judged spurious, each scored without its own answer. 0.5 is chance, 1 is perfect. In brackets: 95 % interval.";
   element.append(make("b", line.name), auc, trend(line.trend), make("p", line.advice));
@@ -49,11 +49,12 @@ function one(line) {
 
 export function showTrust(summary) {
   const lines = summary.classes.map(one);
+  holder.replaceChildren(...lines);
   const people = Object.entries(summary.people);
   if (people.length > 1) {
     const who = people.map(([name, n]) => `${name} ${n}`).join(", ");
     const alpha = summary.agreement === null ? "no photo judged by two yet" : `agreement ${summary.agreement.toFixed(2)} (Krippendorff’s alpha; 1 is always)`;
-    lines.push(make("p", `${who}: ${alpha}.`, "together"));
+    together.textContent = `${who}: ${alpha}.`;
   }
-  holder.replaceChildren(...lines);
+  together.hidden = people.length < 2;
 }
