@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -385,3 +386,32 @@ def test_next_image_is_there_within_50_ms(open_page: Open, record_property: Call
     record_property("p95_ms", latencies[int(0.95 * len(latencies))])
     # The median, since a busy machine delays single frames.
     assert statistics.median(latencies) < 50
+
+
+def _axe_findings(page: Page, source: str) -> list[str]:
+    """What axe-core finds serious or critical on the page as it is."""
+    page.evaluate(source)
+    run = """async () => (await axe.run()).violations.filter(v => ["serious", "critical"].includes(v.impact))
+      .map(v => `${v.id}: ${v.nodes.map(n => n.target.join(" ")).join(", ")}`)"""
+    found: list[str] = page.evaluate(run)
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_any_state(open_page: Open, scheme: str) -> None:
+    reason = "axe is not installed: pip install axe-playwright-python"
+    package = pytest.importorskip("axe_playwright_python", reason=reason)
+    source = next(Path(package.__file__).parent.rglob("axe.min.js")).read_text()
+    page = open_page(color_scheme=scheme)
+    press(page, "css")
+    saved(page)
+    assert _axe_findings(page, source) == []
+    page.keyboard.press("g")
+    page.wait_for_selector(".tile img")
+    page.keyboard.press("u")
+    assert _axe_findings(page, source) == []
+    page.keyboard.press("g")
+    page.click("#stop")
+    assert _axe_findings(page, source) == []
+    page.click("#help")
+    assert _axe_findings(page, source) == []

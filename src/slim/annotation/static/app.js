@@ -102,6 +102,7 @@ function next(from) {
 }
 
 function advance() {
+  state.done = false;
   const to = next(state.at + (current() && !open(current()) ? 1 : 0));
   if (to < 0) return finished();
   go(to);
@@ -170,8 +171,7 @@ function count() {
   $("progress").max = Math.max(total, 1);
   $("progress").value = settled;
   const each = state.history.length ? ` · ${(state.seconds / state.history.length).toFixed(1)} s each` : "";
-  $("count").textContent = total === settled ? `${settled} of ${total}` : `${settled} of ${total}${each}`;
-  $("count").title = `${total - settled} left of the budget`;
+  $("count").textContent = total === settled ? `${settled} of ${total}` : `${settled} of ${total} · ${total - settled} left${each}`;
 }
 
 let stripOf = "";
@@ -239,6 +239,7 @@ function finished() {
     ? "They count as not asked. You can come back to them at any time."
     : "Every query has an answer. Ask for more below, or pick points on the map, if the sentences beside say that it helps.";
   const figures = [["core", tally("core")], ["spurious", tally("spurious")], ["unsure", tally("unsure")], ["seconds each", state.history.length ? (state.seconds / state.history.length).toFixed(1) : "–"]];
+  $("review").textContent = left ? "Go on judging" : "Look back";
   $("done-figures").replaceChildren(...figures.map(([name, value]) => {
     const group = document.createElement("div"), dt = document.createElement("dt"), dd = document.createElement("dd");
     dt.textContent = name;
@@ -305,6 +306,7 @@ function skip() {
   go(to);
 }
 
+const review = () => (next(0) < 0 ? back() : advance());
 const back = () => (state.done ? go(state.queue.length - 1) : state.at > 0 && go(state.at - 1));
 
 async function flag() {
@@ -540,7 +542,7 @@ $("strip").addEventListener("click", event => {
 });
 $("opacity").addEventListener("input", event => adjust({opacity: event.target.value / 100}));
 $("threshold").addEventListener("input", event => adjust({threshold: event.target.value / 100}));
-for (const [id, act] of Object.entries({back, forward: skip, undo, flag, rest: acceptRest, "many-undo": undo, finish, review: back})) $(id).addEventListener("click", act);
+for (const [id, act] of Object.entries({back, forward: skip, undo, flag, rest: acceptRest, "many-undo": undo, finish, review, stop: finished})) $(id).addEventListener("click", act);
 $("view-one").addEventListener("click", () => setView("one"));
 $("view-grid").addEventListener("click", () => setView("grid"));
 $("colour").addEventListener("change", event => space.setMode(event.target.value));
