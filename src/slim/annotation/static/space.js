@@ -7,6 +7,7 @@ const plot = document.getElementById("plot"), canvas = document.getElementById("
 const peek = document.getElementById("peek"), legend = document.getElementById("legend");
 const CELLS = 256; // of the grid in which the point under the pointer is looked up
 const NEAR = 12; // pixels
+const SAMPLE = 30000; // points that are drawn while the map moves; all of them once it rests
 const CLASSES = [[0, 114, 178], [230, 159, 0], [0, 158, 115], [204, 121, 167], [86, 180, 233], [213, 94, 0], [240, 228, 66]];
 const VERTEX = `attribute vec2 place; attribute vec4 tint; uniform vec2 scale; uniform vec2 shift; uniform float size; varying vec4 colour;
 void main() { gl_Position = vec4(place * scale + shift, 0., 1.); gl_PointSize = size; colour = tint; }`;
@@ -76,6 +77,18 @@ export class Space {
     for (let i = 0; i < this.n; i++) this.sorted[next[cells[i]]++] = i;
   }
 
+  /** A shuffled order, so that the first points of it are a fair sample. */
+  shuffled() {
+    const order = Uint32Array.from({length: this.n}, (_, i) => i);
+    let seed = 1;
+    for (let i = this.n - 1; i > 0; i--) {
+      seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0;
+      const other = seed % (i + 1);
+      [order[i], order[other]] = [order[other], order[i]];
+    }
+    return order;
+  }
+
   start() {
     const gl = (this.gl = canvas.getContext("webgl", {antialias: false, premultipliedAlpha: true, preserveDrawingBuffer: true}));
     if (!gl) return false;
@@ -99,7 +112,10 @@ export class Space {
       return buffer;
     };
     bind("place", 2, gl.FLOAT, false);
-    gl.bufferData(gl.ARRAY_BUFFER, this.places, gl.STATIC_DRAW);
+    this.order = this.shuffled();
+    const places = new Float32Array(2 * this.n);
+    this.order.forEach((i, k) => places.set([this.places[2 * i], this.places[2 * i + 1]], 2 * k));
+    gl.bufferData(gl.ARRAY_BUFFER, places, gl.STATIC_DRAW);
     this.tints = bind("tint", 4, gl.UNSIGNED_BYTE, true);
     return true;
   }
@@ -125,9 +141,9 @@ export class Space {
   colour() {
     if (!this.gl) return;
     const tints = new Uint8Array(4 * this.n), faint = this.mode === "answer" ? 120 : 215;
-    for (let i = 0; i < this.n; i++) {
-      tints.set(this.tint(i), 4 * i);
-      tints[4 * i + 3] = faint;
+    for (let k = 0; k < this.n; k++) {
+      tints.set(this.tint(this.order[k]), 4 * k);
+      tints[4 * k + 3] = faint;
     }
     this.gl.bindBuffer(this.gl.ARRAY_BUFFER, this.tints);
     this.gl.bufferData(this.gl.ARRAY_BUFFER, tints, this.gl.DYNAMIC_DRAW);
@@ -195,9 +211,21 @@ export class Space {
       gl.uniform2f(this.at.shift, -this.middle[0] * this.zoom, -this.middle[1] * this.zoom);
       const base = Math.min(Math.max(260 / Math.sqrt(this.n), 2), 6);
       gl.uniform1f(this.at.size, ratio * Math.min(base * Math.sqrt(this.zoom), 9));
-      gl.drawArrays(gl.POINTS, 0, this.n);
+      gl.drawArrays(gl.POINTS, 0, this.moving ? Math.min(this.n, SAMPLE) : this.n);
       this.drawMarks(ratio);
     });
+  }
+
+  /** Draw while the map moves: a sample at once, everything as soon as it rests. */
+  move() {
+    this.moving = true;
+    clearTimeout(this.rest);
+    this.rest = setTimeout(() => {
+      this.moving = false;
+      this.draw();
+    }, 140);
+    this.hide();
+    this.draw();
   }
 
   drawMarks(ratio) {
@@ -285,6 +313,7 @@ export class Space {
       if (this.path) this.path.push([x, y]);
       else if (start.moved) {
         this.middle = [start.middle[0] - (2 * (x - start.at[0])) / plot.clientWidth / this.zoom, start.middle[1] + (2 * (y - start.at[1])) / plot.clientHeight / this.zoom];
+        return this.move();
       }
       this.hide();
       this.draw();
@@ -306,8 +335,7 @@ export class Space {
       this.zoom = Math.min(Math.max(this.zoom * Math.exp(-event.deltaY / 400), 1), 60);
       const after = this.world(x, y);
       this.middle = this.zoom === 1 ? [0, 0] : [this.middle[0] + before[0] - after[0], this.middle[1] + before[1] - after[1]];
-      this.hide();
-      this.draw();
+      this.move();
     }, {passive: false});
   }
 
