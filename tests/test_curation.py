@@ -221,7 +221,15 @@ def test_a_class_without_images_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"size": 1}, {"keep": 0.0}, {"keep": 1.1}, {"core_clusters": 0}, {"environment_clusters": 0}]
+    "wrong",
+    [
+        {"balance": "features", "cluster_on": "embedding"},
+        {"size": 1},
+        {"keep": 0.0},
+        {"keep": 1.1},
+        {"core_clusters": 0},
+        {"environment_clusters": 0},
+    ],
 )
 def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match=f"Got {next(iter(wrong.values()))}"):

@@ -2,12 +2,14 @@
 
 from slim.annotation import (
     AnnotateSettings,
+    Annotator,
     BoxOracle,
     BrowserAnnotator,
     Judgements,
     MaskOracle,
     NoisyOracle,
     Queries,
+    Query,
     RecordedAnswers,
     Store,
     TerminalAnnotator,
@@ -15,6 +17,7 @@ from slim.annotation import (
 from slim.api import annotate, attend, curate, embed, propagate, select_queries
 from slim.artifacts import VERSION
 from slim.attention import AttendSettings, Attention
+from slim.comparison import compare
 from slim.curation import CurateSettings, Subset
 from slim.datasets import Dataset, ImageTable, load_dataset
 from slim.demo import compose_demo
@@ -28,6 +31,7 @@ from slim.errors import (
     SlimWarning,
 )
 from slim.evaluation import EvaluateSettings, Evaluation, Groups, evaluate, evaluate_heads
+from slim.factors import Mistakes
 from slim.last_layer import Head, HeldOut, RetrainSettings, fit_head
 from slim.models import Classifier, build, load_classifier, restore, wrap
 from slim.pipeline import Pipeline, open_run, run
@@ -41,6 +45,7 @@ __version__ = VERSION
 __all__ = [
     "AnnotateSettings",
     "AnnotationError",
+    "Annotator",
     "ArtifactError",
     "AttendSettings",
     "Attention",
@@ -59,11 +64,13 @@ __all__ = [
     "ImageTable",
     "Judgements",
     "MaskOracle",
+    "Mistakes",
     "ModelError",
     "NoisyOracle",
     "Pipeline",
     "PropagateSettings",
     "Queries",
+    "Query",
     "RecordedAnswers",
     "RetrainSettings",
     "RunSettings",
@@ -80,6 +87,7 @@ __all__ = [
     "annotate",
     "attend",
     "build",
+    "compare",
     "compose_demo",
     "curate",
     "embed",

@@ -21,6 +21,7 @@ from slim.annotation import select_queries as _select_queries
 from slim.attention import AttendSettings, Attention
 from slim.curation import CurateSettings, Subset
 from slim.datasets import ImageTable
+from slim.factors import Mistakes
 from slim.live import LiveSpreading
 from slim.models import Classifier
 from slim.propagation import PropagateSettings, Scores, answers_array
@@ -141,6 +142,7 @@ def curate(
     scores: Scores,
     settings: CurateSettings | None = None,
     *,
+    val: AttentionOf | None = None,
     seed: int = 0,
     **changes: Any,
 ) -> Subset:
@@ -152,6 +154,8 @@ def curate(
         Of the same images.
     settings
         See `CurateSettings`.
+    val
+        Attention of the val split, whose mistakes tell what to balance; without it the environment is balanced.
     seed
         Of everything that is drawn.
     **changes
@@ -159,8 +163,9 @@ def curate(
 
     Examples
     --------
-    ``subset = slim.curate(attention, space, scores, size=120)``
+    ``subset = slim.curate(attention, space, scores, val=slim.attend(reference, data.val), size=120)``
     """
+    seen = None if val is None else Mistakes.of(val.environment, val.features, val.probabilities, val.table.y)
     return _curation.curate(
         np.asarray(attention.core),
         np.asarray(attention.environment),
@@ -168,6 +173,8 @@ def curate(
         scores.values,
         attention.table.y,
         replace(settings or CurateSettings(), **changes),
+        features=np.asarray(attention.features),
+        mistakes=seen,
         class_names=attention.table.class_names,
         seed=seed,
     )

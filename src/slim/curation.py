@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,19 +11,15 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
-from sklearn.metrics import silhouette_score
 from sklearn.neighbors import KNeighborsClassifier
 
 from slim.artifacts import read_json, write_json, write_text
-from slim.errors import DataError, SettingsError
+from slim.clustering import Components, choose_k, fit_clusters
+from slim.errors import DataError, SettingsError, SlimWarning
+from slim.factors import Factor, Mistakes, Source, find_factor
 
 Floats = NDArray[np.floating]
 Indices = NDArray[np.int64]
-
-_CANDIDATES = (2, 3, 4, 5)
-_COMPONENTS = 50
 
 
 @dataclass(frozen=True)
@@ -42,12 +39,16 @@ class CurateSettings:
     cluster_on
         Where the clusters are found: in the 2-D "embedding" (published), or in the principal components of the
         "features" taken as directions.
+    balance
+        What is balanced beside the class: clusters of "environment" features (published), of the whole image's
+        "features" before the linear head, or "auto": whichever of them, and as many, as explain best where the
+        reference model errs on the val split; in the embedding always the environment.
     core_clusters
         Clusters of what the model looks at; chosen from 2 to 5 by default.
     environment_clusters
-        Clusters of everything else; chosen from 2 to 5 by default.
+        Clusters of what is balanced; chosen from 2 to 5 by default.
     choose_by
-        How numbers of clusters are chosen: the "elbow" of the inertia (published), or the best "silhouette".
+        How other numbers of clusters are chosen: the "elbow" of the inertia (published), or the best "silhouette".
     allocation
         Shares of the cells: "uniform" over environment clusters and over core clusters within each, or by their
         "spread" (published).
@@ -57,6 +58,7 @@ class CurateSettings:
     keep: float = 0.5
     keep_within: Literal["cell", "class"] = "cell"
     cluster_on: Literal["features", "embedding"] = "features"
+    balance: Literal["auto", "environment", "features"] = "auto"
     core_clusters: int | None = None
     environment_clusters: int | None = None
     choose_by: Literal["elbow", "silhouette"] = "elbow"
@@ -67,6 +69,11 @@ class CurateSettings:
             raise SettingsError(f"The subset's size must be at least 2. Got {self.size}. Try 120.")
         if not 0 < self.keep <= 1:
             raise SettingsError(f"The share to keep must lie in (0, 1]. Got {self.keep}. Try 0.5.")
+        if self.cluster_on == "embedding" and self.balance == "features":
+            raise SettingsError(
+                "Only the environment can be balanced in the embedding, which has no other features. Got "
+                "features. Leave out --balance or --cluster-on."
+            )
         for name in ("core_clusters", "environment_clusters"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -89,6 +96,10 @@ class Subset:
         (n,) clusters of every image of the pool.
     kept
         (n,) whether the image's attention score was high enough.
+    balanced
+        What the environment clusters are clusters of: "environment" or "features", as in `CurateSettings`.
+    explains
+        How well they explain where the reference model errs: see `slim.factors.Factor`.
     """
 
     frame: pd.DataFrame
@@ -96,6 +107,8 @@ class Subset:
     core_cluster: Indices
     environment_cluster: Indices
     kept: NDArray[np.bool_]
+    balanced: Source = "environment"
+    explains: float | None = None
 
     @property
     def index(self) -> Indices:
@@ -118,11 +131,12 @@ class Subset:
         return f"Subset of {len(self)} images, {len(self.frame)} of them different\n{self.cells.to_string(index=False)}"
 
     def save(self, folder: str | Path) -> None:
-        """Write ``subset.csv``, ``cells.json`` and ``clusters.npz`` into a folder."""
+        """Write ``subset.csv``, ``cells.json``, ``factor.json`` and ``clusters.npz`` into a folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "subset.csv", self.frame.to_csv(index=False))
         write_json(folder / "cells.json", self.cells.to_dict("records"))
+        write_json(folder / "factor.json", {"balanced": self.balanced, "explains": self.explains})
         np.savez(folder / "clusters.npz", core=self.core_cluster, environment=self.environment_cluster, kept=self.kept)
 
     @classmethod
@@ -131,7 +145,8 @@ class Subset:
         folder = Path(folder)
         with np.load(folder / "clusters.npz") as clusters:
             arrays = clusters["core"], clusters["environment"], clusters["kept"]
-        return cls(pd.read_csv(folder / "subset.csv"), pd.DataFrame(read_json(folder / "cells.json")), *arrays)
+        cells = pd.DataFrame(read_json(folder / "cells.json"))
+        return cls(pd.read_csv(folder / "subset.csv"), cells, *arrays, **read_json(folder / "factor.json"))
 
 
 def curate(
@@ -142,6 +157,8 @@ def curate(
     y: Indices,
     settings: CurateSettings | None = None,
     *,
+    features: Floats | None = None,
+    mistakes: Mistakes | None = None,
     class_names: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Subset:
@@ -159,6 +176,10 @@ def curate(
         (n,) labels.
     settings
         See `CurateSettings`.
+    features
+        (n, p) penultimate features of the pool, where the network has a linear head.
+    mistakes
+        Where the reference model errs on the val split; without them "auto" is "environment".
     class_names
         For messages.
     seed
@@ -172,7 +193,13 @@ def curate(
     Raises
     ------
     SettingsError
-        The subset would be larger than the pool of well-attended images.
+        The subset would be larger than the pool of well-attended images, or penultimate features are to be balanced
+        and the network has none.
+
+    Warns
+    -----
+    SlimWarning
+        Nothing that is looked at explains where the reference model errs: there may be no shortcut.
 
     Notes
     -----
@@ -193,21 +220,21 @@ def curate(
     settings = settings or CurateSettings()
     n_classes = int(y.max()) + 1
     names = list(class_names) if class_names is not None else [str(k) for k in range(n_classes)]
-    everything = np.ones(len(y), bool)
+    fit_on = np.ones(len(y), bool)
     if settings.keep_within == "class":
-        kept = _kept(scores, y, settings.keep, least=0)
-        environment_cluster = _clusters(environment, space[1], kept, settings, settings.environment_clusters, seed)
-    else:
-        environment_cluster = _clusters(
-            environment, space[1], everything, settings, settings.environment_clusters, seed
-        )
+        kept = fit_on = _kept(scores, y, settings.keep, least=0)
+    factor = _factor(environment, space[1], features, mistakes, fit_on, settings, seed)
+    environment_cluster = factor.cluster
+    if settings.keep_within == "cell":
         cells = np.unique(y * (int(environment_cluster.max()) + 1) + environment_cluster, return_inverse=True)[1]
         kept = _kept(scores, cells, settings.keep, least=-(-settings.size // (int(cells.max()) + 1)))
     _check_sizes(kept, y, settings.size, names)
-    core_cluster = _clusters(core, space[0], kept, settings, settings.core_clusters, seed)
-    directions = _components(environment, everything, seed)
+    core_points = _points(core, space[0], kept, settings, seed)
+    k = settings.core_clusters or choose_k(core_points[kept], settings.choose_by, seed)
+    core_cluster = np.asarray(fit_clusters(core_points[kept], k, seed).predict(core_points), np.int64)
+    directions = Components(environment, seed)(environment)
     distance = (
-        _to_centre(_points(core, space[0], kept, settings, seed), core_cluster, kept),
+        _to_centre(core_points, core_cluster, kept),
         _to_centre(_points(environment, space[1], kept, settings, seed), environment_cluster, kept),
     )
     rows, table = [], []
@@ -222,7 +249,8 @@ def curate(
             table.append({**of, "available": len(cell), "share": share, "size": int(size)})
             for index, copies in _diverse(directions, cell, int(size), seed):
                 rows.append({"index": index, **of, "copies": copies})
-    return Subset(pd.DataFrame(rows), pd.DataFrame(table), core_cluster, environment_cluster, kept)
+    frames = pd.DataFrame(rows), pd.DataFrame(table)
+    return Subset(*frames, core_cluster, environment_cluster, kept, factor.source, factor.explains)
 
 
 def _kept(scores: Floats, parts: Indices, keep: float, least: int) -> NDArray[np.bool_]:
@@ -255,71 +283,50 @@ def _points(
     features: Floats, embedding: Floats, kept: NDArray[np.bool_], settings: CurateSettings, seed: int
 ) -> Floats:
     """What clusters are found among."""
-    return embedding if settings.cluster_on == "embedding" else _components(features, kept, seed)
+    return embedding if settings.cluster_on == "embedding" else Components(features[kept], seed)(features)
 
 
-def _components(features: Floats, fit: NDArray[np.bool_], seed: int) -> Floats:
-    """Principal components of the features' directions, fitted on some of the images."""
-    length = np.linalg.norm(features, axis=1, keepdims=True)
-    directions = np.asarray(features / np.where(length > 0, length, 1.0), np.float32)
-    k = min(_COMPONENTS, int(fit.sum()), features.shape[1])
-    pca = PCA(k, svd_solver="randomized", random_state=seed).fit(directions[fit])
-    return np.asarray(pca.transform(directions), np.float32)
-
-
-def _clusters(
-    features: Floats,
+def _factor(
+    environment: Floats,
     embedding: Floats,
-    kept: NDArray[np.bool_],
+    features: Floats | None,
+    mistakes: Mistakes | None,
+    fit_on: NDArray[np.bool_],
     settings: CurateSettings,
-    k: int | None,
     seed: int,
-) -> Indices:
-    """The cluster of every image; the clusters are those of the kept ones."""
-    points = _points(features, embedding, kept, settings, seed)
-    k = k or choose_k(points[kept], settings.choose_by, seed)
-    return np.asarray(_fit(points[kept], k, seed).predict(points), np.int64)
-
-
-def _fit(points: Floats, k: int, seed: int) -> KMeans:
-    distinct = len(np.unique(points, axis=0))
-    return KMeans(min(k, distinct), n_init=10, random_state=seed).fit(points)
-
-
-def choose_k(points: Floats, by: Literal["elbow", "silhouette"], seed: int = 0) -> int:
-    """The number of clusters, from 2 to 5.
-
-    Parameters
-    ----------
-    points
-        (n, d).
-    by
-        "elbow": where the inertia's second difference is largest; it is computed from 1 to 6 clusters, so that each
-        of the four can win. "silhouette": where the mean silhouette is highest, over at most 2,000 points.
-    seed
-        Of k-means.
-
-    Examples
-    --------
-    >>> corners = np.array([[0, 0], [0, 9], [9, 0]]).repeat(10, axis=0)
-    >>> choose_k(corners + np.random.default_rng(0).normal(size=(30, 2)), "elbow")
-    3
-    """
-    n_distinct = len(np.unique(points, axis=0))
-    candidates = [k for k in _CANDIDATES if k < n_distinct]
-    if not candidates:
-        return 1
-    if by == "silhouette":
-        values = [
-            silhouette_score(
-                points, _fit(points, k, seed).labels_, sample_size=min(2000, len(points)), random_state=seed
-            )
-            for k in candidates
-        ]
-        return candidates[int(np.argmax(values))]
-    tried = range(1, candidates[-1] + 2)
-    inertia = [float(_fit(points, k, seed).inertia_) for k in tried]
-    return candidates[int(np.argmax(np.diff(inertia, 2)))]
+) -> Factor:
+    """The clusters to balance over."""
+    if settings.cluster_on == "embedding":
+        k = settings.environment_clusters or choose_k(embedding[fit_on], settings.choose_by, seed)
+        found = fit_clusters(embedding[fit_on], k, seed).predict(embedding)
+        return Factor("environment", np.asarray(found, np.int64), None)
+    sources: dict[Source, Floats] = {"environment": environment}
+    if features is not None and features.shape[1]:
+        sources["features"] = features
+    elif settings.balance == "features":
+        raise SettingsError(
+            "Penultimate features can be balanced where the network ends in one linear layer. Got one that does not. "
+            "Use --balance environment."
+        )
+    if settings.balance != "auto":
+        sources, mistakes = {settings.balance: sources[settings.balance]}, None
+    factor = find_factor(
+        sources,
+        mistakes,
+        fit_on=fit_on,
+        clusters=settings.environment_clusters,
+        choose_by=settings.choose_by,
+        seed=seed,
+    )
+    if factor.explains is not None and factor.explains <= 0:
+        warnings.warn(
+            "Clusters of what the model sees must explain where it errs on val, if it has taken a shortcut. Got none "
+            "that do better than the class alone: there may be no shortcut to remove. Compare with the reference "
+            "model before you use the retrained one.",
+            SlimWarning,
+            stacklevel=3,
+        )
+    return factor
 
 
 def _to_centre(points: Floats, cluster: Indices, kept: NDArray[np.bool_]) -> Floats:
@@ -381,7 +388,7 @@ def _diverse(points: Floats, members: Indices, size: int, seed: int) -> list[tup
     if size >= len(members):
         copies = _rounded(np.ones(len(members)), size)
         return [(int(index), int(count)) for index, count in zip(members, copies, strict=True)]
-    centres = _fit(points[members], size, seed).cluster_centers_
+    centres = fit_clusters(points[members], size, seed).cluster_centers_
     nearest = np.linalg.norm(points[members][None] - centres[:, None], axis=2)
     taken: list[int] = []
     for centre in range(size):

@@ -19,7 +19,7 @@ from slim.artifacts import read_json, write_json
 from slim.errors import AnnotationError, ArtifactError, DataError, SettingsError, SlimWarning
 from slim.gauss import FloatArray, IntArray
 from slim.spreading import JudgedPoints, core_probabilities
-from slim.trust import auc_with_interval, left_out_probabilities
+from slim.trust import auc_with_interval, left_out_comparisons
 
 SPURIOUS, CORE, UNSURE, UNASKED = 0, 1, 2, 3
 ANSWERS = {"spurious": SPURIOUS, "core": CORE, "unsure": UNSURE}
@@ -72,8 +72,8 @@ class ClassTrust:
     gamma
         The kernel's gamma that was used; None with one kind of answer, where none is needed.
     auc
-        Area under the ROC curve of the left-out scores of the judged images against their answers: the chance that a
-        core image scores above a spurious one; 0.5 is chance, 1 is perfect. None with one kind of answer.
+        Area under the ROC curve of the judged images' scores against answers that these scores never saw: the chance
+        that a core image scores above a spurious one; 0.5 is chance, 1 is perfect. None with one kind of answer.
     low, high
         Its 95 % interval.
     verdict
@@ -258,12 +258,13 @@ def propagate(
 
     A class whose probabilities differ by less than 1e-6 cannot be ranked; its scores are all 0.5.
 
-    **Trust.** Each judged image in turn loses its answer, and the first step of the spreading and the smoothing give
-    its probability without it. The AUC of these against the answers has an interval by method 5 of Newcombe (2006).
-    Where gamma is picked, it is the one of 1, 2, 5, 10, 20, 50 with the smallest log loss of the left-out
-    probabilities; the picking is repeated without each left-out image, so that its answer has no say in its own
-    probability (`slim.trust` says where that is approximate). Leaving out is strict: the only core image of a class is
-    scored by spurious answers alone, and where answers are unrelated to the space the AUC tends to fall below 0.5.
+    **Trust.** Each pair of a core and a spurious image in turn loses both answers, and the first step of the spreading
+    and the smoothing give their probabilities; the AUC is the share of pairs in which the core image's is higher. Its
+    interval is method 5 of Newcombe (2006), widened, since left-out scores share answers. Pairs, since without a single
+    image the answers that stay lean to the other kind, which drives the AUC below 0.5 where answers and space are
+    unrelated. Where gamma is picked, it is the one of 1, 2, 5, 10, 20, 50 with the smallest log loss of the
+    probabilities without each image's own answer; it is picked again without each pair (`slim.trust` says where that
+    is approximate).
 
     References
     ----------
@@ -280,7 +281,7 @@ def propagate(
     >>> scores
     Scores of 200 images
     class  core  spurious  unsure  unasked  gamma  AUC (95% interval)   verdict
-    bird   7     13        0       180      5      0.98 (0.75 to 1.00)  above chance
+    bird   7     13        0       180      5      0.98 (0.63 to 1.00)  above chance
     >>> round(float(scores.values[right].mean()), 1), round(float(scores.values[~right].mean()), 1)
     (0.8, 0.1)
     """
@@ -369,8 +370,8 @@ def propagate_class(
         return constant, ClassTrust(*counts, None, None, None, None, "one kind of answer")
     judged = np.flatnonzero(codes <= CORE)
     task = JudgedPoints(_z_scored(coordinates), judged, codes[judged] == CORE)
-    gamma, left_out = left_out_probabilities(task, settings.gamma, settings.alpha)
-    auc, low, high = auc_with_interval(left_out, task.core)
+    gamma, comparisons = left_out_comparisons(task, settings.gamma, settings.alpha)
+    auc, low, high = auc_with_interval(comparisons)
     verdict: Verdict = "above chance" if low > 0.5 else "not above chance"
     scores = _min_max(core_probabilities(task, gamma, settings.alpha))
     return scores, ClassTrust(*counts, gamma, auc, low, high, verdict)

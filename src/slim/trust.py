@@ -1,8 +1,9 @@
-"""How far a class's attention scores can be trusted: what they say of judged images whose answers they never saw.
+"""How far a class's attention scores can be trusted: whether they rank judged images whose answers they never saw.
 
-Each judged image in turn loses its answer, and the first step of label spreading and the smoothing give its probability
-without it. Where gamma is picked, the picking is repeated without each left-out image, so that its answer has no say in
-its own probability.
+Each pair of a core and a spurious image in turn loses both its answers, and the first step of label spreading and the
+smoothing give the two probabilities without them: leave-pair-out. Leaving out one image at a time would be unfair: the
+answers that stay then hold one more of the other kind, which pulls every left-out core image down and every spurious
+one up. Where gamma is picked, it is picked without the pair.
 """
 
 from __future__ import annotations
@@ -15,55 +16,73 @@ from slim.spreading import BoolArray, JudgedPoints, log_degrees, log_own_pulls, 
 
 GAMMAS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
 LOSS_CLIP = 0.01  # a left-out probability counts as no surer than this when gamma is picked
-MAX_PAIRS_OUT = 60  # judged images up to which gamma is picked anew with each of them left out
+MAX_PAIRS_OUT = 60  # judged images up to which pairs are left out; above, one more or less hardly counts
+SHARED_ANSWERS = 4 / 3  # see `auc_with_interval`
 THIN_ABOVE = 4096  # other points above which near ones are merged when it is
 
 
-def left_out_probabilities(task: JudgedPoints, gamma: float | None, alpha: float) -> tuple[float, FloatArray]:
-    """Pick gamma where none is given, and score each judged image without its answer.
+def left_out_comparisons(task: JudgedPoints, gamma: float | None, alpha: float) -> tuple[float, FloatArray]:
+    """Pick gamma where none is given, and compare each core image with each spurious one without their answers.
 
     Parameters
     ----------
     task
         The points and the answers, of both kinds.
     gamma
-        Of the kernel. When None, the one of `GAMMAS` with the smallest log loss of the left-out probabilities, clipped
-        to [0.01, 0.99], ties to the smaller.
+        Of the kernel. When None, the one of `GAMMAS` with the smallest log loss of the probabilities without each
+        image's own answer, clipped to [0.01, 0.99], ties to the smaller.
     alpha
         As for `slim.spreading.core_probabilities`.
 
     Returns
     -------
-    gamma, probabilities
-        The gamma to use, and (m,) probability of core of each judged image without its answer.
+    gamma, comparisons
+        The gamma to use, and (n_core, n_spurious): 1 where the core image has the higher probability of core, 0.5 at
+        ties to round-off, else 0. Their mean is the AUC.
 
     Notes
     -----
-    The repeated picking is approximate in two ways: above 4,096 images of a class, points nearer than a quarter of the
-    kernel's width are merged; above 60 judged images, the left-out image's loss is dropped but its influence on the
-    others' is not.
+    Without a pair, gamma is picked by the losses of the other images, each without its own answer and that of one of
+    the two. Above 4,096 images of a class, points nearer than a quarter of the kernel's width are merged. Above 60
+    judged images each loses its own answer only, since one answer hardly shifts the balance of so many.
+
+    References
+    ----------
+    A. Airola et al., "An experimental comparison of cross-validation techniques for estimating the area under the ROC
+    curve", Computational Statistics and Data Analysis 55, 2011.
 
     Examples
     --------
     >>> points = np.array([[0.0, 0.0], [0.1, 0.0], [2.0, 0.0], [2.1, 0.0]])
     >>> task = JudgedPoints(points, np.arange(4), np.array([True, True, False, False]))
-    >>> gamma, probabilities = left_out_probabilities(task, None, 1e-6)
-    >>> gamma, probabilities.round(2)
-    (2.0, array([1., 1., 0., 0.]))
+    >>> left_out_comparisons(task, None, 1e-6)
+    (2.0, array([[1., 1.],
+           [1., 1.]]))
     """
-    if gamma is not None:
-        return float(gamma), _without_own_answer(task, gamma, alpha)
-    probabilities = np.stack([_without_own_answer(task, gamma, alpha) for gamma in GAMMAS])
-    losses = _log_loss(probabilities, task.core)
-    if len(task.judged) <= MAX_PAIRS_OUT:
-        pairs = np.stack([_without_pairs(task, gamma, alpha) for gamma in GAMMAS])
-        losses_of_others = _log_loss(pairs, task.core[:, None])
-    else:
-        losses_of_others = np.repeat(losses[:, :, None], losses.shape[1], axis=2)
+    gammas = GAMMAS if gamma is None else (float(gamma),)
+    alone = np.stack([_without_own_answer(task, gamma, alpha) for gamma in gammas])
+    losses = _log_loss(alone, task.core)
+    best = gammas[int(_smallest(losses.sum(axis=1)))]
+    core, spurious = np.flatnonzero(task.core), np.flatnonzero(~task.core)
+    if len(task.judged) > MAX_PAIRS_OUT:
+        rest = losses.sum(axis=1, keepdims=True) - losses
+        own = alone[_smallest(rest), np.arange(len(task.judged))]
+        return best, _comparisons(own[core][:, None], own[spurious][None, :])
+    pairs = np.stack([_without_pairs(task, gamma, alpha) for gamma in gammas])
+    losses_of_others = _log_loss(pairs, task.core[:, None])
     diagonal = np.arange(len(task.judged))
     losses_of_others[:, diagonal, diagonal] = 0.0
-    picked = _smallest(losses_of_others.sum(axis=1))
-    return GAMMAS[int(_smallest(losses.sum(axis=1)))], probabilities[picked, diagonal]
+    without_one = losses_of_others.sum(axis=1)
+    between = losses_of_others + losses_of_others.transpose(0, 2, 1)
+    picked = _smallest((without_one[:, :, None] + without_one[:, None, :] - between)[:, core][:, :, spurious])
+    rows, columns = core[:, None], spurious[None, :]
+    return best, _comparisons(pairs[picked, rows, columns], pairs[picked, columns, rows])
+
+
+def _comparisons(of_core: FloatArray, of_spurious: FloatArray) -> FloatArray:
+    """1 where the first is larger, 0.5 where both are the same to round-off, else 0."""
+    difference = of_core.round(9) - of_spurious.round(9)
+    return np.asarray((difference > 0) + 0.5 * (difference == 0))
 
 
 def _log_loss(probabilities: FloatArray, core: BoolArray) -> FloatArray:
@@ -142,30 +161,40 @@ def _share(exponents: FloatArray, core: BoolArray) -> FloatArray:
     return np.where(total > 0, pulls @ core.astype(np.float64) / np.maximum(total, 1.0), 0.5)
 
 
-def auc_with_interval(scores: FloatArray, core: BoolArray) -> tuple[float, float, float]:
-    """Area under the ROC curve of scores against answers, ties (to round-off) counting half, and its 95 % interval.
+def auc_with_interval(comparisons: FloatArray, widening: float = SHARED_ANSWERS) -> tuple[float, float, float]:
+    """Area under the ROC curve, from comparisons as `left_out_comparisons` makes them, and its 95 % interval.
 
     The interval is method 5 of Newcombe (2006): each bound lies 1.96 of its own Hanley-McNeil standard errors away.
+    These hold for scores that nothing connects. Left-out scores share the answers that they are made from and vary
+    more: where answers and space are unrelated, the plain interval held 0.5 in 85 to 86 % of 900 draws of 20 or 40
+    answers, and with errors 4/3 times as large in 94 to 96 %.
+
+    Parameters
+    ----------
+    comparisons
+        (n_core, n_spurious) of 0, 0.5 and 1.
+    widening
+        What the standard errors are multiplied by; 1 for scores made without the answers.
 
     Examples
     --------
-    >>> auc_with_interval(np.array([0.9, 0.5, 0.5, 0.1]), np.array([True, True, False, False]))[0]
+    >>> auc_with_interval(np.array([[1.0, 1.0], [0.5, 1.0]]))[0]
     0.875
     """
-    rounded = scores.round(9)
-    differences = np.subtract.outer(rounded[core], rounded[~core])
-    auc = float(np.mean((differences > 0) + 0.5 * (differences == 0)))
-    n_core, n_spurious = differences.shape
-    return auc, _lower_bound(auc, n_core, n_spurious), 1.0 - _lower_bound(1.0 - auc, n_core, n_spurious)
+    auc = float(comparisons.mean())
+    n_core, n_spurious = comparisons.shape
+    errors = 1.959964 * widening
+    low, high = (_lower_bound(value, n_core, n_spurious, errors) for value in (auc, 1.0 - auc))
+    return auc, low, 1.0 - high
 
 
-def _lower_bound(auc: float, n_core: int, n_spurious: int) -> float:
-    """The AUC that lies 1.96 of its own standard errors below the observed one."""
+def _lower_bound(auc: float, n_core: int, n_spurious: int, errors: float) -> float:
+    """The AUC that lies so many of its own standard errors below the observed one."""
     middle = (n_core + n_spurious) / 2 - 1
 
     def gap(true: float) -> float:
         excess = middle * ((1 - true) / (2 - true) + true / (1 + true))
-        return auc - true - 1.959964 * float(np.sqrt(true * (1 - true) * (1 + excess) / (n_core * n_spurious)))
+        return auc - true - errors * float(np.sqrt(true * (1 - true) * (1 + excess) / (n_core * n_spurious)))
 
     if auc == 0.0:
         return 0.0

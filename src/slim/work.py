@@ -135,6 +135,8 @@ def _curate(p: Workspace, folder: Path) -> None:
         Scores.load(p.folder("propagate")).values,
         p.pool.y,
         p.settings.curate,
+        features=np.asarray(attention.features),
+        mistakes=p.mistakes(),
         class_names=p.pool.class_names,
         seed=p.settings.seed,
     ).save(folder)
@@ -221,7 +223,8 @@ def _groups(p: Workspace) -> Groups:
     if table.groups is not None:
         return Groups.from_table(table)
     subset, pool, test = Subset.load(p.folder("curate")), p.attention(p.settings.pool), p.attention("test")
-    cells = assign(np.asarray(pool.environment), subset.environment_cluster, np.asarray(test.environment))
+    known, others = (np.asarray(getattr(found, subset.balanced)) for found in (pool, test))
+    cells = assign(known, subset.environment_cluster, others)
     n_cells = int(subset.environment_cluster.max()) + 1
     names = [f"{label}, environment {j}" for label in table.class_names for j in range(n_cells)]
     known = p.pool.y * n_cells + subset.environment_cluster

@@ -12,6 +12,7 @@ from slim.artifacts import Run
 from slim.attention import Attention
 from slim.datasets import Dataset, ImageTable, load_dataset
 from slim.errors import SettingsError
+from slim.factors import Mistakes
 from slim.models import Classifier, load_classifier, resolve_device
 from slim.settings import RunSettings
 
@@ -123,3 +124,8 @@ class Workspace:
     def attention(self, split: str) -> Attention:
         """What stage 2 found in a split."""
         return Attention.load(self.folder("attend") / split)
+
+    def mistakes(self) -> Mistakes:
+        """Where the reference model errs on the val split."""
+        val = self.attention("val")
+        return Mistakes.of(val.environment, val.features, val.probabilities, self.data.val.y)

@@ -208,6 +208,8 @@ def _of_scores(
         scores,
         bench.y,
         settings.curate,
+        features=np.asarray(attention.features),
+        mistakes=bench.pipeline.mistakes(),
         class_names=bench.pipeline.pool.class_names,
         seed=bench.seed,
     )

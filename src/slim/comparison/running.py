@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import perf_counter
@@ -16,7 +17,7 @@ import torch
 from slim.artifacts import VERSION, read_json, write_json
 from slim.comparison.rows import ROWS, Bench, Chosen, Row
 from slim.comparison.table import write_tables
-from slim.errors import SettingsError
+from slim.errors import SettingsError, SlimWarning
 from slim.evaluation import Evaluation, evaluate, evaluate_heads
 from slim.last_layer import Head
 from slim.models import Classifier
@@ -134,7 +135,8 @@ def _results(bench: Bench, keys: Sequence[str], mode: Mode) -> Iterator[tuple[st
     told: dict[str, tuple[Chosen | None, float]] = {}
     for key in keys:
         start, row = perf_counter(), ROWS[key]
-        with quiet():
+        with quiet(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", SlimWarning)  # what they warn of is in the table
             chosen = row.subset(bench) if row.subset is not None else None
             if chosen is not None and mode == "full":
                 model = train_on_subset(p, chosen.index, p.run.folder / "rows" / f"{key}.full")

@@ -1,0 +1,91 @@
+"""Clusters of features: k-means on the principal components of their directions, and how many clusters."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+from sklearn.decomposition import PCA
+from sklearn.metrics import silhouette_score
+
+Floats = NDArray[np.floating]
+
+CLUSTERS = (2, 3, 4, 5)
+"""Numbers of clusters that are tried."""
+
+_COMPONENTS = 50
+
+
+class Components:
+    """Principal components of the directions of features: what is large counts no more than what is small.
+
+    Parameters
+    ----------
+    features
+        (n, d) that they are fitted to.
+    seed
+        Of the fit.
+
+    Examples
+    --------
+    >>> axes = np.eye(3).repeat(4, axis=0)
+    >>> bool(np.allclose(Components(axes, seed=0)(axes), Components(axes, seed=0)(7 * axes), atol=1e-6))
+    True
+    """
+
+    def __init__(self, features: Floats, seed: int) -> None:
+        k = min(_COMPONENTS, *features.shape)
+        self._pca = PCA(k, svd_solver="randomized", random_state=seed).fit(_directions(features))
+
+    def __call__(self, features: Floats) -> Floats:
+        """(m, k) components of features (m, d)."""
+        return np.asarray(self._pca.transform(_directions(features)), np.float32)
+
+
+def _directions(features: Floats) -> Floats:
+    length = np.linalg.norm(features, axis=1, keepdims=True)
+    return np.asarray(features / np.where(length > 0, length, 1.0), np.float32)
+
+
+def fit_clusters(points: Floats, k: int, seed: int) -> KMeans:
+    """k-means, with fewer clusters where fewer points differ."""
+    distinct = len(np.unique(points, axis=0))
+    return KMeans(min(k, distinct), n_init=10, random_state=seed).fit(points)
+
+
+def choose_k(points: Floats, by: Literal["elbow", "silhouette"], seed: int = 0) -> int:
+    """The number of clusters, from 2 to 5.
+
+    Parameters
+    ----------
+    points
+        (n, d).
+    by
+        "elbow": where the inertia's second difference is largest; it is computed from 1 to 6 clusters, so that each
+        of the four can win. "silhouette": where the mean silhouette is highest, over at most 2,000 points.
+    seed
+        Of k-means.
+
+    Examples
+    --------
+    >>> corners = np.array([[0, 0], [0, 9], [9, 0]]).repeat(10, axis=0)
+    >>> choose_k(corners + np.random.default_rng(0).normal(size=(30, 2)), "elbow")
+    3
+    """
+    n_distinct = len(np.unique(points, axis=0))
+    candidates = [k for k in CLUSTERS if k < n_distinct]
+    if not candidates:
+        return 1
+    if by == "silhouette":
+        values = [
+            silhouette_score(
+                points, fit_clusters(points, k, seed).labels_, sample_size=min(2000, len(points)), random_state=seed
+            )
+            for k in candidates
+        ]
+        return candidates[int(np.argmax(values))]
+    tried = range(1, candidates[-1] + 2)
+    inertia = [float(fit_clusters(points, k, seed).inertia_) for k in tried]
+    return candidates[int(np.argmax(np.diff(inertia, 2)))]

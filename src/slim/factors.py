@@ -1,0 +1,151 @@
+"""The factor that a subset is balanced over: clusters that explain where the reference model errs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from slim.clustering import CLUSTERS, Components, choose_k, fit_clusters
+
+Floats = NDArray[np.floating]
+Indices = NDArray[np.int64]
+Source = Literal["environment", "features"]
+
+
+@dataclass(frozen=True, eq=False)
+class Mistakes:
+    """What the reference model gets wrong among images that it was not trained on.
+
+    Attributes
+    ----------
+    features
+        By source, (m, d): what the images are clustered by, as for the pool.
+    y
+        (m,) labels.
+    wrong
+        (m,) whether the model errs.
+    """
+
+    features: Mapping[Source, Floats]
+    y: Indices
+    wrong: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, environment: Floats, features: Floats, probabilities: Floats, y: Indices) -> Mistakes:
+        """From what `slim.Attention` holds of images, and their labels.
+
+        Parameters
+        ----------
+        environment, features, probabilities
+            (m, d), (m, p) and (m, n_classes).
+        y
+            (m,) labels.
+        """
+        return cls({"environment": environment, "features": features}, y, np.asarray(probabilities).argmax(1) != y)
+
+
+@dataclass(frozen=True, eq=False)
+class Factor:
+    """Clusters of a pool's images.
+
+    Attributes
+    ----------
+    source
+        What was clustered: "environment" features, or the whole image's "features" before the linear head.
+    cluster
+        (n,) of each image.
+    explains
+        How much better class and cluster together tell where the model errs than the class alone, in nats after a
+        penalty for the number of cells; above 0 = worth it. None where no mistakes were looked at.
+    """
+
+    source: Source
+    cluster: Indices
+    explains: float | None
+
+
+def find_factor(
+    pool: Mapping[Source, Floats],
+    mistakes: Mistakes | None,
+    *,
+    fit_on: NDArray[np.bool_],
+    clusters: int | None = None,
+    choose_by: Literal["elbow", "silhouette"] = "elbow",
+    seed: int = 0,
+) -> Factor:
+    """Of all sources and numbers of clusters, take the clusters that explain the reference model's mistakes best.
+
+    Parameters
+    ----------
+    pool
+        By source, (n, d) features of the pool.
+    mistakes
+        See `Mistakes`; None takes the first source, and as many clusters as `choose_by` says.
+    fit_on
+        (n,) the images that clusters are found among; the others join the nearest.
+    clusters
+        How many; chosen by default.
+    choose_by
+        How their number is chosen where there are no mistakes to explain.
+    seed
+        Of PCA and k-means.
+
+    Notes
+    -----
+    A model that took a shortcut errs where the shortcut misleads. So of two ways to part the images of a class, the
+    one whose parts differ in accuracy is the one to balance. The labels of the val split suffice to see it. The
+    measure is the log likelihood of right and wrong given each cell's rate, penalised as in the Bayesian information
+    criterion.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> place, kind, y = rng.integers(2, size=(3, 400))
+    >>> scene, look = np.eye(2)[place] + 0.1 * rng.random((400, 2)), np.eye(2)[kind] + 0.1 * rng.random((400, 2))
+    >>> found = find_factor({"environment": scene, "features": look}, Mistakes(
+    ...     {"environment": scene, "features": look}, y, kind != y), fit_on=np.ones(400, bool))
+    >>> found.source, bool(found.explains > 100)
+    ('features', True)
+    """
+    best: Factor | None = None
+    for source, features in pool.items():
+        components = Components(np.asarray(features)[fit_on], seed)
+        points = components(np.asarray(features))
+        if mistakes is None:
+            k = clusters or choose_k(points[fit_on], choose_by, seed)
+            return Factor(source, _members(points, fit_on, k, seed)[0], None)
+        others = components(np.asarray(mistakes.features[source]))
+        for k in (clusters,) if clusters else CLUSTERS:
+            cluster, of_others = _members(points, fit_on, k, seed, others)
+            explains = _likelihood(mistakes.y * (k + 1) + of_others, mistakes.wrong)
+            explains -= _likelihood(mistakes.y, mistakes.wrong)
+            if best is None or best.explains is None or explains > best.explains:
+                best = Factor(source, cluster, explains)
+    if best is None:
+        raise ValueError("a pool needs a source")
+    return best
+
+
+def _members(
+    points: Floats, fit_on: NDArray[np.bool_], k: int, seed: int, others: Floats | None = None
+) -> tuple[Indices, Indices]:
+    """Clusters of the pool's images, and of others."""
+    found = fit_clusters(points[fit_on], k, seed)
+    of_others = np.zeros(0, np.int64) if others is None else found.predict(others)
+    return np.asarray(found.predict(points), np.int64), np.asarray(of_others, np.int64)
+
+
+def _likelihood(cells: Indices, wrong: NDArray[np.bool_]) -> float:
+    """Log likelihood of right and wrong by the cells' rates, less half the logarithm of n for each cell."""
+    total = 0.0
+    for cell in np.unique(cells):
+        inside = wrong[cells == cell]
+        rate = inside.mean()
+        if 0 < rate < 1:
+            total += len(inside) * float(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
+        total -= 0.5 * float(np.log(len(wrong)))
+    return total

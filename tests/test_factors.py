@@ -1,0 +1,136 @@
+"""The factor to balance: found by the mistakes it explains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from slim.curation import CurateSettings, Subset, curate
+from slim.errors import SettingsError, SlimWarning
+from slim.factors import Mistakes, Source, find_factor
+
+Floats = NDArray[np.floating[Any]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    with threadpool_limits(1):
+        yield
+
+
+class Photos:
+    """Photos of two classes with a breed (in the features) and a place (in the environment)."""
+
+    def __init__(self, n: int, seed: int, breeds: int = 2, places: int = 2) -> None:
+        rng = np.random.default_rng(seed)
+        self.y, self.breed = rng.integers(2, size=n), rng.integers(breeds, size=n)
+        self.place = rng.integers(places, size=n)
+        self.features = self._seen(self.breed, rng)
+        self.environment = self._seen(self.place, rng)
+        self.luck = rng.random(n)
+
+    @staticmethod
+    def _seen(kind: NDArray[np.int64], rng: np.random.Generator) -> Floats:
+        return np.eye(8)[kind] + 0.05 * rng.normal(size=(len(kind), 8))
+
+    @property
+    def sources(self) -> dict[Source, Floats]:
+        return {"environment": self.environment, "features": self.features}
+
+    def mistakes(self, wrong: NDArray[np.bool_]) -> Mistakes:
+        return Mistakes(self.sources, self.y, wrong)
+
+
+def find(pool: Photos, mistakes: Mistakes | None, **options: Any) -> Any:
+    return find_factor(pool.sources, mistakes, fit_on=np.ones(len(pool.y), bool), **options)
+
+
+def same_parts(found: NDArray[np.int64], true: NDArray[np.int64]) -> bool:
+    return len(set(zip(found.tolist(), true.tolist(), strict=True))) == len(set(true.tolist())) == len(set(found))
+
+
+@pytest.mark.parametrize("shortcut", ["place", "breed"])
+@pytest.mark.parametrize("kinds", [2, 3, 4])
+def test_what_the_mistakes_go_with_is_found_with_its_number_of_kinds(shortcut: str, kinds: int) -> None:
+    pool, val = Photos(600, 0, kinds, kinds), Photos(300, 1, kinds, kinds)
+    misled = (getattr(val, shortcut) % 2 != val.y) & (val.luck < 0.4 + 0.15 * getattr(val, shortcut))
+    found = find(pool, val.mistakes(misled))
+    assert found.source == ("environment" if shortcut == "place" else "features")
+    assert found.explains > 10
+    assert same_parts(found.cluster, getattr(pool, shortcut)) or kinds > 2  # kinds of one rate need not be told apart
+
+
+def test_mistakes_by_luck_are_explained_by_nothing() -> None:
+    pool, val = Photos(600, 0), Photos(300, 1)
+    assert find(pool, val.mistakes(val.luck < 0.1)).explains < 0
+    assert find(pool, val.mistakes(np.zeros(300, bool))).explains < 0
+
+
+def test_mistakes_that_go_with_the_class_alone_are_no_factor() -> None:
+    pool, val = Photos(600, 0), Photos(300, 1)
+    assert find(pool, val.mistakes((val.y == 1) & (val.luck < 0.5))).explains < 0
+
+
+def test_without_mistakes_the_first_source_is_taken() -> None:
+    pool = Photos(600, 0, places=3)
+    found = find(pool, None)
+    assert (found.source, found.explains) == ("environment", None)
+    assert same_parts(found.cluster, pool.place)
+
+
+def test_a_number_of_clusters_that_is_asked_for_is_kept() -> None:
+    pool, val = Photos(600, 0), Photos(300, 1)
+    assert find(pool, val.mistakes(val.breed != val.y), clusters=4).cluster.max() == 3
+
+
+def test_mistakes_are_read_from_attention() -> None:
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2]])
+    seen = Mistakes.of(np.ones((2, 3)), np.ones((2, 4)), probabilities, np.array([0, 1]))
+    assert seen.wrong.tolist() == [False, True]
+    assert seen.features["features"].shape == (2, 4)
+
+
+def curated(pool: Photos, mistakes: Mistakes | None, features: Floats | None, **changed: Any) -> Subset:
+    chosen = CurateSettings(**{"size": 40, "core_clusters": 1, "keep": 1.0, **changed})
+    space = (pool.features[:, :2], pool.environment[:, :2])
+    scores = np.ones(len(pool.y))
+    return curate(pool.features, pool.environment, space, scores, pool.y, chosen, features=features, mistakes=mistakes)
+
+
+def test_the_subset_is_balanced_over_the_factor_that_was_found(tmp_path: Path) -> None:
+    pool, val = Photos(600, 0), Photos(300, 1)
+    pool.y = np.where(pool.luck < 0.95, pool.breed, 1 - pool.breed)  # most of each class are of one breed
+    subset = curated(pool, val.mistakes(val.breed != val.y), pool.features)
+    counts = np.bincount(2 * pool.y[subset.index] + pool.breed[subset.index])
+    assert subset.balanced == "features"
+    assert counts.tolist() == [10, 10, 10, 10]
+    subset.save(tmp_path)
+    again = Subset.load(tmp_path)
+    assert (again.balanced, again.explains) == (subset.balanced, subset.explains)
+
+
+def test_nothing_to_explain_is_said() -> None:
+    pool, val = Photos(600, 0), Photos(300, 1)
+    with pytest.warns(SlimWarning, match="there may be no shortcut"):
+        curated(pool, val.mistakes(np.zeros(300, bool)), pool.features)
+
+
+def test_a_source_that_is_asked_for_is_taken_without_looking_at_mistakes() -> None:
+    pool, val = Photos(600, 0), Photos(300, 1)
+    subset = curated(pool, val.mistakes(val.breed != val.y), pool.features, balance="environment")
+    assert (subset.balanced, subset.explains) == ("environment", None)
+
+
+@pytest.mark.parametrize("features", [None, np.zeros((600, 0))])
+def test_a_network_without_a_linear_head_has_no_features_to_balance(features: Floats | None) -> None:
+    pool, val = Photos(600, 0), Photos(300, 1)
+    with pytest.raises(SettingsError, match="Use --balance environment"):
+        curated(pool, None, features, balance="features")
+    found = curated(pool, val.mistakes(val.place != val.y), features)
+    assert found.balanced == "environment"
