@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from time import monotonic, sleep
@@ -19,12 +20,12 @@ from slim.annotation import browser as module
 from slim.annotation.app import build_app
 from slim.annotation.browser import judgements_of, serving
 from slim.annotation.session import Session, agreement
-from slim.annotation.spread import Spread, Step, Trust, advice, state
+from slim.annotation.spread import Step, Trust, advice, state
 from slim.annotation.store import Post
 from slim.datasets import ImageTable
 from slim.errors import AnnotationError, SlimError, SlimWarning
 from slim.live import LiveSpreading
-from slim.propagation import PropagateSettings
+from slim.propagation import PropagateSettings, answers_array, propagate
 
 TOKEN = "secret-of-the-test"
 HOME = "http://127.0.0.1:8000"
@@ -336,6 +337,22 @@ def test_scores_follow_the_answers(client: TestClient, session: Session) -> None
     assert second["advice"] == "No answer about n/a dog yet."
 
 
+def test_live_scores_are_those_of_the_stage(shown: Pool) -> None:
+    answers = {0: "core", 1: "core", 3: "spurious", 4: "spurious", 6: "core", 7: "unsure"}
+    codes = answers_array(8, list(answers), list(answers.values()))
+    assert shown.coordinates is not None
+    assert shown.spreading is not None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SlimWarning)
+        whole = propagate(
+            shown.coordinates, shown.table.y, codes, PropagateSettings(gamma=2), class_names=shown.table.class_names
+        )
+    shown.spreading({0: "core"})
+    live = shown.spreading(answers)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(live.scores, whole.values)
+    assert [(one.auc, one.low) for one in live.trust] == [(one.auc, one.low) for one in whole.trust]
+
+
 def test_spreading_takes_answers_back(shown: Pool) -> None:
     assert shown.spreading is not None
     shown.spreading({0: "core", 3: "spurious"})
@@ -347,6 +364,8 @@ def test_advice_says_when_enough_is_enough() -> None:
     assert state([Step(good, 0.2)] * 6) == "going on"
     assert state([Step(good, 0.001)] * 6) == "settled"
     assert "hardly change anything" in advice("cat", [Step(good, 0.001)] * 6)
+    assert "too few to be sure" in advice("cat", [Step(Trust(8, 8, 0.7, 0.4, 0.9), 0.1)])
+    assert "3 of each" in advice("cat", [Step(Trust(1, 9, 0.9, 0.6, 1.0), 0.1)])
     assert "do not separate right from wrong" in advice("cat", [Step(weak, 0.001)] * 6)
     assert "nothing can be ranked" in advice("cat", [Step(Trust(0, 9), 0.0)])
 
@@ -491,7 +510,3 @@ def test_killed_server_has_every_answer_that_it_called_saved(tmp_path: Path) -> 
     with Store(path) as store:
         assert set(store.answers()["index"]) == saved
         assert len(store.history()) == len(saved) == 63
-
-
-def test_spread_is_a_plain_record() -> None:
-    assert Spread(np.zeros(2, np.float32), (Trust(0, 0),)).trust[0].few

@@ -14,6 +14,7 @@ from slim.annotation.queries import Answer
 STEADY = 0.02  # mean change of a class's scores below which an answer has changed nothing
 STEPS = 4  # so many answers in a row that change nothing are enough
 FEW = 3  # answers of a kind
+HOPEFUL = 0.65  # an AUC that more answers may well lift clear of chance
 ENOUGH = 16  # answers after which a class that they do not separate will hardly come right by more of them
 
 State = Literal["empty", "one kind", "unclear", "going on", "settled"]
@@ -114,7 +115,12 @@ def advice(name: str, steps: list[Step]) -> str:
     if trust.few:
         return (
             f"{trust.n_core} core and {trust.n_spurious} spurious about {name}: {FEW} of each are the least that can "
-            "tell whether its scores beat chance. Go on."
+            "tell whether its scores beat chance. Go on, or ask for more."
+        )
+    if now == "unclear" and trust.auc is not None and trust.auc >= HOPEFUL:
+        return (
+            f"The scores of {name} rank left-out answers better than chance, but {trust.n_core + trust.n_spurious} "
+            "answers are too few to be sure. Ask for more."
         )
     if now == "unclear":
         return (
