@@ -194,9 +194,11 @@ def test_store_refuses_to_change_what_the_page_sent(tmp_path: Path, table: str) 
         store.post([Post("a", 1, "flag", note="blurred"), Post("b", 2, "core")], "ann")
         store.add([5, 5, 7])
         assert store.added() == [5, 7]
-    with closing(sqlite3.connect(tmp_path / "annotations.db")) as connection:
-        with pytest.raises(sqlite3.IntegrityError, match=f"{table} are append-only"):
-            connection.execute(f"DELETE FROM {table}")
+    with (
+        closing(sqlite3.connect(tmp_path / "annotations.db")) as connection,
+        pytest.raises(sqlite3.IntegrityError, match=f"{table} are append-only"),
+    ):
+        connection.execute(f"DELETE FROM {table}")
 
 
 def test_store_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
