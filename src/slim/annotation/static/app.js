@@ -235,9 +235,10 @@ function finished() {
   const tally = answer => [...state.answers.values()].filter(value => value === answer).length;
   const left = state.queue.filter(open).length;
   $("done-title").textContent = left ? `${left} still without an answer` : "That is all. Thank you.";
+  const further = state.session.space ? " Ask for more below, or pick points on the map, if the sentences beside it say that it helps." : "";
   $("done-text").textContent = left
     ? "They count as not asked. You can come back to them at any time."
-    : "Every query has an answer. Ask for more below, or pick points on the map, if the sentences beside say that it helps.";
+    : `Every query has an answer.${further}`;
   const figures = [["core", tally("core")], ["spurious", tally("spurious")], ["unsure", tally("unsure")], ["seconds each", state.history.length ? (state.seconds / state.history.length).toFixed(1) : "–"]];
   $("review").textContent = left ? "Go on judging" : "Look back";
   $("done-figures").replaceChildren(...figures.map(([name, value]) => {
