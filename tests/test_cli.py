@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pandas as pd
 import pytest
 import torch
@@ -261,3 +262,34 @@ def test_checkpoint_is_taken_as_it_is(
     expected = json.loads((finished_run / "8-report/metrics.json").read_text())["reference"]
     checkpoint = finished_run / "1-reference/model.safetensors"
     assert metrics_of("--checkpoint", checkpoint)["reference"]["groups"] == expected["groups"]
+
+
+def test_annotate_on_a_page_at_an_address_of_ones_own(
+    finished_run: Path, slim_command: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def visit(link: str) -> bool:
+        home = link.partition("?")[0]
+        with httpx.Client(follow_redirects=True) as browser:
+            browser.get(link)
+            queue = browser.get(f"{home}api/session").json()["queue"]
+            for i, card in enumerate(queue):
+                posts = [{"key": f"k{i}", "index": card["index"], "answer": "core" if i % 2 else "spurious"}]
+                browser.post(f"{home}api/posts", json={"annotator": "ann", "posts": posts})
+            browser.post(f"{home}api/finish", json={})
+        return True
+
+    monkeypatch.setattr("slim.annotation.browser.webbrowser.open", visit)
+    result = slim_command("annotate", finished_run, "--annotator", "browser", "--host", "0.0.0.0")
+    assert result.exit_code == 0
+    assert "Judgements(8: 4 core, 4 spurious, 0 unsure)" in result.stdout
+    assert "every machine that reaches this one, and has the link, sees the photos" in result.stderr
+    folder = finished_run / "4-annotation"
+    assert json.loads((folder / "annotator.json").read_text()) == "ann"
+    assert slim_command("annotate", finished_run).stdout.startswith("Judgements(8: 4 core")  # done already
+    assert slim_command("propagate", finished_run).exit_code == 0
+
+
+def test_annotate_host_needs_the_page(finished_run: Path, slim_command: Callable[..., Result]) -> None:
+    result = slim_command("annotate", finished_run, "--annotator", "masks", "--host", "0.0.0.0")
+    assert result.exit_code == 2
+    assert "--host and --port go with --annotator browser. Got masks" in result.stderr

@@ -15,13 +15,14 @@ from slim import attention as _attention
 from slim import curation as _curation
 from slim import propagation as _propagation
 from slim import space as _space
-from slim.annotation import Annotator, Judgements, Queries, Store, TerminalAnnotator
-from slim.annotation import annotate as _annotate
+from slim.annotation import Annotator, BrowserAnnotator, Judgements, Pool, Queries, Store
+from slim.annotation import ask as _ask
 from slim.annotation import select_queries as _select_queries
 from slim.attention import AttendSettings, Attention
 from slim.curation import CurateSettings, Subset
 from slim.datasets import ImageTable
 from slim.factors import Mistakes
+from slim.live import LiveSpreading
 from slim.models import Classifier
 from slim.propagation import PropagateSettings, Scores, answers_array
 from slim.space import EmbedSettings, Space
@@ -53,6 +54,19 @@ class SpaceOf(Space):
     attention: AttentionOf
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class QueriesOf(Queries):
+    """Queries together with the attention space that they were selected in.
+
+    Attributes
+    ----------
+    space
+        Of the pool.
+    """
+
+    space: SpaceOf
+
+
 def attend(classifier: Classifier, table: ImageTable, settings: AttendSettings | None = None) -> AttentionOf:
     """Compute attention maps, core and environment features; see `slim.attention.attend`.
 
@@ -82,17 +96,31 @@ def select_queries(space: SpaceOf, *, budget: int = 20, candidates: int = 5, see
     ``queries = slim.select_queries(space, budget=20)``
     """
     found = space.attention
-    return _select_queries(space.core, found.table, found.maps, budget=budget, candidates=candidates, seed=seed)
+    chosen = _select_queries(space.core, found.table, found.maps, budget=budget, candidates=candidates, seed=seed)
+    return QueriesOf(**vars(chosen), space=space)
 
 
-def annotate(queries: Queries, annotator: Annotator | None = None, store: Store | None = None) -> Judgements:
-    """Ask about each query: you in the terminal by default; see `slim.annotation.annotate`.
+def annotate(
+    queries: Queries, annotator: Annotator | BrowserAnnotator | None = None, store: Store | None = None
+) -> Judgements:
+    """Ask about each query: you, on a page, by default; see `slim.annotation.annotate`.
+
+    In a notebook the page is shown inline, and the cell ends when you press Done there. A script opens the browser and
+    waits; over SSH it says how to reach the page.
 
     Examples
     --------
     ``judgements = slim.annotate(queries)``
     """
-    return _annotate(queries, annotator or TerminalAnnotator("slim-queries"), store)
+    pool = _pool(queries.space) if isinstance(queries, QueriesOf) else None
+    return _ask(queries, annotator or BrowserAnnotator(), store, pool)
+
+
+def _pool(space: SpaceOf) -> Pool:
+    """Everything that the page of judgements shows."""
+    found = space.attention
+    spreading = LiveSpreading(space.core, found.table.y, PropagateSettings(), found.table.class_names)
+    return Pool(found.table, found.maps, "judgements", found.probabilities, space.core, spreading)
 
 
 def propagate(space: SpaceOf, judgements: Judgements, settings: PropagateSettings | None = None) -> Scores:

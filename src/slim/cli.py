@@ -17,7 +17,7 @@ import torch
 from rich.console import Console
 from rich.table import Column, Table
 
-from slim.annotation import Judgements
+from slim.annotation import BrowserAnnotator, Judgements
 from slim.artifacts import VERSION, read_json
 from slim.comparison import ROWS, compare, comparison_table, summarize
 from slim.curation import Subset
@@ -279,12 +279,32 @@ def compare_command(
     click.echo(f"Tables: {Path(folder) / 'results.md'}, .csv, .json, .svg")
 
 
+_PAGE_OPTIONS: dict[str, dict[str, Any]] = {
+    "port": {"type": click.IntRange(1, 65535), "help": "Port of the page.  [default: one that is free]"},
+    "host": {
+        "help": "Address to serve the page at. 0.0.0.0 lets every machine in the network reach it that has the link "
+        "with its token; nothing is encrypted.  [default: 127.0.0.1, this machine only]"
+    },
+}
+
+
+def _page_at(run: str, host: str | None, port: int | None, annotator: str | None) -> BrowserAnnotator | None:
+    """The page at the address that was asked for, or None where none was."""
+    if host is None and port is None:
+        return None
+    if annotator not in (None, "auto", "browser"):
+        raise click.UsageError(f"--host and --port go with --annotator browser. Got {annotator}. Drop one of them.")
+    return BrowserAnnotator(host or "127.0.0.1", port or 0, Path(run) / STAGES["annotate"].folder)
+
+
 def _stage_command(verb: str) -> None:
     """Add the command of a stage."""
     stage = STAGES[verb]
 
     def command(run: str, as_json: bool, **values: Any) -> None:
         others = {name: values.pop(name) for name in _RUN_OPTIONS}
+        if verb == "annotate":
+            others["annotator"] = _page_at(run, values.pop("host"), values.pop("port"), values["annotator"])
         pipeline = _opened(run, given(values, verb), **others)
         announce(f"{verb}: {stage.purpose}")
         if not pipeline.stage(verb):
@@ -300,6 +320,9 @@ def _stage_command(verb: str) -> None:
     purpose = f"{stage.purpose[0].upper()}{stage.purpose[1:]}"
     command.__doc__ = f"{purpose}. Writes {stage.folder} in the run folder RUN, unless that is up to date."
     command = _run_options(_JSON(command))
+    if verb == "annotate":
+        for name, how in _PAGE_OPTIONS.items():
+            command = click.option(f"--{name}", cls=Option, heading="The page, for this time", **how)(command)
     if verb in _RECORDS:
         command = settings_options(_RECORDS[verb], heading=f"Settings of {verb}, kept too")(command)
     main.command(verb, short_help=f"{purpose}.")(_RUN(command))

@@ -14,7 +14,7 @@ Floats = NDArray[np.floating[Any]]
 
 # From black over purple and orange to light yellow: lightness rises all the way, so that order survives
 # colour blindness and grey printing.
-_COLOURS = np.array(
+COLOURS = np.array(
     [
         (0, 0, 4),
         (40, 11, 84),
@@ -136,8 +136,8 @@ def _aligned(photo: Image.Image, attention_map: Floats, size: int | tuple[int, i
 
 def _colour(level: Floats) -> Floats:
     """The colour (h, w, 3) of each level of attention (h, w)."""
-    anchors = np.linspace(0, 1, len(_COLOURS))
-    return np.stack([np.interp(level, anchors, channel) for channel in _COLOURS.T], axis=-1)
+    anchors = np.linspace(0, 1, len(COLOURS))
+    return np.stack([np.interp(level, anchors, channel) for channel in COLOURS.T], axis=-1)
 
 
 def _blend(below: Floats, above: Floats, opacity: Floats) -> Image.Image:

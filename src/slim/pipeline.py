@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import safetensors.torch
 
-from slim.annotation import Annotator, choose_annotator
+from slim.annotation import Annotator, BrowserAnnotator, choose_annotator
 from slim.artifacts import Run, file_digest, read_json, write_text
 from slim.datasets import Dataset, load_dataset
 from slim.errors import ArtifactError, SettingsError, SlimError
@@ -148,7 +148,7 @@ def open_run(
     recipe: str | Path | None = None,
     settings: Overrides | None = None,
     reference: Classifier | None = None,
-    annotator: Annotator | None = None,
+    annotator: Annotator | BrowserAnnotator | None = None,
     load: dict[str, Any] | None = None,
     **run_settings: Any,
 ) -> Pipeline:

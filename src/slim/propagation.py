@@ -290,7 +290,7 @@ def propagate(
     trust = []
     for label, name in enumerate(class_names):
         members = np.flatnonzero(labels == label)
-        values[members], one = _propagate_class(points[members], codes[members], settings, name)
+        values[members], one = propagate_class(points[members], codes[members], settings, name)
         trust.append(one)
         if one.verdict != "above chance":
             warnings.warn(_warning(one), SlimWarning, stacklevel=2)
@@ -339,10 +339,25 @@ def _warning(trust: ClassTrust) -> str:
     )
 
 
-def _propagate_class(
+def propagate_class(
     coordinates: FloatArray, codes: npt.NDArray[np.int8], settings: PropagateSettings, name: str
 ) -> tuple[FloatArray, ClassTrust]:
-    """One class's (n,) attention scores and their trust."""
+    """One class's (n,) attention scores and their trust, as `propagate` gives them for each class.
+
+    Parameters
+    ----------
+    coordinates
+        (n, 2) attention space of the class's images.
+    codes
+        (n,) their answers, as `answers_array` makes them.
+    settings, name
+        Kernel and clamping, and what the class is called.
+
+    Raises
+    ------
+    AnnotationError
+        No answer is core or spurious.
+    """
     n_spurious, n_core, n_unsure, n_unasked = np.bincount(codes, minlength=4).tolist()
     counts = (name, n_core, n_spurious, n_unsure, n_unasked)
     if not n_core + n_spurious:

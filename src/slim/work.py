@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from slim import summary
 from slim.annotation import (
+    BrowserAnnotator,
     Judgements,
+    Pool,
     Queries,
     Store,
     TerminalAnnotator,
-    annotate,
+    ask,
     choose_annotator,
     select_queries,
 )
@@ -30,6 +32,7 @@ from slim.curation import Subset, assign, curate
 from slim.errors import AnnotationError, SettingsError
 from slim.evaluation import Groups, evaluate, evaluate_heads
 from slim.last_layer import Head, HeldOut, fit_head
+from slim.live import LiveSpreading
 from slim.models import Classifier, load_classifier, restore
 from slim.propagation import Scores, answers_array, propagate
 from slim.report import ModelKey, write_report
@@ -79,14 +82,22 @@ def _annotate(p: Workspace, folder: Path) -> None:
     _set_aside_other_answers(folder, _asked_about(p))
     queries = _queries(p)
     with Store(folder / "annotations.db") as store:
-        judgements = annotate(queries, annotator, store)
+        judgements = ask(queries, annotator, store, _page_pool(p))
     if isinstance(annotator, TerminalAnnotator) and len(judgements) < len(queries):
         raise AnnotationError(
             f"All {len(queries)} queries must be answered. Got {len(judgements)}, which are kept. "
             f"Go on: slim annotate {p.run.folder}, or ask for fewer: --budget N"
         )
     judgements.save(folder)
-    write_json(folder / "annotator.json", annotator.name)
+    people = " + ".join(sorted({name for names in judgements.frame["annotator"] for name in names.split(" + ")}))
+    write_json(folder / "annotator.json", people if isinstance(annotator, BrowserAnnotator) else annotator.name)
+
+
+def _page_pool(p: Workspace) -> Pool:
+    """Everything that the page of judgements shows."""
+    attention, space = p.attention(p.settings.pool), Space.load(p.folder("embed"))
+    spreading = LiveSpreading(space.core, p.pool.y, p.settings.propagate, p.pool.class_names)
+    return Pool(p.pool, attention.maps, p.run.folder.name, attention.probabilities, space.core, spreading)
 
 
 def _asked_about(p: Workspace) -> str:

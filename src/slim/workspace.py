@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from slim.annotation import Annotator
+from slim.annotation import Annotator, BrowserAnnotator
 from slim.artifacts import Run
 from slim.attention import Attention
 from slim.datasets import Dataset, ImageTable, load_dataset
@@ -86,7 +86,7 @@ class Workspace:
     settings: RunSettings
     given: Dataset | None = None
     reference: Classifier | None = None
-    annotator: Annotator | None = None
+    annotator: Annotator | BrowserAnnotator | None = None
 
     @cached_property
     def data(self) -> Dataset:

@@ -153,7 +153,7 @@ def test_query_knows_its_image() -> None:
         ({"noise": 1.5}, "noise must be from 0 to 1"),
         ({"noise": float("nan")}, "noise must be from 0 to 1"),
         ({"threshold": 1.0}, "threshold must be at least 0 and below 1"),
-        ({"annotator": "crowd"}, "one of auto, masks, boxes, recorded, terminal. Got 'crowd'"),
+        ({"annotator": "crowd"}, "one of auto, masks, boxes, recorded, browser, terminal. Got 'crowd'"),
         ({"annotator": "recorded"}, "without one. Add --recorded"),
         ({"annotator": "masks", "recorded": "a.csv"}, "needs annotator recorded or auto"),
         ({"annotator": "terminal", "noise": 0.1}, "with annotator terminal"),

@@ -17,6 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slim.annotation import Judgements, Queries, RecordedAnswers, Store
+from slim.annotation import store as store_module
+from slim.annotation.store import Post
 from slim.errors import AnnotationError, ArtifactError
 
 WRITER = """
@@ -171,6 +173,32 @@ def test_store_asks_sqlite_for_durable_commits(tmp_path: Path) -> None:
         assert store._connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_store_of_the_first_version_is_kept_and_extended(tmp_path: Path) -> None:
+    path = tmp_path / "annotations.db"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        for statement in store_module._SCHEMA:
+            connection.execute(statement)
+        connection.execute("INSERT INTO judgements (image, answer, annotator, seconds) VALUES (3, 'core', 'ann', 1.5)")
+        connection.execute("PRAGMA user_version = 1")
+    with Store(path) as store:
+        assert store.post([Post("k", 4, "unsure")], "bob") == 1
+        assert store.answers()[["index", "annotator"]].values.tolist() == [[3, "ann"], [4, "bob"]]
+        assert store.people() == ["bob"]
+
+
+@pytest.mark.parametrize("table", ["posts", "flags", "added"])
+def test_store_refuses_to_change_what_the_page_sent(tmp_path: Path, table: str) -> None:
+    with Store(tmp_path / "annotations.db") as store:
+        store.post([Post("a", 1, "flag", note="blurred"), Post("b", 2, "core")], "ann")
+        store.add([5, 5, 7])
+        assert store.added() == [5, 7]
+    with (
+        closing(sqlite3.connect(tmp_path / "annotations.db")) as connection,
+        pytest.raises(sqlite3.IntegrityError, match=f"{table} are append-only"),
+    ):
+        connection.execute(f"DELETE FROM {table}")
 
 
 def test_store_of_a_newer_version_is_refused_and_left_as_it_is(tmp_path: Path) -> None:

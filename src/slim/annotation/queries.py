@@ -15,7 +15,7 @@ from slim.datasets import ImageTable
 from slim.errors import AnnotationError, SettingsError
 
 Answer = Literal["core", "spurious", "unsure"]
-AnnotatorKind = Literal["auto", "masks", "boxes", "recorded", "terminal"]
+AnnotatorKind = Literal["auto", "masks", "boxes", "recorded", "browser", "terminal"]
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
 
@@ -34,8 +34,8 @@ class AnnotateSettings:
         Each query is drawn from so many images nearest to its centre in the attention space.
     annotator
         Who answers: masks or boxes (an oracle looks whether the attention lies on the object), recorded (answers
-        in a CSV file), terminal (you). auto takes recorded answers where a file is given, then masks, then boxes,
-        and else asks you.
+        in a CSV file), browser (you, on a page), terminal (you, with pictures in a folder). auto takes recorded
+        answers where a file is given, then masks, then boxes, and else asks you.
     recorded
         CSV file of recorded answers, with a column "path" or "index" and a column "answer".
     noise
@@ -78,8 +78,8 @@ class AnnotateSettings:
             raise SettingsError(
                 f"A file of recorded answers needs annotator recorded or auto. Got {self.annotator}. Drop one of them."
             )
-        if self.noise and (self.recorded or self.annotator == "terminal"):
-            kind = "recorded answers" if self.recorded else "annotator terminal"
+        if self.noise and (self.recorded or self.annotator in ("browser", "terminal")):
+            kind = "recorded answers" if self.recorded else f"annotator {self.annotator}"
             raise SettingsError(f"noise must go with an oracle (masks or boxes). Got it with {kind}. Drop --noise.")
 
 
@@ -270,6 +270,49 @@ def select_queries(
         chosen += members[_spread(coordinates[members], budget, candidates, seed, rng)].tolist()
     index = np.array(chosen, dtype=np.int64)
     return Queries(index, y[index], table[index], np.asarray(maps[index], dtype=np.float32), table.class_names)
+
+
+def further_queries(
+    coordinates: Floats, members: Ints, asked: Ints, count: int, *, seed: int = 0, sample: int = 20_000
+) -> Ints:
+    """Choose more images of a class to ask about: near the k-means centres that lie farthest from those asked before.
+
+    Parameters
+    ----------
+    coordinates
+        (n, 2) attention space of the pool.
+    members
+        Positions of the class's images in the pool.
+    asked
+        Positions that have been asked about; those of other classes do not matter.
+    count
+        How many; fewer come where the class has no more.
+    seed
+        Of the centres.
+    sample
+        At most so many images make the centres.
+
+    Examples
+    --------
+    >>> line = np.stack([np.arange(9.0), np.zeros(9)], axis=1)
+    >>> further_queries(line, np.arange(9), np.array([0, 4]), 1)
+    array([7])
+    """
+    points = _scaled(np.asarray(coordinates, dtype=np.float64)[members])
+    known = np.isin(members, asked)
+    rng = np.random.default_rng((seed, len(asked)))
+    few = rng.choice(len(points), sample, replace=False) if len(points) > sample else slice(None)
+    centres = _centres(points[few], int(known.sum()) + count, seed)
+    if known.any():
+        gaps = np.square(centres[:, None] - points[known][None]).sum(2).min(1)
+        centres = centres[np.argsort(-gaps, kind="stable")]
+    free, chosen = ~known, []
+    for turn in range(min(count, int(free.sum()))):
+        gaps = np.where(free, np.square(points - centres[turn % len(centres)]).sum(1), np.inf)
+        pick = int(gaps.argmin())
+        free[pick] = False
+        chosen.append(pick)
+    return members[np.array(chosen, dtype=np.int64)]
 
 
 def _at_least_one(name: str, value: int) -> None:

@@ -7,13 +7,14 @@ about an image the last one counts. Nothing is ever changed or deleted; the data
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from time import monotonic, sleep
 from types import TracebackType
-from typing import Self, get_args
+from typing import Literal, Self, get_args
 
 import pandas as pd
 
@@ -21,7 +22,7 @@ from slim.annotation.queries import Answer
 from slim.artifacts import write_text
 from slim.errors import AnnotationError, ArtifactError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _SCHEMA = (
     """
@@ -49,13 +50,79 @@ _SCHEMA = (
     WHEN EXISTS (SELECT 1 FROM judgements WHERE id = NEW.id)
     BEGIN SELECT RAISE(ABORT, 'judgements are append-only'); END
     """,
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
+# Version 2: what the page sends bears a key of its own, so that sending it again changes nothing.
+_SCHEMA_2 = (
+    """
+    CREATE TABLE posts (
+        key TEXT PRIMARY KEY NOT NULL CHECK (typeof(key) = 'text' AND key <> ''),
+        judgement INTEGER REFERENCES judgements (id)
+    ) WITHOUT ROWID
+    """,
+    """
+    CREATE TABLE flags (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        image INTEGER NOT NULL CHECK (typeof(image) = 'integer' AND image >= 0),
+        note TEXT NOT NULL CHECK (typeof(note) = 'text'),
+        annotator TEXT NOT NULL CHECK (typeof(annotator) = 'text' AND annotator <> ''),
+        time TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+    )
+    """,
+    """
+    CREATE TABLE added (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        image INTEGER NOT NULL UNIQUE CHECK (typeof(image) = 'integer' AND image >= 0),
+        time TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+    )
+    """,
+    *(
+        f"""
+        CREATE TRIGGER {table}_never_{what} BEFORE {event} ON {table}
+        BEGIN SELECT RAISE(ABORT, '{table} are append-only'); END
+        """
+        for table in ("posts", "flags", "added")
+        for what, event in (("change", "UPDATE"), ("go", "DELETE"))
+    ),
 )
 _INSERT = "INSERT INTO judgements (image, answer, annotator, seconds) VALUES (?, ?, ?, ?)"
 _HISTORY = "SELECT image, answer, annotator, seconds, time FROM judgements"
 _LAST = "id IN (SELECT max(id) FROM judgements GROUP BY image, annotator) AND answer <> 'undone'"
 _COLUMNS = {"index": "int64", "answer": "str", "annotator": "str", "seconds": "float64", "time": "str"}
+_PEOPLE = "SELECT DISTINCT annotator FROM judgements WHERE id IN (SELECT judgement FROM posts)"
 _BUSY_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class Post:
+    """What the page sends about one image.
+
+    Parameters
+    ----------
+    key
+        Made by the sender, never used again: a post whose key is known already changes nothing.
+    index
+        Position of the image in the pool.
+    answer
+        A judgement, "undone" to take one back, or "flag": the photo itself has something wrong.
+    seconds
+        What a judgement took.
+    note
+        What is wrong with a flagged photo.
+    """
+
+    key: str
+    index: int
+    answer: Answer | Literal["undone", "flag"]
+    seconds: float = 0.0
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        known = (*get_args(Answer), "undone", "flag")
+        if self.answer not in known or self.index < 0 or not self.key or not 0 <= self.seconds < float("inf"):
+            raise AnnotationError(
+                f"A post must be one of {', '.join(known)}, with a key, about a position from 0, in seconds from 0. "
+                f"Got {self.answer!r} about {self.index} in {self.seconds} s with key {self.key!r}. Reload the page."
+            )
 
 
 class Store:
@@ -148,6 +215,62 @@ class Store:
         with self._writing():
             self._connection.execute(_INSERT, (int(index), str(answer), str(annotator), float(seconds)))
 
+    def post(self, posts: Sequence[Post], annotator: str) -> int:
+        """Keep what the page sent, all of it or nothing. It is on the disk when this returns.
+
+        Returns
+        -------
+        int
+            How many were new. One whose key is known already, since it was sent twice, changes nothing.
+
+        Examples
+        --------
+        >>> with Store(":memory:") as store:
+        ...     once = [store.post([Post("a7", 4, "core", 2.5)], "ann") for _ in range(2)]
+        ...     once, len(store.history())
+        ([1, 0], 1)
+        """
+        if not annotator:
+            raise AnnotationError("An annotator must have a name. Got an empty one. Say who answers on the page.")
+        with self._writing():
+            return sum(self._keep(post, annotator) for post in posts)
+
+    def _keep(self, post: Post, annotator: str) -> bool:
+        """Keep one post within a transaction; False where its key is known."""
+        run = self._connection.execute
+        if run("SELECT 1 FROM posts WHERE key = ?", (post.key,)).fetchone() is not None:
+            return False
+        row: int | None = None
+        if post.answer == "flag":
+            run("INSERT INTO flags (image, note, annotator) VALUES (?, ?, ?)", (int(post.index), post.note, annotator))
+        elif post.answer != "undone" or self._has(post.index, annotator):
+            row = run(_INSERT, (int(post.index), post.answer, annotator, float(post.seconds))).lastrowid
+        run("INSERT INTO posts (key, judgement) VALUES (?, ?)", (post.key, row))
+        return True
+
+    def people(self) -> list[str]:
+        """Who has answered on the page, in the order of the alphabet."""
+        with self._lock:
+            return sorted(name for (name,) in self._connection.execute(_PEOPLE))
+
+    def flags(self) -> pd.DataFrame:
+        """The photos that were flagged, oldest first: columns ``index, note, annotator, time``."""
+        with self._lock:
+            rows = self._connection.execute("SELECT image, note, annotator, time FROM flags ORDER BY id").fetchall()
+        return pd.DataFrame(rows, columns=["index", "note", "annotator", "time"])
+
+    def add(self, index: Sequence[int]) -> None:
+        """Keep more images to be asked about; those that were added before stay where they are."""
+        with self._writing():
+            self._connection.executemany(
+                "INSERT OR IGNORE INTO added (image) VALUES (?)", [(int(image),) for image in index]
+            )
+
+    def added(self) -> list[int]:
+        """The images that `add` was told of, oldest first."""
+        with self._lock:
+            return [image for (image,) in self._connection.execute("SELECT image FROM added ORDER BY id")]
+
     def undo(self, index: int, annotator: str) -> bool:
         """Take an annotator's answer about an image back: it counts as not asked, and the history keeps it.
 
@@ -157,11 +280,16 @@ class Store:
             Whether there was one.
         """
         with self._writing():
-            query = f"SELECT 1 FROM judgements WHERE image = ? AND annotator = ? AND {_LAST}"
-            found = self._connection.execute(query, (int(index), annotator)).fetchone() is not None
+            found = self._has(index, annotator)
             if found:
                 self._connection.execute(_INSERT, (int(index), "undone", annotator, 0.0))
         return found
+
+    def _has(self, index: int, annotator: str) -> bool:
+        """Whether an annotator has answered about an image, and not taken it back."""
+        last = "SELECT answer FROM judgements WHERE image = ? AND annotator = ? ORDER BY id DESC LIMIT 1"
+        row = self._connection.execute(last, (int(index), annotator)).fetchone()
+        return row is not None and row[0] != "undone"
 
     def answers(self) -> pd.DataFrame:
         """The current answer of each annotator about each image, oldest first.
@@ -204,9 +332,10 @@ class Store:
         self._connection.execute("PRAGMA synchronous = FULL")
         self._switch_to_wal()
         with self._writing():
-            if self._check_version() == 0:
-                for statement in _SCHEMA:
+            for statements in (_SCHEMA, _SCHEMA_2)[self._check_version() :]:
+                for statement in statements:
                     self._connection.execute(statement)
+            self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _switch_to_wal(self) -> None:
         """Ask for write-ahead logging, again and again while another process opens the new file at the same moment.

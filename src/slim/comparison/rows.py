@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from slim.annotation import annotate, choose_annotator, select_queries
+from slim.annotation import ask, choose_annotator, select_queries
 from slim.attention import Attention
 from slim.baselines import (
     afr_head,
@@ -181,7 +181,7 @@ def _curated(bench: Bench, settings: RunSettings, attention: Attention, space: S
     queries = select_queries(
         space.core, p.pool, attention.maps, budget=asked.budget, candidates=asked.candidates, seed=bench.seed
     )
-    judged = annotate(queries, oracle).frame
+    judged = ask(queries, oracle).frame
     answers = answers_array(len(p.pool), judged["index"].to_numpy(), judged["answer"].tolist())
     scores = propagate(space.core, bench.y, answers, settings.propagate, class_names=p.pool.class_names).values
     return _of_scores(bench, settings, attention, space, scores, len(judged))
