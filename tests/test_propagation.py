@@ -357,13 +357,14 @@ def test_probabilities_without_pairs_equal_dense_label_spreading_without_both_an
     assert _without_pairs(task, gamma, 1e-6) == pytest.approx(np.array(expected), abs=1e-9)
 
 
-def dense_pick(coordinates, answers, judged, others):
-    """The gamma with the smallest log loss over judged images, `others` having no answer."""
+def dense_pick(coordinates, answers, judged, unknown):
+    """The gamma with the smallest log loss over judged images, each without its answer and each of the unknown ones."""
     losses = []
     for gamma in GAMMAS:
         chances = [
             p if answers[image] == CORE else 1 - p
             for image in judged
+            for others in unknown
             for p in [dense_without(coordinates, answers, image, others, gamma)]
         ]
         losses.append(-np.log(np.clip(chances, 0.01, 0.99)).sum())
@@ -375,30 +376,16 @@ def dense_pick(coordinates, answers, judged, others):
 def test_each_pair_is_compared_without_its_answers(seed, gamma):
     coordinates, answers, task = small_task(n=50, m=6, seed=seed)
     used, comparisons = left_out_comparisons(task, gamma, 1e-6)
-    assert used == (gamma or dense_pick(coordinates, answers, task.judged, []))
+    assert used == (gamma or dense_pick(coordinates, answers, task.judged, [[]]))
     core, spurious = task.judged[task.core], task.judged[~task.core]
     assert comparisons.shape == (len(core), len(spurious))
     for i, one in enumerate(core):
         for j, other in enumerate(spurious):
             rest = [image for image in task.judged if image not in (one, other)]
-            picked = gamma or dense_pick_without(coordinates, answers, rest, (one, other))
+            picked = gamma or dense_pick(coordinates, answers, rest, [[one], [other]])
             mine = dense_without(coordinates, answers, one, [other], picked)
             its = dense_without(coordinates, answers, other, [one], picked)
             assert comparisons[i, j] == (mine > its + 1e-9) + 0.5 * (abs(mine - its) <= 1e-9)
-
-
-def dense_pick_without(coordinates, answers, rest, pair):
-    """The gamma with the smallest log loss over the rest, each without its answer and that of one of the pair."""
-    losses = []
-    for gamma in GAMMAS:
-        chances = [
-            p if answers[image] == CORE else 1 - p
-            for image in rest
-            for other in pair
-            for p in [dense_without(coordinates, answers, image, [other], gamma)]
-        ]
-        losses.append(-np.log(np.clip(chances, 0.01, 0.99)).sum())
-    return GAMMAS[int(np.argmax(np.array(losses) <= min(losses) + 1e-9))]
 
 
 @pytest.mark.parametrize("n_judged", [12, 24])
