@@ -373,7 +373,9 @@ def test_every_control_has_a_name_and_dialogs_give_the_focus_back(open_page: Ope
     assert page.evaluate("document.activeElement.id") == "help"
 
 
-def test_each_key_shows_the_next_image_and_how_soon_is_recorded(open_page: Open, record_property: Callable[[str, object], None]) -> None:
+def test_each_key_shows_the_next_image_and_how_soon_is_recorded(
+    open_page: Open, record_property: Callable[[str, object], None]
+) -> None:
     page = open_page()
     page.wait_for_timeout(1500)
     page.evaluate(LATENCY)
