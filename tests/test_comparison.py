@@ -126,6 +126,14 @@ def test_rows_with_group_labels_need_an_attribute(
         compare(tmp_path / "c", seeds=[0], rows=["dfr"], data=squares(drop=["place"]), settings=tiny)
 
 
+def test_a_comparison_never_asks_a_person(
+    squares: Callable[..., Path], tmp_path: Path, tiny: dict[str, dict[str, Any]]
+) -> None:
+    data = squares(drop=["mask", "box"])
+    with pytest.raises(slim.SettingsError, match="from masks, boxes or a file"):
+        compare(tmp_path / "c", seeds=[0], rows=["slim"], data=data, settings=tiny)
+
+
 def lines(**values: list[float]) -> pd.DataFrame:
     rows = [
         {

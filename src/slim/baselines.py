@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -237,14 +237,16 @@ def _tensors(features: Floats, y: Indices) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(np.asarray(features, np.float64)), torch.from_numpy(np.asarray(y))
 
 
-def _minimised(loss: object, weight: torch.Tensor, bias: torch.Tensor) -> tuple[Floats, Floats]:
+def _minimised(
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], weight: torch.Tensor, bias: torch.Tensor
+) -> tuple[Floats, Floats]:
     """Weight and bias of the smallest loss, from these first values."""
     values = [weight.clone().requires_grad_(), bias.clone().requires_grad_()]
     optimizer = torch.optim.LBFGS(values, max_iter=100, line_search_fn="strong_wolfe")
 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
-        value: torch.Tensor = loss(*values)  # type: ignore[operator]
+        value = loss(values[0], values[1])
         value.backward()
         return value
 

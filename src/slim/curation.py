@@ -233,14 +233,17 @@ def curate(
     k = settings.core_clusters or choose_k(core_points[kept], settings.choose_by, seed)
     core_cluster = np.asarray(fit_clusters(core_points[kept], k, seed).predict(core_points), np.int64)
     directions = Components(environment, seed)(environment)
-    distance = (
-        _to_centre(core_points, core_cluster, kept),
-        _to_centre(_points(environment, space[1], kept, settings, seed), environment_cluster, kept),
-    )
+    distance = None
+    if settings.allocation == "spread":
+        balanced = features if factor.source == "features" and features is not None else environment
+        distance = (
+            _to_centre(core_points, core_cluster, kept),
+            _to_centre(_points(balanced, space[1], kept, settings, seed), environment_cluster, kept),
+        )
     rows, table = [], []
     for k, class_size in enumerate(_rounded(np.full(n_classes, 1 / n_classes), settings.size)):
         members = np.flatnonzero(kept & (y == k))
-        shares = _shares(core_cluster[members], environment_cluster[members], members, distance, settings.allocation)
+        shares = _shares(core_cluster[members], environment_cluster[members], members, distance)
         for ((i, j), share), size in zip(
             shares.items(), _rounded(np.array([*shares.values()]), class_size), strict=True
         ):
@@ -342,12 +345,14 @@ def _shares(
     core: Indices,
     environment: Indices,
     members: Indices,
-    distance: tuple[Floats, Floats],
-    allocation: Literal["uniform", "spread"],
+    distance: tuple[Floats, Floats] | None,
 ) -> dict[tuple[int, int], float]:
-    """Each occupied cell's share of its class, keyed by (core cluster, environment cluster); they sum to 1."""
+    """Each occupied cell's share of its class, keyed by (core cluster, environment cluster); they sum to 1.
+
+    Uniform, or by the spread of the distances to the centres.
+    """
     occupied = sorted({(int(i), int(j)) for i, j in zip(core, environment, strict=True)})
-    if allocation == "uniform":
+    if distance is None:
         environments = sorted({j for _, j in occupied})
         within = {j: sum(1 for _, other in occupied if other == j) for j in environments}
         return {(i, j): 1 / len(environments) / within[j] for i, j in occupied}

@@ -111,7 +111,7 @@ def find_factor(
     >>> found.source, bool(found.explains > 100)
     ('features', True)
     """
-    best: Factor | None = None
+    best, most = None, -np.inf
     for source, features in pool.items():
         components = Components(np.asarray(features)[fit_on], seed)
         points = components(np.asarray(features))
@@ -123,8 +123,8 @@ def find_factor(
             cluster, of_others = _members(points, fit_on, k, seed, others)
             explains = _likelihood(mistakes.y * (k + 1) + of_others, mistakes.wrong)
             explains -= _likelihood(mistakes.y, mistakes.wrong)
-            if best is None or best.explains is None or explains > best.explains:
-                best = Factor(source, cluster, explains)
+            if explains > most:
+                best, most = Factor(source, cluster, explains), explains
     if best is None:
         raise ValueError("a pool needs a source")
     return best

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from slim.annotation import ask, choose_annotator, select_queries
+from slim.annotation import BrowserAnnotator, TerminalAnnotator, ask, choose_annotator, select_queries
 from slim.attention import Attention
 from slim.baselines import (
     afr_head,
@@ -147,9 +147,7 @@ def _published(bench: Bench) -> Chosen:
     """The published recipe: its features are pooled by sum, its space and its cut are its own."""
     own = bench.pipeline.settings
     settings = RunSettings(train=own.train, pool=own.pool, seed=own.seed).updated(read_recipe("published"))
-    settings = replace(
-        settings, annotate=own.annotate, curate=replace(settings.curate, size=own.curate.size), retrain=own.retrain
-    )
+    settings = replace(settings, annotate=own.annotate, curate=replace(settings.curate, size=own.curate.size))
     attention = summed(bench.attention) if own.attend.pooling == "mean" else bench.attention
     space = embed(attention.core, attention.environment, settings.embed, seed=own.seed)
     return _curated(bench, settings, attention, space)
@@ -178,6 +176,11 @@ def _curated(bench: Bench, settings: RunSettings, attention: Attention, space: S
     """Ask, spread and curate, as the stages do."""
     p, asked = bench.pipeline, settings.annotate
     oracle = choose_annotator(replace(asked, noise=noise), p.pool, p.run.folder, bench.seed)
+    if isinstance(oracle, BrowserAnnotator | TerminalAnnotator):
+        raise SettingsError(
+            "A comparison takes its answers from masks, boxes or a file, since every seed asks anew. Got data without. "
+            "Add --annotate.recorded FILE.csv, or choose rows without judgements (--rows)."
+        )
     queries = select_queries(
         space.core, p.pool, attention.maps, budget=asked.budget, candidates=asked.candidates, seed=bench.seed
     )

@@ -95,7 +95,7 @@ def _check(seeds: Sequence[int], rows: Sequence[str], modes: Sequence[str]) -> N
         unknown = [value for value in wanted if value not in known]
         if unknown or not wanted:
             raise SettingsError(f"A {name} must be one of {', '.join(known)}. Got {', '.join(unknown) or 'none'}.")
-    if len(set(seeds)) < 1:
+    if not len(seeds):
         raise SettingsError("A comparison needs a seed. Got none. Give five or more, so that there are intervals.")
 
 
