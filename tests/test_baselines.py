@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
-from slim.baselines import afr_head, balanced_subset, dfr_head, feature_cells, group_dro_head
+from slim.baselines import afr_head, balanced_subset, best_head, dfr_head, feature_cells, group_dro_head, jtt_head
+from slim.comparison import ROWS, spuco
 from slim.last_layer import Head, HeldOut
+
+spuco_is_here = ROWS["spuco-dfr"].installed
 
 Arrays = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]
 
@@ -48,6 +54,28 @@ def test_afr_leaves_the_shortcut_where_the_first_head_is_wrong() -> None:
 def test_group_dro_does_as_well_for_rare_groups() -> None:
     features, y, groups = VAL
     assert worst(group_dro_head(*TRAIN, HeldOut(features, y, groups), n_classes=2), TEST) > 0.9
+
+
+def test_jtt_learns_from_the_errors_of_its_first_model() -> None:
+    features, y, groups = TRAIN
+    assert ((SHORTCUT.predict(features) != y) == np.isin(groups, (1, 2))).mean() > 0.99  # so there are some to find
+    assert worst(jtt_head(features, y, HeldOut(*VAL), n_classes=2), TEST) > 0.9
+
+
+def test_the_best_head_is_the_first_of_the_best_worst_group() -> None:
+    useless = Head(np.zeros((2, 6)), np.array([1.0, 0.0]), 2.0, None)
+    core = [Head(np.eye(6)[[5, 0]], np.zeros(2), strength, None) for strength in (3.0, 4.0)]
+    assert best_head(iter([useless, SHORTCUT, *core]), HeldOut(*VAL)).strength == 3.0
+
+
+@pytest.mark.skipif(not spuco_is_here, reason="spuco is not installed")
+def test_spuco_finds_the_core_feature_too_and_leaves_the_generators_alone() -> None:
+    states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()
+    train, val = HeldOut(*TRAIN), HeldOut(*VAL)
+    assert worst(spuco.dfr_head(train.features, val, seed=0), TEST) > 0.95
+    assert worst(spuco.group_dro_head(train, val, n_classes=2, seed=0), TEST) > 0.85
+    assert states[:2] == (random.getstate(), np.random.get_state()[1].tolist())
+    assert torch.equal(states[2], torch.get_rng_state())
 
 
 def test_baselines_are_the_same_for_the_same_seed() -> None:

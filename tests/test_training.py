@@ -24,14 +24,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from slim import activations
-from slim.datasets import ImageTable
+from slim.datasets import ImageTable, image_batches
 from slim.errors import DataError, ModelError, SettingsError, SlimWarning
 from slim.frozen import find_cut, last_stage
 from slim.models import Classifier, load_classifier, wrap
 from slim.progress import quiet
 from slim.training import Training, TrainSettings, fit, loop, train
+from slim.training.robust import robust_loss
 from slim.training.sources import in_batches
 
 SIZE = 16
@@ -303,17 +305,72 @@ def test_balanced_class_weights_are_n_over_classes_times_n_of_the_class(table: I
     assert not same(state_of(plain.classifier), state_of(balanced.classifier))
 
 
+# --- GroupDRO
+
+
+def test_group_dro_weighs_groups_by_their_losses() -> None:
+    logits, y = torch.tensor([[2.0, 0.0], [2.0, 0.0], [0.0, 0.0]]), torch.tensor([0, 1, 0])
+    shares = torch.tensor([0.2, 0.3, 0.5])
+    loss, after = robust_loss(logits, y, torch.tensor([0, 0, 2]), shares, step=0.7)
+    losses = torch.tensor([(math.log1p(math.exp(-2)) + math.log1p(math.exp(2))) / 2, 0, math.log(2)])
+    expected = shares * torch.exp(0.7 * losses)
+    expected /= expected.sum()
+    torch.testing.assert_close(after, expected)  # the absent group's loss is 0
+    torch.testing.assert_close(loss, (expected * losses).sum())
+
+
+def test_group_dro_serves_a_rare_group_that_the_mean_loss_gives_up(tmp_path: Path) -> None:
+    table = color_table(tmp_path, 40)
+    # The rare group has the label of the other colour: what is right for it is wrong for most others.
+    y = np.where(np.arange(40) < 2, 1 - table.y, table.y)
+    odd = replace(table, frame=table.frame.assign(y=y, a=(np.arange(40) < 2).astype(int)))
+    settings = replace(FAST, epochs=12, select_by="loss")
+    trained = {step: fit(odd, odd, settings, initial=model_of(), group_dro=step) for step in (None, 0.5)}
+    images, labels, _ = next(iter(image_batches(odd, SIZE, 2)))
+    with torch.no_grad():
+        losses = {
+            step: float(cross_entropy(one.classifier.module(one.classifier.normalize(images)), labels))
+            for step, one in trained.items()
+        }
+    assert losses[0.5] < losses[None] / 1.5
+
+
+@pytest.mark.parametrize(
+    ("step", "attributes", "message"), [(0.01, (), "needs train images with a spurious"), (0.0, ("a", "b"), "above 0")]
+)
+def test_group_dro_without_groups_or_with_no_step_is_refused(
+    table: ImageTable, step: float, attributes: tuple[str, ...], message: str
+) -> None:
+    given = table if attributes else replace(table, frame=table.frame.drop(columns="a"), attribute_names=())
+    with pytest.raises(SettingsError, match=message):
+        fit(given, table, FAST, initial=model_of(), group_dro=step)
+
+
+def test_a_checkpoint_of_the_mean_loss_is_not_gone_on_with_by_group_dro(
+    table: ImageTable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    revive = kill_at(monkeypatch, *VALIDATION, 1)
+    with pytest.raises(Killed):
+        fit(table, table, FAST, folder=tmp_path, initial=model_of())
+    revive()
+    with pytest.warns(SlimWarning, match="The training starts again"):
+        fit(table, table, FAST, folder=tmp_path, initial=model_of(), group_dro=0.01)
+
+
 # --- going on after a kill
 
 SETUPS = {
     "sgd": FAST,
     "adamw behind a cut": replace(FAST, optimizer="adamw", lr=0.01, trainable="stage", select_by="loss"),
     "bfloat16": replace(FAST, precision="bf16-mixed", class_weights="balanced", select_by="loss", patience=1),
+    "group-dro": replace(FAST, select_by="worst-group"),
 }
+GROUP_DRO = {"group-dro": 0.5}
 STEP, VALIDATION, CHECKPOINT = (loop.Loop, "_step"), (loop, "_val_columns"), (torch, "save")
 KILLS = [("sgd", STEP, call) for call in (0, 2, 3, 4, 8)]
 KILLS += [("sgd", VALIDATION, 0), ("sgd", VALIDATION, 2), ("sgd", (Classifier, "save"), 0)]
 KILLS += [("sgd", CHECKPOINT, call) for call in (0, 3, 11)]
+KILLS += [("group-dro", STEP, call) for call in (2, 4)] + [("group-dro", CHECKPOINT, 4)]
 KILLS += [("adamw behind a cut", STEP, 4), ("adamw behind a cut", CHECKPOINT, 4), ("bfloat16", STEP, 2)]
 
 
@@ -324,11 +381,12 @@ def test_killed_training_ends_as_if_it_had_not_been(
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0)
     whole = uninterrupted(table, setup)
     revive = kill_at(monkeypatch, *what, call)
+    step = GROUP_DRO.get(setup)
     with pytest.raises(Killed):
-        fit(table, table, SETUPS[setup], seed=1, folder=tmp_path, initial=model_of())
+        fit(table, table, SETUPS[setup], seed=1, folder=tmp_path, initial=model_of(), group_dro=step)
     assert not (tmp_path / "model.json").exists()
     revive()
-    resumed = fit(table, table, SETUPS[setup], seed=1, folder=tmp_path, initial=model_of())
+    resumed = fit(table, table, SETUPS[setup], seed=1, folder=tmp_path, initial=model_of(), group_dro=step)
     assert_same_training(whole, resumed)
 
 
@@ -338,7 +396,8 @@ _whole: dict[str, Training] = {}
 def uninterrupted(table: ImageTable, setup: str) -> Training:
     """The same training in one go, without a folder; made once."""
     if setup not in _whole:
-        _whole[setup] = fit(table, table, SETUPS[setup], seed=1, initial=model_of())
+        step = GROUP_DRO.get(setup)
+        _whole[setup] = fit(table, table, SETUPS[setup], seed=1, initial=model_of(), group_dro=step)
     return _whole[setup]
 
 

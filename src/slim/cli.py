@@ -19,7 +19,16 @@ from rich.table import Column, Table
 
 from slim.annotation import BrowserAnnotator, Judgements
 from slim.artifacts import VERSION, read_json
-from slim.comparison import ROWS, compare, comparison_table, summarize
+from slim.comparison import (
+    DEFAULT_ROWS,
+    ROWS,
+    compare,
+    comparison_table,
+    cost_curve,
+    cost_table,
+    summarize,
+    summarize_cost,
+)
 from slim.curation import Subset
 from slim.demo import compose_demo
 from slim.errors import SlimError, SlimWarning
@@ -237,6 +246,10 @@ def status_command(run: str, as_json: bool) -> None:
 @click.option(
     "--modes", default="last-layer", show_default=True, help="What is retrained: last-layer, full, or last-layer,full."
 )
+@click.option(
+    "--budgets",
+    help="Instead of the rows, SLIM at each of these numbers of judgements in all, for instance 0,10,20,40,80.",
+)
 @_all_settings
 @_JSON
 def compare_command(
@@ -248,6 +261,7 @@ def compare_command(
     seeds: int,
     rows: str,
     modes: str,
+    budgets: str | None,
     as_json: bool,
     recipe: str | None,
     pool: str | None,
@@ -260,23 +274,36 @@ def compare_command(
     labels: the table says which.
     """
     _check_loading(data, attribute, mask)
-    own = {name: value for name, value in (("pool", pool), ("checkpoint", checkpoint)) if value is not None}
-    results = compare(
-        folder,
-        seeds=range(seed or 0, (seed or 0) + seeds),
-        rows=tuple(ROWS) if rows == "all" else tuple(rows.split(",")),
-        modes=cast(Any, tuple(modes.split(","))),
-        data=data,
-        recipe=recipe,
-        settings=given(values),
-        load={"attribute": list(attribute) or None, "mask": mask},
-        **own,
-    )
+    if budgets is not None and (rows, modes) != ("all", "last-layer"):
+        raise click.UsageError("--budgets goes without --rows and --modes. Leave one of them out.")
+    own: dict[str, Any] = {
+        name: value for name, value in (("pool", pool), ("checkpoint", checkpoint)) if value is not None
+    }
+    own |= {"data": data, "recipe": recipe, "settings": given(values)}
+    own |= {
+        "load": {"attribute": list(attribute) or None, "mask": mask},
+        "seeds": range(seed or 0, (seed or 0) + seeds),
+    }
+    if budgets is not None:
+        shown, name = cost_table(summarize_cost(cost_curve(folder, _numbers(budgets), **own))), "cost"
+    else:
+        keys = DEFAULT_ROWS if rows == "all" else tuple(rows.split(","))
+        results = compare(folder, rows=keys, modes=cast(Any, tuple(modes.split(","))), **own)
+        shown, name = comparison_table(summarize(results)), "results"
     if as_json:
-        click.echo(json.dumps(read_json(Path(folder) / "results.json"), indent=2))
+        click.echo(json.dumps(read_json(Path(folder) / f"{name}.json"), indent=2))
         return
-    Console(width=None if sys.stdout.isatty() else 110).print(comparison_table(summarize(results)))
-    click.echo(f"Tables: {Path(folder) / 'results.md'}, .csv, .json, .svg")
+    Console(width=None if sys.stdout.isatty() else 110).print(shown)
+    click.echo(f"Tables: {Path(folder) / name}.md, .csv, .json, .svg")
+
+
+def _numbers(text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError as error:
+        raise click.UsageError(
+            f"--budgets takes whole numbers with commas between. Got {text!r}. Try 0,20,40."
+        ) from error
 
 
 _PAGE_OPTIONS: dict[str, dict[str, Any]] = {

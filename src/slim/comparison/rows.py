@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -18,11 +20,15 @@ from slim.baselines import (
     dfr_head,
     feature_cells,
     group_dro_head,
+    jtt_head,
     random_subset,
 )
+from slim.comparison import spuco
+from slim.comparison.networks import group_dro_network, jtt_network
 from slim.curation import curate
 from slim.errors import SettingsError
 from slim.last_layer import Head, HeldOut
+from slim.models import Classifier
 from slim.pipeline import Pipeline
 from slim.propagation import answers_array, propagate
 from slim.settings import RunSettings, read_recipe
@@ -109,11 +115,17 @@ class Bench:
             )
         return np.asarray(groups)
 
+    def train(self) -> HeldOut:
+        """The train split's features with its groups."""
+        return self._of("train")
+
     def val(self) -> HeldOut:
         """The val split's features with its groups."""
-        return HeldOut(
-            np.asarray(self.pipeline.attention("val").features), self.pipeline.data.val.y, self.groups("val")
-        )
+        return self._of("val")
+
+    def _of(self, split: str) -> HeldOut:
+        features = np.asarray(self.pipeline.attention(split).features)
+        return HeldOut(features, getattr(self.pipeline.data, split).y, self.groups(split))
 
 
 def _plain(bench: Bench, index: Indices, cells: Indices | None = None) -> Chosen:
@@ -232,11 +244,22 @@ def _afr(bench: Bench) -> Head:
 
 
 def _group_dro(bench: Bench) -> Head:
+    train, val = bench.train(), bench.val()
+    return group_dro_head(train.features, train.y, train.cells, val, n_classes=bench.pipeline.pool.n_classes)
+
+
+def _jtt(bench: Bench) -> Head:
     train = bench.pipeline.attention("train").features
-    n_classes = bench.pipeline.pool.n_classes
-    return group_dro_head(
-        np.asarray(train), bench.pipeline.data.train.y, bench.groups("train"), bench.val(), n_classes=n_classes
-    )
+    y, n_classes = bench.pipeline.data.train.y, bench.pipeline.pool.n_classes
+    return jtt_head(np.asarray(train), y, bench.val(), n_classes=n_classes)
+
+
+def _spuco_dfr(bench: Bench) -> Head:
+    return spuco.dfr_head(bench.train().features, bench.val(), seed=bench.seed)
+
+
+def _spuco_group_dro(bench: Bench) -> Head:
+    return spuco.group_dro_head(bench.train(), bench.val(), n_classes=bench.pipeline.pool.n_classes, seed=bench.seed)
 
 
 @dataclass(frozen=True)
@@ -255,6 +278,10 @@ class Row:
         How it chooses a subset of the pool, on which a last layer or the whole network is retrained.
     head
         How it fits a last layer by itself. A row with neither is the reference model.
+    network
+        How it trains the whole network by itself, into a folder: in mode "full", beside its last layer.
+    package
+        What must be installed for it, beside SLIM.
     """
 
     title: str
@@ -262,6 +289,13 @@ class Row:
     trained_on: Literal["train", "val"] = "train"
     subset: Callable[[Bench], Chosen] | None = None
     head: Callable[[Bench], Head] | None = None
+    network: Callable[[Pipeline, Path], Classifier] | None = None
+    package: str | None = None
+
+    @property
+    def installed(self) -> bool:
+        """Whether its package is there."""
+        return self.package is None or find_spec(self.package) is not None
 
 
 ROWS = {
@@ -277,6 +311,12 @@ ROWS = {
     "slim-noise-20": Row("SLIM, 20 % wrong answers", subset=lambda bench: _slim(bench, 0.2)),
     "dfr": Row("DFR on val", "val", "val", head=_dfr),
     "afr": Row("AFR on val", "val", "val", head=_afr),
-    "group-dro": Row("GroupDRO, last layer", "train + val", head=_group_dro),
+    "group-dro": Row("GroupDRO", "train + val", head=_group_dro, network=group_dro_network),
+    "jtt": Row("JTT", "val", head=_jtt, network=jtt_network),
+    "spuco-dfr": Row("DFR on val, by spuco", "val", "val", head=_spuco_dfr, package="spuco"),
+    "spuco-group-dro": Row("GroupDRO, by spuco", "train + val", head=_spuco_group_dro, package="spuco"),
 }
 """Every row by its key, in the order in which they are computed: a useful table early."""
+
+DEFAULT_ROWS = tuple(key for key, row in ROWS.items() if row.installed)
+"""The rows that need no package that is not there."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
@@ -15,7 +16,7 @@ import pandas as pd
 import torch
 
 from slim.artifacts import VERSION, read_json, write_json
-from slim.comparison.rows import ROWS, Bench, Chosen, Row
+from slim.comparison.rows import DEFAULT_ROWS, ROWS, Bench, Chosen, Row
 from slim.comparison.table import write_tables
 from slim.errors import SettingsError, SlimWarning
 from slim.evaluation import Evaluation, evaluate, evaluate_heads
@@ -34,7 +35,7 @@ def compare(
     folder: str | Path,
     *,
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
-    rows: Sequence[str] = tuple(ROWS),
+    rows: Sequence[str] = DEFAULT_ROWS,
     modes: Sequence[Mode] = ("last-layer",),
     **options: Any,
 ) -> pd.DataFrame:
@@ -49,9 +50,9 @@ def compare(
     seeds
         Each trains a reference model of its own; tests are paired over them.
     rows
-        Keys of `ROWS`.
+        Keys of `ROWS`; by default those that need no further package.
     modes
-        What is retrained on a subset: the last layer, the full network, or both one after the other.
+        What is retrained: the last layer, the full network, or both, one after the other for all seeds.
     **options
         As for `slim.open_run`: ``data, recipe, settings, ...``, for every seed.
 
@@ -63,7 +64,7 @@ def compare(
     Raises
     ------
     SettingsError
-        A row or a mode does not exist, or a row uses group labels that are not there.
+        A row or a mode does not exist, or a row needs group labels or a package that is not there.
 
     Notes
     -----
@@ -77,17 +78,27 @@ def compare(
     _check(seeds, rows, modes)
     folder = Path(folder)
     found: list[dict[str, Any]] = []
-    for seed in seeds:
-        pipeline = open_run(folder / f"seed-{seed}", **options, seed=seed)
-        for number, verb in enumerate(_SHARED, 1):
-            if pipeline.state(verb) != "done":
-                announce(f"seed {seed} [{number}/{len(_SHARED)}] {verb}")
-                pipeline.stage(verb)
-        bench = Bench(pipeline)
-        for mode in modes:
-            found += _rows_of_mode(bench, [key for key in rows if _takes_part(key, mode, modes)], mode)
-            write_tables(folder, pd.DataFrame(found), pipeline.data.name)
+    for mode, seed in product(modes, seeds):
+        bench = prepared_bench(folder, seed, options)
+        found += _rows_of_mode(bench, [key for key in rows if _takes_part(key, mode, modes)], mode)
+        write_tables(folder, pd.DataFrame(found), bench.pipeline.data.name)
     return pd.DataFrame(found)
+
+
+def prepared_bench(folder: Path, seed: int, options: Mapping[str, Any]) -> Bench:
+    """A seed's run with what all rows share, done where it was not.
+
+    Parameters
+    ----------
+    folder, seed, options
+        As for `compare`.
+    """
+    pipeline = open_run(folder / f"seed-{seed}", **options, seed=seed)
+    for number, verb in enumerate(_SHARED, 1):
+        if pipeline.state(verb) != "done":
+            announce(f"seed {seed} [{number}/{len(_SHARED)}] {verb}")
+            pipeline.stage(verb)
+    return Bench(pipeline)
 
 
 def _check(seeds: Sequence[int], rows: Sequence[str], modes: Sequence[str]) -> None:
@@ -95,37 +106,54 @@ def _check(seeds: Sequence[int], rows: Sequence[str], modes: Sequence[str]) -> N
         unknown = [value for value in wanted if value not in known]
         if unknown or not wanted:
             raise SettingsError(f"A {name} must be one of {', '.join(known)}. Got {', '.join(unknown) or 'none'}.")
+    lacking = {key: ROWS[key].package for key in rows if not ROWS[key].installed}
+    for key, package in lacking.items():
+        raise SettingsError(
+            f"The row {key} needs the package {package}. Got an environment without it. "
+            f"Install it: pip install 'slim-vision[{package}]', or choose other rows (--rows)."
+        )
+    check_seeds(seeds)
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Refuse a comparison without a seed."""
     if not len(seeds):
         raise SettingsError("A comparison needs a seed. Got none. Give five or more, so that there are intervals.")
 
 
 def _takes_part(key: str, mode: Mode, modes: Sequence[Mode]) -> bool:
-    """Whether a row has a result in a mode: subsets in each, the others once."""
-    return ROWS[key].subset is not None or mode == modes[0]
+    """Whether a row has a result in a mode: what can be retrained in each does, the others once."""
+    return _in_each_mode(ROWS[key]) or mode == modes[0]
+
+
+def _in_each_mode(row: Row) -> bool:
+    return row.subset is not None or row.network is not None
 
 
 def _rows_of_mode(bench: Bench, keys: Sequence[str], mode: Mode) -> list[dict[str, Any]]:
     """The results of some rows, those from earlier included."""
-    digests = {key: _digest(bench.pipeline, key, mode) for key in keys}
+    digests = {key: digest(bench.pipeline, key, mode) for key in keys}
     paths = {key: bench.pipeline.run.folder / "rows" / f"{key}.{mode}.json" for key in keys}
-    missing = [key for key in keys if not _up_to_date(paths[key], digests[key])]
+    missing = [key for key in keys if kept(paths[key], digests[key]) is None]
     if missing:
         announce(f"seed {bench.seed} {mode}: {', '.join(missing)}")
     for key, result in _results(bench, missing, mode):
         paths[key].parent.mkdir(exist_ok=True)
         write_json(paths[key], {"made_from": digests[key], **result})
-    return [{name: value for name, value in read_json(paths[key]).items() if name != "made_from"} for key in keys]
+    return [line for key in keys if (line := kept(paths[key], digests[key])) is not None]
 
 
-def _digest(p: Pipeline, key: str, mode: Mode) -> str:
+def digest(p: Pipeline, key: str, mode: Mode) -> str:
     """What identifies everything that a result depends on."""
     stages = {verb: p.run.digest(p.folder(verb).name) for verb in _SHARED}
     settings = {verb: p.settings.of(verb) for verb in ("annotate", "propagate", "curate", "retrain", "evaluate")}
     return hashlib.sha256(json.dumps([VERSION, key, mode, stages, settings]).encode()).hexdigest()[:16]
 
 
-def _up_to_date(path: Path, digest: str) -> bool:
-    return path.exists() and read_json(path).get("made_from") == digest
+def kept(path: Path, made_from: str) -> dict[str, Any] | None:
+    """A result from earlier, if it was made from this; None where it was not."""
+    result: dict[str, Any] = read_json(path) if path.exists() else {}
+    return result if result.pop("made_from", None) == made_from else None
 
 
 def _results(bench: Bench, keys: Sequence[str], mode: Mode) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -138,8 +166,8 @@ def _results(bench: Bench, keys: Sequence[str], mode: Mode) -> Iterator[tuple[st
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore", SlimWarning)  # what they warn of is in the table
             chosen = row.subset(bench) if row.subset is not None else None
-            if chosen is not None and mode == "full":
-                model = train_on_subset(p, chosen.index, p.run.folder / "rows" / f"{key}.full")
+            if mode == "full" and _in_each_mode(row):
+                model = _network(p, row, chosen, p.run.folder / "rows" / f"{key}.full")
                 evaluation = evaluate(model, p.data.test, p.settings.evaluate)
                 yield key, _record(bench, key, mode, evaluation, chosen, perf_counter() - start)
                 continue
@@ -152,6 +180,14 @@ def _results(bench: Bench, keys: Sequence[str], mode: Mode) -> Iterator[tuple[st
     if heads:
         for key, evaluation in evaluate_heads(heads, p.data.test, p.settings.evaluate).items():
             yield key, _record(bench, key, mode, evaluation, *told[key])
+
+
+def _network(p: Pipeline, row: Row, chosen: Chosen | None, folder: Path) -> Classifier:
+    """A row's whole network."""
+    if chosen is not None:
+        return train_on_subset(p, chosen.index, folder)
+    assert row.network is not None
+    return row.network(p, folder)
 
 
 def _head(bench: Bench, row: Row, chosen: Chosen | None) -> Head | None:
@@ -173,7 +209,7 @@ def _record(
     return {
         "row": key,
         "title": row.title,
-        "mode": mode if row.subset is not None else "last-layer" if row.head is not None else "reference",
+        "mode": mode if _in_each_mode(row) else "last-layer" if row.head is not None else "reference",
         "seed": bench.seed,
         "worst_group_accuracy": accuracy.worst_group_accuracy,
         "average_accuracy": accuracy.average_accuracy,

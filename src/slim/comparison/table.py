@@ -5,15 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
-from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
+from numpy.typing import NDArray
 from rich.table import Column, Table
 from scipy import stats
 
 from slim.artifacts import write_json, write_text
+from slim.comparison.figures import write_figure
+
+Floats = NDArray[np.floating]
 
 MEASURES = (
     "worst_group_accuracy",
@@ -28,7 +29,9 @@ MEASURES = (
     "train_images",
     "seconds",
 )
-_BASELINES = {"erm": "ERM", "random": "the random subset"}
+_BASELINES = ("erm", "random", "published", "cluster-balanced")
+_SHOWN = _BASELINES[:2]
+_OPPONENTS = ("erm", "random", "class-balanced", "cluster-balanced", "published", "group-balanced", "dfr")
 
 
 def summarize(results: pd.DataFrame) -> pd.DataFrame:
@@ -44,8 +47,9 @@ def summarize(results: pd.DataFrame) -> pd.DataFrame:
     DataFrame
         A line a row and mode, the best worst-group accuracy first: ``row, title, mode, group_labels, seeds``; the mean
         of each measure; ``low`` and ``high``, the 95 % t-interval of the mean worst-group accuracy; and, against
-        "erm" and "random" on the same seeds, ``over_erm``, the mean difference of worst-group accuracy, and
-        ``p_erm``, the p-value of the paired t-test. What needs two seeds is NaN for one.
+        "erm", "random", "published" and "cluster-balanced" on the same seeds, ``over_erm``, the mean difference of
+        worst-group accuracy, and ``p_erm``, the p-value of the paired t-test, and so on. What needs two seeds is NaN
+        for one.
 
     Examples
     --------
@@ -59,7 +63,7 @@ def summarize(results: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for (row, mode), lines in results.groupby(["row", "mode"], sort=False):
         own = lines.set_index("seed")["worst_group_accuracy"]
-        low, high = _interval(own.to_numpy(float))
+        low, high = np.clip(interval(own.to_numpy(float)), 0, 1)
         means = {name: _mean(lines[name]) for name in MEASURES if name in lines}
         entry: dict[str, Any] = {
             "row": row,
@@ -72,11 +76,48 @@ def summarize(results: pd.DataFrame) -> pd.DataFrame:
             "high": high,
         }
         for name, modes in baselines.items():
-            other = modes.get(str(mode), modes.get("reference"))
-            difference, p = (np.nan, np.nan) if row == name or other is None else _paired(own, other)
-            entry |= {f"over_{name}": difference, f"p_{name}": p}
+            other = None if row == name else modes.get(str(mode), modes.get("reference"))
+            differences = np.array([np.nan]) if other is None else _differences(own, other)
+            key = name.replace("-", "_")
+            entry |= {f"over_{key}": differences.mean(), f"p_{key}": _p_value(differences)}
         rows.append(entry)
     return pd.DataFrame(rows).sort_values("worst_group_accuracy", ascending=False, ignore_index=True)
+
+
+def slim_against(results: pd.DataFrame) -> pd.DataFrame:
+    """SLIM's row and the rows that it is tested against, seed by seed.
+
+    Parameters
+    ----------
+    results
+        What `compare` returns.
+
+    Returns
+    -------
+    DataFrame
+        A line a mode and opponent, as far as there are results of both: ``mode, row, title, seeds, difference`` (the
+        mean of SLIM's worst-group accuracy minus the other's), its 95 % t-interval ``low`` and ``high``, and ``p``
+        of the paired t-test. What needs two seeds is NaN for one.
+
+    Examples
+    --------
+    >>> lines = [{"row": row, "title": row.upper(), "mode": mode, "seed": seed, "worst_group_accuracy": value}
+    ...          for row, mode, values in (("erm", "reference", (0.2, 0.3)), ("slim", "last-layer", (0.5, 0.7)))
+    ...          for seed, value in enumerate(values)]
+    >>> slim_against(pd.DataFrame(lines)).round(2).values.tolist()
+    [['last-layer', 'erm', 'ERM', 2, 0.35, -0.29, 0.99, 0.09]]
+    """
+    rows = []
+    for mode, own in _by_seed(results, "slim").items():
+        for row in _OPPONENTS:
+            modes = _by_seed(results, row)
+            other = modes.get(mode, modes.get("reference"))
+            differences = np.array([]) if other is None else _differences(own, other)
+            if len(differences):
+                low, high = interval(differences)
+                title = results["title"][results["row"] == row].iloc[0]
+                rows.append((mode, row, title, len(differences), differences.mean(), low, high, _p_value(differences)))
+    return pd.DataFrame(rows, columns=["mode", "row", "title", "seeds", "difference", "low", "high", "p"])
 
 
 def _by_seed(results: pd.DataFrame, row: str) -> dict[str, pd.Series]:
@@ -90,31 +131,47 @@ def _mean(values: pd.Series) -> float:
     return float(pd.to_numeric(values).mean())
 
 
-def _interval(values: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float, float]:
-    """The 95 % t-interval of a mean, cut to [0, 1]."""
+def interval(values: Floats) -> tuple[float, float]:
+    """The 95 % t-interval of the mean of (n,) values; NaN for fewer than two.
+
+    Examples
+    --------
+    >>> [round(end, 2) for end in interval(np.array([0.4, 0.6, 0.5]))]
+    [0.25, 0.75]
+    """
     if len(values) < 2:
         return np.nan, np.nan
     half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-    return max(0.0, float(values.mean() - half)), min(1.0, float(values.mean() + half))
+    return float(values.mean() - half), float(values.mean() + half)
 
 
-def _paired(own: pd.Series, other: pd.Series) -> tuple[float, float]:
-    """Mean difference over the seeds that both have, and the paired t-test's p-value."""
+def _differences(own: pd.Series, other: pd.Series) -> Floats:
+    """Own minus other, on the seeds that both have."""
     both = own.index.intersection(other.index)
-    difference = (own[both] - other[both]).to_numpy(float)
-    if len(both) < 2 or np.ptp(difference) == 0:
-        return float(difference.mean()) if len(both) else np.nan, np.nan
-    return float(difference.mean()), float(stats.ttest_1samp(difference, 0).pvalue)
+    return (own[both] - other[both]).to_numpy(float)
+
+
+def _p_value(differences: Floats) -> float:
+    """Of the paired t-test; NaN where it cannot be made."""
+    if len(differences) < 2 or np.ptp(differences) == 0:
+        return np.nan
+    return float(stats.ttest_1samp(differences, 0).pvalue)
 
 
 def write_tables(folder: Path, results: pd.DataFrame, name: str) -> None:
-    """Write ``results.csv``, ``results.json``, ``results.md`` and ``results.svg`` into a folder."""
-    summary = summarize(results)
+    """Write ``results.csv``, ``summary.csv``, ``results.json``, ``results.md`` and ``results.svg`` into a folder."""
+    summary, against = summarize(results), slim_against(results)
     write_text(folder / "results.csv", results.to_csv(index=False))
-    plain = summary.astype(object).where(summary.notna(), None)
-    write_json(folder / "results.json", {"data": name, "rows": plain.to_dict("records")})
-    write_text(folder / "results.md", markdown(summary))
-    _write_figure(folder / "results.svg", summary, name)
+    write_text(folder / "summary.csv", summary.to_csv(index=False))
+    tables = {"data": name, "rows": plain_records(summary), "slim_against": plain_records(against)}
+    write_json(folder / "results.json", tables)
+    write_text(folder / "results.md", markdown(summary) + (against_markdown(against) if len(against) else ""))
+    write_figure(folder / "results.svg", [(_label(row), row) for row in summary.to_dict("records")], name)
+
+
+def plain_records(table: pd.DataFrame) -> list[dict[Any, Any]]:
+    """The lines of a table as JSON can hold them: None where a number is missing."""
+    return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
 def markdown(summary: pd.DataFrame) -> str:
@@ -126,17 +183,16 @@ def markdown(summary: pd.DataFrame) -> str:
         What `summarize` returns.
     """
     header = (
-        "| | retrained | worst group (95 %) | over ERM (p) | over random (p) | average | adjusted average "
+        "| | worst group (95 %) | over ERM (p) | over random (p) | average | adjusted average "
         "| inside fraction (uniform) | AIoU (uniform) | minority in subset | judgements | group labels | images "
         "| seconds |"
     )
-    lines = [header, "|" + "---|" * 14]
+    lines = [header, "|" + "---|" * 13]
     for row in summary.to_dict("records"):
         cells = [
-            row["title"],
-            row["mode"].replace("reference", ""),
+            _label(row),
             f"{_number(row['worst_group_accuracy'])} ({_number(row['low'])} to {_number(row['high'])})",
-            *(_difference(row, name) for name in _BASELINES),
+            *(_difference(row[f"over_{name}"], row[f"p_{name}"]) for name in _SHOWN),
             _number(row["average_accuracy"]),
             _number(row["adjusted_average_accuracy"]),
             f"{_number(row['inside_fraction'])} ({_number(row['inside_fraction_uniform'])})",
@@ -150,6 +206,25 @@ def markdown(summary: pd.DataFrame) -> str:
         lines.append(f"| {' | '.join(cell.replace('nan (nan)', '').replace('(nan to nan)', '') for cell in cells)} |")
     seeds = int(summary["seeds"].max())
     lines += ["", f"Means over {seeds} seeds. In brackets: the 95 % t-interval, and the paired t-test's p-value."]
+    if (summary["mode"] == "full").any():
+        lines[-1] += " Rows that say full train the whole network, the others the last layer."
+    return "\n".join(lines) + "\n"
+
+
+def against_markdown(against: pd.DataFrame) -> str:
+    """SLIM against other rows as a Markdown table.
+
+    Parameters
+    ----------
+    against
+        What `slim_against` returns.
+    """
+    lines = ["", "| SLIM against | difference of worst group (95 %) | p | seeds |", "|---|---|---|---|"]
+    for row in against.to_dict("records"):
+        ends = "" if np.isnan(row["low"]) else f" ({row['low']:+.3f} to {row['high']:+.3f})"
+        p = "" if np.isnan(row["p"]) else "< 0.001" if row["p"] < 0.001 else _number(row["p"])
+        lines.append(f"| {_label(row)} | {row['difference']:+.3f}{ends} | {p} | {row['seeds']} |")
+    lines += ["", "Paired over seeds; p-values are not corrected for their number."]
     return "\n".join(lines) + "\n"
 
 
@@ -163,7 +238,6 @@ def comparison_table(summary: pd.DataFrame) -> Table:
     """
     table = Table(
         "",
-        "Retrained",
         Column("Worst group\n(95 %)", justify="right"),
         Column("Over random\n(paired)", justify="right"),
         Column("Average", justify="right"),
@@ -175,10 +249,9 @@ def comparison_table(summary: pd.DataFrame) -> Table:
     for row in summary.to_dict("records"):
         low, high = row["low"], row["high"]
         table.add_row(
-            row["title"],
-            "" if row["mode"] == "reference" else row["mode"],
+            _label(row),
             f"{_number(row['worst_group_accuracy'])}" + ("" if np.isnan(low) else f" ({low:.2f} to {high:.2f})"),
-            _difference(row, "random"),
+            _difference(row["over_random"], row["p_random"]),
             _number(row["average_accuracy"]),
             "" if np.isnan(row["inside_fraction"]) else _number(row["inside_fraction"]),
             f"{row['judgements']:.0f}",
@@ -191,37 +264,14 @@ def _number(value: float) -> str:
     return f"{value:.3f}"
 
 
-def _difference(row: dict[Any, Any], baseline: str) -> str:
+def _label(row: dict[Any, Any]) -> str:
+    """A row's title, and whether the whole network was trained."""
+    return str(row["title"]) + (", full" if row["mode"] == "full" else "")
+
+
+def _difference(difference: float, p: float) -> str:
     """How much better than a baseline, and how sure that is; empty where there is none."""
-    difference, p = row[f"over_{baseline}"], row[f"p_{baseline}"]
     if np.isnan(difference):
         return ""
     certainty = "" if np.isnan(p) else " (p < 0.001)" if p < 0.001 else f" (p {p:.3f})"
     return f"{difference:+.3f}{certainty}"
-
-
-_COLORS = {"none": "#0b6e75", "val": "#9a9a9a", "train": "#9a9a9a", "train + val": "#9a9a9a"}
-
-
-def _write_figure(path: Path, summary: pd.DataFrame, name: str) -> None:
-    """Worst-group accuracy of every row with its interval; grey = it used group labels."""
-    shown = summary.iloc[::-1].reset_index(drop=True)
-    figure = Figure(figsize=(7.5, 0.32 * len(shown) + 1.1), layout="constrained")
-    FigureCanvasSVG(figure)
-    axes = figure.add_subplot()
-    for place, row in enumerate(shown.to_dict("records")):
-        color = _COLORS[row["group_labels"]]
-        axes.plot([row["low"], row["high"]], [place, place], color=color, linewidth=2, solid_capstyle="round")
-        axes.plot(row["worst_group_accuracy"], place, "o", color=color, markersize=6)
-    labels = [row["title"] + (", full" if row["mode"] == "full" else "") for row in shown.to_dict("records")]
-    axes.set_yticks(range(len(shown)), labels)
-    axes.set_xlim(0, 1)
-    axes.set_xlabel("worst-group accuracy; grey: uses group labels")
-    axes.set_title(name, loc="left", fontsize=11)
-    axes.grid(axis="x", color="#e5e5e5", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-    # A fixed salt and no date: the same numbers give the same file.
-    with matplotlib.rc_context({"svg.hashsalt": "slim", "svg.fonttype": "none"}):
-        figure.savefig(path, metadata={"Date": None})

@@ -38,6 +38,7 @@ class ImageBatches:
     image_size: int
     batch_size: int
     order: npt.NDArray[np.int64]
+    before: npt.NDArray[np.int64]
     augmentation: Augmentation
     seed: int
     epoch: int
@@ -64,6 +65,7 @@ def image_batches(
     batch_size: int = 32,
     *,
     order: Indices | None = None,
+    before: Indices | None = None,
     augmentation: Augmentation | None = None,
     seed: int = 0,
     epoch: int = 0,
@@ -81,12 +83,14 @@ def image_batches(
         Images a batch; the last one may be smaller.
     order
         Positions in `table` to visit, in this order; duplicates are allowed. All of them once when None.
+    before
+        Positions that the epoch has visited before `order`, where it goes on.
     augmentation
         ``"light"``: flipped left to right every other time, and cut to a random part of 0.7 to 1 of the frame's
         area whose sides keep within 3/4 and 4/3 of the frame's. ``"none"`` or None: the evaluation transform.
     seed, epoch
-        What is drawn for an image depends on seed, epoch, its position in `table` and how often the order has
-        visited it before, and on nothing else: not on `order`, `batch_size`, `workers` or global random state.
+        What is drawn for an image depends on seed, epoch, its position in `table` and how often `before` and `order`
+        have visited it already, and on nothing else: not on `batch_size`, `workers` or global random state.
     workers
         Processes that read images; 0 reads them in threads of this one, which starts at once and is enough
         unless a fast GPU waits for images.
@@ -128,7 +132,8 @@ def image_batches(
         if value < least:
             raise SettingsError(f"{name} must be at least {least}. Got {value}. Raise it.")
     positions = chosen_positions(len(table), slice(None) if order is None else order)
-    return ImageBatches(table, image_size, batch_size, positions, augmentation, seed, epoch, workers)
+    earlier = chosen_positions(len(table), [] if before is None else before)
+    return ImageBatches(table, image_size, batch_size, positions, earlier, augmentation, seed, epoch, workers)
 
 
 class _Images(TorchDataset[Batch]):
@@ -138,7 +143,7 @@ class _Images(TorchDataset[Batch]):
         self._paths = batches.table.paths
         self._y = batches.table.y
         self._order = batches.order
-        self._visits = _earlier_visits(batches.order)
+        self._visits = _earlier_visits(np.concatenate([batches.before, batches.order]))[len(batches.before) :]
         self._size = batches.image_size
         self._key = (batches.seed, batches.epoch) if batches.augmentation == "light" else None
 

@@ -36,6 +36,7 @@ class State:
     best_value: float = -float("inf")
     only_answer: int | None = None
     best: dict[str, Tensor] = field(default_factory=dict)
+    group_shares: Tensor | None = None
 
     def finished(self, settings: TrainSettings) -> bool:
         """Whether no epoch is left, or none of the last ones was better than the best."""
@@ -55,6 +56,7 @@ def fingerprint(model: Classifier, task: Task) -> str:
     digest = hashlib.blake2b(digest_size=16)
     values = {name: value for name, value in asdict(task.settings).items() if name != "workers"}
     digest.update(json.dumps([values, task.seed, model.image_size, model.layer, model.mean, model.std]).encode())
+    digest.update(b"" if task.group_dro is None else f"group_dro {task.group_dro}".encode())
     for part in (task.table, task.val):
         digest.update(json.dumps([part.paths, part.class_names, part.y.tolist()]).encode())
         digest.update(b"" if part.groups is None else part.groups.tobytes())

@@ -28,6 +28,7 @@ def train(
     seed: int = 0,
     folder: str | Path | None = None,
     initial: Classifier | None = None,
+    group_dro: float | None = None,
 ) -> Classifier:
     """Train a classifier and return it with the weights of its best epoch, in evaluation mode.
 
@@ -49,13 +50,17 @@ def train(
     initial
         Start from this classifier, which is left as it is, in place of ``settings.arch``, ``weights``,
         ``image_size`` and ``layer``.
+    group_dro
+        Online GroupDRO over the groups of `table` in place of the mean loss: how fast a group's share follows its
+        loss, above 0; the paper's value is 0.01. Class weights are not used.
 
     Raises
     ------
     DataError
         Too few images or classes, or `val` does not go with `table`.
     SettingsError
-        A setting does not go with the images or the machine, or the loss is no longer finite.
+        A setting does not go with the images or the machine, the loss is no longer finite, or GroupDRO is asked for
+        without groups.
     ModelError
         The network cannot be built, or cannot be cut where ``settings.trainable`` says.
 
@@ -69,6 +74,9 @@ def train(
     -----
     The validation loss is not weighted by class. Parameters that do not require a gradient in `initial` are not
     trained. With ``class_weights="balanced"`` a class without an image in `table` counts nothing.
+
+    With `group_dro` an epoch draws as many images as there are, with replacement and each group equally often on
+    average, as the paper's authors do; their adjustment by the groups' sizes is left out.
 
     Examples
     --------
@@ -85,7 +93,7 @@ def train(
     >>> model.class_names, model.module.training
     (('red', 'blue'), False)
     """
-    return fit(table, val, settings, seed=seed, folder=folder, initial=initial).classifier
+    return fit(table, val, settings, seed=seed, folder=folder, initial=initial, group_dro=group_dro).classifier
 
 
 def fit(
@@ -96,12 +104,13 @@ def fit(
     seed: int = 0,
     folder: str | Path | None = None,
     initial: Classifier | None = None,
+    group_dro: float | None = None,
 ) -> Training:
     """Train as `train` does, and return the history too.
 
     Parameters, errors and warnings are those of `train`.
     """
-    task = Task(table, val, settings, seed)
+    task = Task(table, val, settings, seed, group_dro)
     _check(task)
     device = _device(settings)
     with _contained(device):
@@ -138,6 +147,13 @@ def _check(task: Task) -> None:
             "Selection by worst-group needs validation images with a spurious attribute. Got none. "
             "Use class-balanced-accuracy, or name the attribute when the data set is loaded (--attribute)."
         )
+    if task.group_dro is not None and table.groups is None:
+        raise SettingsError(
+            "GroupDRO needs train images with a spurious attribute. Got none. "
+            "Leave group_dro out, or name the attribute when the data set is loaded (--attribute)."
+        )
+    if task.group_dro is not None and not 0 < task.group_dro < float("inf"):
+        raise SettingsError(f"group_dro must be above 0. Got {task.group_dro}. The paper's value is 0.01.")
     if task.seed < 0:
         raise SettingsError(f"seed must be at least 0. Got {task.seed}. Try 0.")
 

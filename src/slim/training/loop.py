@@ -28,8 +28,9 @@ from slim.metrics import accuracy_by_group
 from slim.models import Classifier, evaluating
 from slim.progress import track
 from slim.training.checkpoint import State, fingerprint, read_checkpoint, write_checkpoint
+from slim.training.robust import balanced_order, robust_loss
 from slim.training.settings import Task, TrainSettings
-from slim.training.sources import Source, in_batches, open_sources
+from slim.training.sources import Batches, Source, in_batches, open_sources
 
 CHECKPOINT_SECONDS = 60.0
 """Within an epoch a checkpoint is written when the last one is older than this."""
@@ -76,6 +77,7 @@ class Loop:
         self.optimizer = _optimizer(self.trained.values(), task.settings)
         self.forward, self.stepper = fabric.setup(model.module, self.optimizer)
         self.weights = _class_weights(task.table, task.settings).to(fabric.device)
+        self.groups = None if task.group_dro is None else task.table.groups
         self.saved = perf_counter()
 
     def run(self) -> Training:
@@ -92,34 +94,48 @@ class Loop:
     def _epoch(self, source: Source) -> None:
         """The steps of an epoch that are still to do."""
         state, task = self.state, self.task
-        order = np.random.default_rng((task.seed, state.epoch, 0, 0, 0)).permutation(len(task.table))
+        rng = np.random.default_rng((task.seed, state.epoch, 0, 0, 0))
+        order = rng.permutation(len(task.table)) if self.groups is None else balanced_order(self.groups, rng)
         batches = in_batches(order, task.settings.batch_size)
         self.model.module.train()
         description = f"training, epoch {state.epoch} of {task.settings.epochs}"
         if state.history:
             description += f", loss {state.history[-1]['train_loss']:.2g}"
-        left = source.batches(batches[state.step :], state.epoch, task.settings.augmentation)
+        left = source.batches(batches, state.epoch, task.settings.augmentation, state.step)
         start, before = perf_counter(), state.seconds
         for inputs, y in track(left, description, total=len(batches) - state.step):
-            self._step(source, inputs, y.to(self.fabric.device), len(batches))
+            self._step(source, inputs, y.to(self.fabric.device), batches)
             state.seconds = before + perf_counter() - start
             if perf_counter() - self.saved >= CHECKPOINT_SECONDS:
                 self._save()
 
-    def _step(self, source: Source, inputs: Tensor, y: Tensor, n_steps: int) -> None:
-        """One update of the weights."""
-        state, settings = self.state, self.task.settings
+    def _step(self, source: Source, inputs: Tensor, y: Tensor, batches: Batches) -> None:
+        """One update of the weights, with the batch whose turn it is."""
+        state, settings, n_steps = self.state, self.task.settings, len(batches)
         lr = _learning_rate(settings, (state.epoch - 1) * n_steps + state.step, settings.epochs * n_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         _seed_step(self.task.seed, state.epoch, state.step, self.fabric.device)
         logits = source.logits(inputs).float()
-        loss = cross_entropy(logits, y, self.weights)
+        loss = self._loss(logits, y, batches[state.step])
         state.step += 1
         self._add(loss.item(), int((logits.argmax(1) == y).sum()), len(y))
         self.fabric.backward(loss)
         self.stepper.step()
         self.stepper.zero_grad()
+
+    def _loss(self, logits: Tensor, y: Tensor, batch: npt.NDArray[np.int64]) -> Tensor:
+        """Mean over the batch, or over groups by their shares, which it brings up to date."""
+        if self.groups is None or self.task.group_dro is None:
+            return cross_entropy(logits, y, self.weights)
+        if self.state.group_shares is None:
+            present = torch.from_numpy(np.bincount(self.groups) > 0).float()
+            self.state.group_shares = present / present.sum()
+        groups, shares = torch.from_numpy(self.groups[batch]), self.state.group_shares
+        loss, self.state.group_shares = robust_loss(
+            logits, y, groups.to(logits.device), shares.to(logits.device), self.task.group_dro
+        )
+        return loss
 
     def _add(self, loss: float, correct: int, n: int) -> None:
         """Sum up what the history says of the train images."""

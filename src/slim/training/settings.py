@@ -128,3 +128,4 @@ class Task:
     val: ImageTable
     settings: TrainSettings
     seed: int
+    group_dro: float | None = None

@@ -38,14 +38,18 @@ class Images:
     task: Task
     forward: Forward
 
-    def batches(self, batches: Batches, epoch: int, augmentation: Augmentation) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images as bytes, and labels."""
-        for size, alike in groupby(batches, len):
+    def batches(
+        self, batches: Batches, epoch: int, augmentation: Augmentation, start: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Images as bytes, and labels, of an epoch's batches from `start` on."""
+        for size, alike in groupby(range(start, len(batches)), lambda number: len(batches[number])):
+            numbers = list(alike)
             for images, y, _ in image_batches(
                 self.table,
                 self.model.image_size,
                 size,
-                order=np.concatenate(list(alike)),
+                order=np.concatenate([batches[number] for number in numbers]),
+                before=np.concatenate([np.array([], np.int64), *batches[: numbers[0]]]),
                 augmentation=augmentation,
                 seed=self.task.seed,
                 epoch=epoch,
@@ -76,9 +80,11 @@ class Kept:
     device: torch.device
     forward: Forward
 
-    def batches(self, batches: Batches, epoch: int, augmentation: Augmentation) -> Iterator[tuple[Tensor, Tensor]]:
-        """Activations, and labels; the same ones in every epoch."""
-        for batch in batches:
+    def batches(
+        self, batches: Batches, epoch: int, augmentation: Augmentation, start: int = 0
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Activations, and labels, from `start` on; the same ones in every epoch."""
+        for batch in batches[start:]:
             yield self.kept.batch(torch.from_numpy(batch), self.device), torch.from_numpy(self.y[batch])
 
     def logits(self, inputs: Tensor) -> Tensor:
