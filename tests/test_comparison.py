@@ -34,6 +34,7 @@ from slim.comparison.networks import group_dro_network, jtt_network
 from slim.comparison.rows import Bench, summed
 from slim.comparison.table import against_markdown, markdown, slim_against
 from slim.pipeline import open_run
+from slim.propagation import ClassTrust, Scores
 
 pytestmark = [
     pytest.mark.usefixtures("small_and_quiet"),
@@ -228,12 +229,25 @@ def test_the_curve_at_the_runs_own_budget_is_slims_row(bench: Bench, finished_ru
 def test_the_true_auc_is_over_the_images_that_were_not_asked_about(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scores, answers = cost.judged_scores(bench)
-    truth = (scores.values > np.median(scores.values)).astype(np.int8)  # as if the score were right
-    truth[answers != 3] = 1 - truth[answers != 3]  # but where it was asked
+    y, asked = bench.y, np.arange(len(bench.y)) < 8
+    values = np.linspace(0, 1, len(y), dtype=np.float32)
+    truth = (values > 0.5).astype(np.int8)  # the score is right
+    answers = np.where(asked, truth, 3).astype(np.int8)
+    truth[asked] = 1  # but where it was asked
+    trust = [
+        ClassTrust(name, 2, 2, 0, 20, 5.0, 0.9, 0.6, high, "above chance")
+        for name, high in zip(("one", "two"), (1.0, 0.99), strict=True)
+    ]
+    monkeypatch.setattr(cost, "judged_scores", lambda _: (Scores(values, tuple(trust)), answers))
     found = cost._aucs(bench, truth)
-    assert found["true_auc"] == 1
-    assert 0 <= found["covering"] <= found["intervals"] <= 2
+    assert found == {
+        "true_auc": 1.0,
+        "reported_auc": pytest.approx(0.9),
+        "reported_low": pytest.approx(0.6),
+        "reported_high": pytest.approx(0.995),
+        "intervals": 2,
+        "covering": 1,
+    }
 
 
 def test_a_cost_curve_goes_on_where_it_stopped_and_starts_unjudged(

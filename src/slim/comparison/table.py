@@ -123,7 +123,9 @@ def slim_against(results: pd.DataFrame) -> pd.DataFrame:
 def _by_seed(results: pd.DataFrame, row: str) -> dict[str, pd.Series]:
     """A row's worst-group accuracies, by mode and then by seed."""
     lines = results[results["row"] == row]
-    return {str(mode): part.set_index("seed")["worst_group_accuracy"] for mode, part in lines.groupby("mode")}
+    return {
+        str(mode): part.set_index("seed")["worst_group_accuracy"] for mode, part in lines.groupby("mode", sort=False)
+    }
 
 
 def _mean(values: pd.Series) -> float:
