@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from slim.baselines import afr_head, balanced_subset, best_head, dfr_head, feature_cells, group_dro_head, jtt_head
 from slim.comparison import ROWS, spuco
+from slim.errors import SettingsError
 from slim.last_layer import Head, HeldOut
 
 spuco_is_here = ROWS["spuco-dfr"].installed
@@ -76,6 +77,12 @@ def test_spuco_finds_the_core_feature_too_and_leaves_the_generators_alone() -> N
     assert worst(spuco.group_dro_head(train, val, n_classes=2, seed=0), TEST) > 0.85
     assert states[:2] == (random.getstate(), np.random.get_state()[1].tolist())
     assert torch.equal(states[2], torch.get_rng_state())
+
+
+def test_dfr_of_spuco_refuses_three_classes() -> None:
+    features, y, groups = VAL
+    with pytest.raises(SettingsError, match="takes two classes.*Got 3"):
+        spuco.dfr_head(features, HeldOut(features, np.where(groups == 1, 2, y), groups), seed=0)
 
 
 def test_baselines_are_the_same_for_the_same_seed() -> None:

@@ -142,8 +142,7 @@ def test_full_retraining_is_a_row_of_its_own_and_comes_after_the_last_layers_of_
     ]
 
 
-def test_group_dro_of_the_network_serves_the_rare_groups(bench: Bench, tmp_path: Path) -> None:
-    """Its loss is over groups: the model is another one than the reference's settings give on the mean loss."""
+def test_group_dro_of_the_network_is_not_the_mean_loss_and_gives_the_same_again(bench: Bench, tmp_path: Path) -> None:
     p = bench.pipeline
     robust = group_dro_network(p, tmp_path / "dro")
     plain = slim.train(p.data.train, p.data.val, replace(p.settings.train, select_by="worst-group"), seed=0)

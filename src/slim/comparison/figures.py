@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 import pandas as pd
@@ -75,8 +75,8 @@ def write_cost_figure(path: Path, summary: pd.DataFrame, name: str) -> None:
     _save(figure, path)
 
 
-def _style(axes: Axes, grid: str) -> None:
-    axes.grid(axis=grid, color="#e5e5e5", linewidth=0.8)  # type: ignore[arg-type]
+def _style(axes: Axes, grid: Literal["x", "y"]) -> None:
+    axes.grid(axis=grid, color="#e5e5e5", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"] + (["left"] if grid == "x" else [])].set_visible(False)
 

@@ -106,12 +106,13 @@ def _check(seeds: Sequence[int], rows: Sequence[str], modes: Sequence[str]) -> N
         unknown = [value for value in wanted if value not in known]
         if unknown or not wanted:
             raise SettingsError(f"A {name} must be one of {', '.join(known)}. Got {', '.join(unknown) or 'none'}.")
-    lacking = {key: ROWS[key].package for key in rows if not ROWS[key].installed}
-    for key, package in lacking.items():
-        raise SettingsError(
-            f"The row {key} needs the package {package}. Got an environment without it. "
-            f"Install it: pip install 'slim-vision[{package}]', or choose other rows (--rows)."
-        )
+    for key in rows:
+        if not ROWS[key].installed:
+            package = ROWS[key].package
+            raise SettingsError(
+                f"The row {key} needs the package {package}. Got an environment without it. "
+                f"Install it: pip install 'slim-vision[{package}]', or choose other rows (--rows)."
+            )
     check_seeds(seeds)
 
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, TensorDataset
 
 from slim.baselines import best_head, halves, standardised
+from slim.errors import SettingsError
 from slim.last_layer import Head, HeldOut
 
 _DECAYS = (1e-3, 1e-1, 1.0, 10.0)
@@ -37,11 +38,22 @@ def dfr_head(train: NDArray[np.floating], val: HeldOut, *, seed: int) -> Head:
     seed
         Of draws and halves.
 
+    Raises
+    ------
+    SettingsError
+        There are more than two classes.
+
     Notes
     -----
     The steps of ``DFR.train`` are called one by one: its own halves come from ``random.sample`` of a set, which Python
-    refuses since 3.11. Two classes only, as spuco's fit of one row of weights.
+    refuses since 3.11.
     """
+    classes = np.unique(val.y)
+    if len(classes) != 2:
+        raise SettingsError(
+            f"The row spuco-dfr takes two classes, as scikit-learn's liblinear does. Got {len(classes)}. "
+            "Leave it out (--rows)."
+        )
     from spuco.last_layer_retrain import DFR
 
     _, mean, std = standardised(train)
@@ -49,7 +61,7 @@ def dfr_head(train: NDArray[np.floating], val: HeldOut, *, seed: int) -> Head:
     first, second = halves(val.cells, seed)
     fitted, tuned_on = ((scaled[half], val.y[half], val.cells[half]) for half in (first, second))
     with _contained(seed):
-        dfr = DFR(None, None, class_weight_options=[dict.fromkeys(np.unique(val.y).tolist(), 1)])
+        dfr = DFR(None, None, class_weight_options=[dict.fromkeys(classes.tolist(), 1)])
         dfr.hyperparam_selection(*fitted, *tuned_on)
         rows, offset = dfr.train_multiple_model(dfr.best_C, scaled, val.y, val.cells, dfr.best_class_weight)
     weight, bias = np.concatenate([-rows, rows]) / 2 / std, np.concatenate([-offset, offset]) / 2
