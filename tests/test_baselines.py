@@ -14,6 +14,8 @@ from slim.comparison import ROWS, spuco
 from slim.errors import SettingsError
 from slim.last_layer import Head, HeldOut
 
+pytestmark = pytest.mark.usefixtures("small_and_quiet")
+
 spuco_is_here = ROWS["spuco-dfr"].installed
 
 Arrays = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]
