@@ -255,17 +255,10 @@ def test_a_saved_subset_loads_as_it_was(pool: Pool, tmp_path: Path) -> None:
     loaded = Subset.load(tmp_path / "deep" / "folder")
     pd.testing.assert_frame_equal(loaded.frame, subset.frame)
     pd.testing.assert_frame_equal(loaded.cells, subset.cells)
-    for name in ("core_cluster", "environment_cluster", "kept", "index", "cell"):
+    for name in ("core_cluster", "environment_cluster", "kept", "index"):
         np.testing.assert_array_equal(getattr(loaded, name), getattr(subset, name))
     assert repr(loaded) == repr(subset)
     assert repr(loaded).startswith(f"Subset of 40 images, {len(subset.frame)} of them different")
-
-
-def test_cells_are_numbered_one_number_a_pair_of_clusters(pool: Pool) -> None:
-    subset = pool.curate()
-    pairs = set(zip(subset.core_cluster, subset.environment_cluster, strict=True))
-    numbered = set(zip(subset.cell, subset.core_cluster, subset.environment_cluster, strict=True))
-    assert len(numbered) == len(pairs) == len(set(subset.cell))
 
 
 def test_other_images_get_the_cluster_of_the_nearest_directions(pool: Pool) -> None:

@@ -80,6 +80,10 @@ class CurateSettings:
                 raise SettingsError(f"{name} must be at least 1. Got {value}. Leave it out to have it chosen.")
 
 
+SHORTCUT = 0.2
+"""Share of the reference's mistakes on val that clusters must explain for it to have taken a shortcut."""
+
+
 @dataclass(frozen=True, eq=False)
 class Subset:
     """The curated subset, and the cells that it is balanced over.
@@ -96,10 +100,14 @@ class Subset:
         (n,) clusters of every image of the pool.
     kept
         (n,) whether the image's attention score was high enough.
+    balance
+        How far the subset evens out what is balanced, without any group label. One row a (class, environment
+        cluster): ``y``, ``environment_cluster``, ``pool_share`` of the pool's images of the class, ``subset_share`` of
+        the subset's; shares lie in [0, 1] and sum to 1 over a class.
     balanced
         What the environment clusters are clusters of: "environment" or "features", as in `CurateSettings`.
     explains
-        How well they explain where the reference model errs: see `slim.factors.Factor`.
+        Share of where the reference model errs that they explain: see `slim.factors.Factor`.
     """
 
     frame: pd.DataFrame
@@ -107,18 +115,22 @@ class Subset:
     core_cluster: Indices
     environment_cluster: Indices
     kept: NDArray[np.bool_]
+    balance: pd.DataFrame
     balanced: Source = "environment"
     explains: float | None = None
+
+    @property
+    def shortcut(self) -> bool:
+        """Whether the reference model seems to have taken a shortcut, so that there is something to retrain for.
+
+        True where nobody looked at its mistakes.
+        """
+        return self.explains is None or self.explains >= SHORTCUT
 
     @property
     def index(self) -> Indices:
         """(size,) positions in the pool, an image as often as it is taken."""
         return np.repeat(self.frame["index"].to_numpy(), self.frame["copies"].to_numpy())
-
-    @property
-    def cell(self) -> Indices:
-        """(n,) number of each pool image's cell, core and environment cluster together."""
-        return self.core_cluster * (int(self.environment_cluster.max()) + 1) + self.environment_cluster
 
     def __len__(self) -> int:
         return int(self.frame["copies"].sum())
@@ -128,14 +140,19 @@ class Subset:
         return np.asarray(self.index, dtype)
 
     def __repr__(self) -> str:
-        return f"Subset of {len(self)} images, {len(self.frame)} of them different\n{self.cells.to_string(index=False)}"
+        shares = self.balance.to_string(index=False, float_format="{:.2f}".format)
+        return (
+            f"Subset of {len(self)} images, {len(self.frame)} of them different\n{self.cells.to_string(index=False)}\n"
+            f"Balance over clusters of {self.balanced}\n{shares}"
+        )
 
     def save(self, folder: str | Path) -> None:
-        """Write ``subset.csv``, ``cells.json``, ``factor.json`` and ``clusters.npz`` into a folder."""
+        """Write ``subset.csv``, ``cells.json``, ``balance.json``, ``factor.json``, ``clusters.npz`` into a folder."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / "subset.csv", self.frame.to_csv(index=False))
         write_json(folder / "cells.json", self.cells.to_dict("records"))
+        write_json(folder / "balance.json", self.balance.to_dict("records"))
         write_json(folder / "factor.json", {"balanced": self.balanced, "explains": self.explains})
         np.savez(folder / "clusters.npz", core=self.core_cluster, environment=self.environment_cluster, kept=self.kept)
 
@@ -145,8 +162,8 @@ class Subset:
         folder = Path(folder)
         with np.load(folder / "clusters.npz") as clusters:
             arrays = clusters["core"], clusters["environment"], clusters["kept"]
-        cells = pd.DataFrame(read_json(folder / "cells.json"))
-        return cls(pd.read_csv(folder / "subset.csv"), cells, *arrays, **read_json(folder / "factor.json"))
+        cells, balance = (pd.DataFrame(read_json(folder / f"{name}.json")) for name in ("cells", "balance"))
+        return cls(pd.read_csv(folder / "subset.csv"), cells, *arrays, balance, **read_json(folder / "factor.json"))
 
 
 def curate(
@@ -252,8 +269,26 @@ def curate(
             table.append({**of, "available": len(cell), "share": share, "size": int(size)})
             for index, copies in _diverse(directions, cell, int(size), seed):
                 rows.append({"index": index, **of, "copies": copies})
-    frames = pd.DataFrame(rows), pd.DataFrame(table)
-    return Subset(*frames, core_cluster, environment_cluster, kept, factor.source, factor.explains)
+    frame = pd.DataFrame(rows)
+    balance = _balance(frame, y, environment_cluster)
+    return Subset(
+        frame,
+        pd.DataFrame(table),
+        core_cluster,
+        environment_cluster,
+        kept,
+        balance,
+        factor.source,
+        factor.explains,
+    )
+
+
+def _balance(frame: pd.DataFrame, y: Indices, cluster: Indices) -> pd.DataFrame:
+    """Each class's shares of the environment clusters, in the pool and in the subset."""
+    pool = pd.crosstab(y, cluster, normalize="index")
+    subset = pd.crosstab(frame["y"], frame["environment_cluster"], frame["copies"], aggfunc="sum").fillna(0)
+    shares = pd.DataFrame({"pool_share": pool.stack(), "subset_share": subset.div(subset.sum(axis=1), axis=0).stack()})
+    return shares.fillna(0.0).rename_axis(["y", "environment_cluster"]).reset_index()
 
 
 def _kept(scores: Floats, parts: Indices, keep: float, least: int) -> NDArray[np.bool_]:
@@ -321,11 +356,11 @@ def _factor(
         choose_by=settings.choose_by,
         seed=seed,
     )
-    if factor.explains is not None and factor.explains <= 0:
+    if factor.explains is not None and factor.explains < SHORTCUT:
         warnings.warn(
-            "Clusters of what the model sees must explain where it errs on val, if it has taken a shortcut. Got none "
-            "that do better than the class alone: there may be no shortcut to remove. Compare with the reference "
-            "model before you use the retrained one.",
+            "Clusters of what the model sees must explain a fifth of where it errs on val, if it has taken a shortcut. "
+            f"Got {100 * max(0.0, factor.explains):.0f} %: there seems to be no shortcut to remove, and retraining "
+            "keeps the reference model. To retrain all the same, say what to balance: --balance features.",
             SlimWarning,
             stacklevel=3,
         )

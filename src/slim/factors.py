@@ -13,6 +13,10 @@ from slim.clustering import CLUSTERS, Components, choose_k, fit_clusters
 
 Floats = NDArray[np.floating]
 Indices = NDArray[np.int64]
+
+_AS_GOOD = 0.05
+"""Difference of what two factors explain that does not count: of such, the one of fewer clusters is taken."""
+
 Source = Literal["environment", "features"]
 
 
@@ -59,8 +63,8 @@ class Factor:
     cluster
         (n,) of each image.
     explains
-        How much better class and cluster together tell where the model errs than the class alone, in nats after a
-        penalty for the number of cells; above 0 = worth it. None where no mistakes were looked at.
+        Share of what the class leaves unexplained of where the model errs that class and cluster together explain,
+        at most 1 = all of it; below 0 = less than so many cells would by chance. None where no mistakes were looked at.
     """
 
     source: Source
@@ -77,7 +81,7 @@ def find_factor(
     choose_by: Literal["elbow", "silhouette"] = "elbow",
     seed: int = 0,
 ) -> Factor:
-    """Of all sources and numbers of clusters, take the clusters that explain the reference model's mistakes best.
+    """Of all sources and numbers of clusters, take the fewest clusters that explain the reference's mistakes well.
 
     Parameters
     ----------
@@ -97,9 +101,9 @@ def find_factor(
     Notes
     -----
     A model that took a shortcut errs where the shortcut misleads. So of two ways to part the images of a class, the
-    one whose parts differ in accuracy is the one to balance. The labels of the val split suffice to see it. The
-    measure is the log likelihood of right and wrong given each cell's rate, penalised as in the Bayesian information
-    criterion.
+    one whose parts differ in accuracy is the one to balance. The labels of the val split suffice to see it. What is
+    unexplained is measured by the deviance of right and wrong given each cell's rate, penalised as in the Bayesian
+    information criterion.
 
     Examples
     --------
@@ -108,10 +112,10 @@ def find_factor(
     >>> scene, look = np.eye(2)[place] + 0.1 * rng.random((400, 2)), np.eye(2)[kind] + 0.1 * rng.random((400, 2))
     >>> found = find_factor({"environment": scene, "features": look}, Mistakes(
     ...     {"environment": scene, "features": look}, y, kind != y), fit_on=np.ones(400, bool))
-    >>> found.source, bool(found.explains > 100)
+    >>> found.source, bool(found.explains > 0.9)
     ('features', True)
     """
-    best, most = None, -np.inf
+    tried: list[Factor] = []
     for source, features in pool.items():
         components = Components(np.asarray(features)[fit_on], seed)
         points = components(np.asarray(features))
@@ -121,13 +125,12 @@ def find_factor(
         others = components(np.asarray(mistakes.features[source]))
         for k in (clusters,) if clusters else CLUSTERS:
             cluster, of_others = _members(points, fit_on, k, seed, others)
-            explains = _likelihood(mistakes.y * (k + 1) + of_others, mistakes.wrong)
-            explains -= _likelihood(mistakes.y, mistakes.wrong)
-            if explains > most:
-                best, most = Factor(source, cluster, explains), explains
-    if best is None:
+            tried.append(Factor(source, cluster, _share_explained(mistakes, of_others)))
+    if not tried:
         raise ValueError("a pool needs a source")
-    return best
+    most = max(float(factor.explains or 0.0) for factor in tried)
+    good = [factor for factor in tried if float(factor.explains or 0.0) >= most - _AS_GOOD]
+    return min(good, key=lambda factor: (int(factor.cluster.max()), -float(factor.explains or 0.0)))
 
 
 def _members(
@@ -139,13 +142,22 @@ def _members(
     return np.asarray(found.predict(points), np.int64), np.asarray(of_others, np.int64)
 
 
-def _likelihood(cells: Indices, wrong: NDArray[np.bool_]) -> float:
-    """Log likelihood of right and wrong by the cells' rates, less half the logarithm of n for each cell."""
+def _share_explained(mistakes: Mistakes, cluster: Indices) -> float:
+    """What class and cluster explain of where the model errs, beyond the class; 0 where there is nothing to explain."""
+    cells = mistakes.y * (int(cluster.max()) + 1) + cluster
+    more = len(np.unique(cells)) - len(np.unique(mistakes.y))
+    unexplained = _misfit(mistakes.y, mistakes.wrong)
+    if unexplained == 0:
+        return 0.0
+    return 1 - (_misfit(cells, mistakes.wrong) + 0.5 * more * float(np.log(len(cells)))) / unexplained
+
+
+def _misfit(cells: Indices, wrong: NDArray[np.bool_]) -> float:
+    """Negative log likelihood of right and wrong by the cells' rates, in nats."""
     total = 0.0
     for cell in np.unique(cells):
         inside = wrong[cells == cell]
         rate = inside.mean()
         if 0 < rate < 1:
-            total += len(inside) * float(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
-        total -= 0.5 * float(np.log(len(wrong)))
+            total -= len(inside) * float(rate * np.log(rate) + (1 - rate) * np.log(1 - rate))
     return total

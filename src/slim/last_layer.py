@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,9 +34,12 @@ class RetrainSettings:
         Last layer: scikit-learn's C, the inverse strength of the l1 penalty; tuned on held-out images by default.
     refits
         Last layer: fits to resampled subsets whose weights are averaged.
+    use_val
+        Last layer: whether the val images are fitted to as well, by their class labels, every cell counting the same.
+        The reference was not trained on them, so that their features tell more than as many of the pool's.
     tune_on
-        Last layer: held-out images of the pool, over its curated "cells", or the val split over its "groups"; the
-        latter uses group labels, and the report says so.
+        Last layer: val's (where it is used) or held-out images of the pool, over their "cells", or the val split over
+        its "groups"; the latter uses group labels, and the report says so. Val then only tunes.
     start
         Full: from the "weights" that the reference began with, or from the trained "reference".
     epochs
@@ -47,6 +51,7 @@ class RetrainSettings:
     mode: Literal["last-layer", "full"] = "last-layer"
     strength: float | None = None
     refits: int = 10
+    use_val: bool = True
     tune_on: Literal["cells", "groups"] = "cells"
     start: Literal["weights", "reference"] = "weights"
     epochs: int = 20
@@ -114,6 +119,7 @@ def fit_head(
     held_out: HeldOut | None = None,
     settings: RetrainSettings | None = None,
     *,
+    val: HeldOut | None = None,
     n_classes: int,
     seed: int = 0,
 ) -> Head:
@@ -132,10 +138,13 @@ def fit_head(
         Not needed where the settings give the strength.
     settings
         See `RetrainSettings`.
+    val
+        More images to fit to, of the same numbering of cells. Every (class, cell) then counts the same, and these
+        images tune the strength too, each half of them on the other.
     n_classes
         Number of logits.
     seed
-        Of resampling.
+        Of resampling, and of halves.
 
     Returns
     -------
@@ -170,17 +179,30 @@ def fit_head(
     missing = sorted(set(range(n_classes)) - set(y.tolist()))
     if missing:
         raise DataError(f"The subset needs images of every class. Got none of class {missing[0]}. Make it larger.")
+    rng = np.random.default_rng(seed)
+    weights: Floats = np.ones(len(y))
+    of_subset = len(y)
+    if val is not None:
+        features, y = np.concatenate([features, val.features]), np.concatenate([y, val.y])
+        cells = np.concatenate([cells, val.cells])
+        weights = _equal_cells(y, cells)
     mean, std = features.mean(0), features.std(0)
     std = np.where(std > 0, std, 1.0)
     scaled = (features - mean) / std
     strength, accuracy = settings.strength, None
-    if strength is None:
+    if strength is None and val is not None:
+        folds = [(np.setdiff1d(np.arange(len(y)), half), half) for half in _halves(y, cells, of_subset, rng)]
+        strength, accuracy = _tune(scaled, y, cells, weights, folds, n_classes)
+    elif strength is None:
         if held_out is None:
             raise SettingsError("Tuning needs held-out images. Got neither them nor a strength. Give one of them.")
-        strength, accuracy = _tune(scaled, y, (held_out.features - mean) / std, held_out, n_classes)
-    rng = np.random.default_rng(seed)
+        others = (held_out.features - mean) / std
+        everything = np.concatenate([scaled, others]), np.concatenate([y, held_out.y])
+        fold = np.arange(len(y)), np.arange(len(y), len(y) + len(others))
+        of = np.concatenate([cells, held_out.cells])
+        strength, accuracy = _tune(*everything, of, np.ones(len(of)), [fold], n_classes)
     fits = [
-        _fit(scaled[draw], y[draw], strength, n_classes)
+        _fit(scaled[draw], y[draw], weights[draw], strength, n_classes)
         for draw in (_resampled(cells, y, rng) for _ in track(range(settings.refits), "refitting the last layer"))
     ]
     weight = np.mean([weight for weight, _ in fits], axis=0) / std
@@ -188,46 +210,74 @@ def fit_head(
     return Head(weight, bias, strength, accuracy)
 
 
-def _tune(scaled: Floats, y: Indices, others: Floats, held_out: HeldOut, n_classes: int) -> tuple[float, float]:
-    """The strength of the best worst-cell accuracy on held-out images, and that accuracy.
+def _cell_numbers(y: Indices, cells: Indices) -> Indices:
+    """Numbers (n,) of the (class, cell) pairs that occur."""
+    return np.asarray(np.unique(y * (int(cells.max()) + 1) + cells, return_inverse=True)[1], np.int64)
 
-    A cell's accuracy is drawn towards 0.5 as if two more images of it were seen, one of them right: a cell of one or
-    two images, right or wrong at every strength, decides nothing. The mean over cells decides between equals.
+
+def _equal_cells(y: Indices, cells: Indices) -> Floats:
+    """Weights (n,) of mean 1 by which every (class, cell) counts the same."""
+    of = _cell_numbers(y, cells)
+    counts = np.bincount(of)
+    return np.asarray((len(of) / len(counts) / counts)[of])
+
+
+def _halves(y: Indices, cells: Indices, start: int, rng: np.random.Generator) -> tuple[Indices, Indices]:
+    """Two halves of the images from a position on, each with half of every (class, cell)."""
+    order = start + rng.permutation(len(y) - start)
+    order = order[np.argsort(_cell_numbers(y, cells)[order], kind="stable")]
+    return order[::2], order[1::2]
+
+
+def _tune(
+    scaled: Floats,
+    y: Indices,
+    cells: Indices,
+    weights: Floats,
+    folds: Sequence[tuple[Indices, Indices]],
+    n_classes: int,
+) -> tuple[float, float]:
+    """The strength of the best worst-cell accuracy where it was not fitted, and that accuracy.
+
+    A fold is the images that are fitted to and those that are judged. A cell's accuracy is drawn towards 0.5 as if two
+    more images of it were seen, one of them right: a cell of one or two images, right or wrong at every strength,
+    decides nothing. The mean over cells decides between equals.
     """
-    keys = held_out.y * (int(held_out.cells.max()) + 1) + held_out.cells
-    cells = np.unique(keys, return_inverse=True)[1]
-    n = np.bincount(cells)
+    judged = np.concatenate([others for _, others in folds])
+    of = _cell_numbers(y[judged], cells[judged])
+    n = np.bincount(of)
     best, best_accuracy = STRENGTHS[0], (-1.0, -1.0)
     for strength in STRENGTHS:
-        weight, bias = _fit(scaled, y, strength, n_classes)
-        right = np.bincount(cells, (others @ weight.T + bias).argmax(1) == held_out.y)
+        hits = []
+        for fitted, others in folds:
+            weight, bias = _fit(scaled[fitted], y[fitted], weights[fitted], strength, n_classes)
+            hits.append((scaled[others] @ weight.T + bias).argmax(1) == y[others])
+        right = np.bincount(of, np.concatenate(hits))
         accuracy = float(((right + 1) / (n + 2)).min()), float((right / n).mean())
         if accuracy > best_accuracy:
             best, best_accuracy, worst = strength, accuracy, float((right / n).min())
     return best, worst
 
 
-def _fit(scaled: Floats, y: Indices, strength: float, n_classes: int) -> tuple[Floats, Floats]:
+def _fit(scaled: Floats, y: Indices, weights: Floats, strength: float, n_classes: int) -> tuple[Floats, Floats]:
     """One weight row and bias a class, one class against the rest."""
     if n_classes == 2:
-        row, bias = _binary(scaled, y == 1, strength)
+        row, bias = _binary(scaled, y == 1, weights, strength)
         return np.stack([-row, row]) / 2, np.array([-bias, bias]) / 2
-    rows = [_binary(scaled, y == k, strength) for k in range(n_classes)]
+    rows = [_binary(scaled, y == k, weights, strength) for k in range(n_classes)]
     return np.stack([row for row, _ in rows]), np.array([bias for _, bias in rows])
 
 
-def _binary(scaled: Floats, positive: NDArray[np.bool_], strength: float) -> tuple[Floats, float]:
+def _binary(scaled: Floats, positive: NDArray[np.bool_], weights: Floats, strength: float) -> tuple[Floats, float]:
     solver = LogisticRegression(l1_ratio=1.0, C=strength, solver="liblinear", tol=1e-3, max_iter=500, random_state=0)
     with warnings.catch_warnings():
         # A fit that stops early is averaged with others and judged on held-out images like them.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        solver.fit(scaled, positive)
+        solver.fit(scaled, positive, sample_weight=weights)
     return solver.coef_[0], float(solver.intercept_[0])
 
 
 def _resampled(cells: Indices, y: Indices, rng: np.random.Generator) -> Indices:
     """Positions drawn with replacement, as many from each (class, cell) as it has."""
-    keys = y * (int(cells.max()) + 1) + cells
-    return np.concatenate(
-        [rng.choice(np.flatnonzero(keys == key), int((keys == key).sum())) for key in np.unique(keys)]
-    )
+    of = _cell_numbers(y, cells)
+    return np.concatenate([rng.choice(np.flatnonzero(of == k), count) for k, count in enumerate(np.bincount(of))])

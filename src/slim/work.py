@@ -31,6 +31,7 @@ from slim.baselines import random_subset
 from slim.curation import Subset, assign, curate
 from slim.errors import AnnotationError, SettingsError
 from slim.evaluation import Groups, evaluate, evaluate_heads
+from slim.factors import Source
 from slim.last_layer import Head, HeldOut, fit_head
 from slim.live import LiveSpreading
 from slim.models import Classifier, load_classifier, restore
@@ -146,19 +147,28 @@ def _retrain(p: Workspace, folder: Path) -> None:
     subset = Subset.load(p.folder("curate"))
     drawn = random_subset(p.pool.y, len(subset), p.settings.seed)
     write_text(folder / "random_subset.csv", pd.DataFrame({"index": drawn}).to_csv(index=False))
+    if subset.shortcut:
+        _retrained(p, subset.index, subset.environment_cluster, subset.kept, folder, subset.balanced)
+    else:
+        p.classifier.save(folder)
     everywhere = np.ones(len(p.pool), bool)
-    _retrained(p, subset.index, subset.cell, subset.kept, folder)
-    _retrained(p, drawn, np.zeros(len(p.pool), np.int64), everywhere, folder / "random-subset")
+    _retrained(p, drawn, np.zeros(len(p.pool), np.int64), everywhere, folder / "random-subset", "features")
 
 
 def _retrained(
-    p: Workspace, index: NDArray[np.int64], cells: NDArray[np.int64], tune_among: NDArray[np.bool_], folder: Path
+    p: Workspace,
+    index: NDArray[np.int64],
+    cells: NDArray[np.int64],
+    tune_among: NDArray[np.bool_],
+    folder: Path,
+    balanced: Source,
 ) -> None:
     """Retrain on some images of the pool, by the run's settings, into a folder."""
     if p.settings.retrain.mode == "full":
         train_on_subset(p, index, folder)
         return
-    head = fit_subset_head(p, index, cells, tune_among)
+    use_val = p.settings.retrain.use_val
+    head = fit_subset_head(p, index, cells, tune_among, balanced=balanced, use_val=use_val)
     p.classifier.with_head(torch.from_numpy(head.weight), torch.from_numpy(head.bias)).save(folder)
     write_json(folder / "head.json", {"strength": head.strength, "held_out_accuracy": head.held_out_accuracy})
 
@@ -172,9 +182,15 @@ def train_on_subset(p: Workspace, index: NDArray[np.int64], folder: Path) -> Cla
 
 
 def fit_subset_head(
-    p: Workspace, index: NDArray[np.int64], cells: NDArray[np.int64], tune_among: NDArray[np.bool_]
+    p: Workspace,
+    index: NDArray[np.int64],
+    cells: NDArray[np.int64],
+    tune_among: NDArray[np.bool_],
+    *,
+    balanced: Source = "features",
+    use_val: bool,
 ) -> Head:
-    """A head fitted to some images of the pool, tuned on others of it, or on val's groups where asked.
+    """A head fitted to some images of the pool, and to val where asked.
 
     Parameters
     ----------
@@ -185,14 +201,23 @@ def fit_subset_head(
     cells
         (n,) cells of the whole pool.
     tune_among
-        (n,) the images of which those that are not in the subset tune the head.
+        (n,) the images of which those that are not in the subset tune the head, where val does not.
+    balanced
+        What the cells are clusters of; val's images join the nearest.
+    use_val
+        Whether val is fitted to.
     """
-    features, y, settings = p.attention(p.settings.pool).features, p.pool.y, p.settings.retrain
+    attention, y, settings = p.attention(p.settings.pool), p.pool.y, p.settings.retrain
     p.classifier.linear  # noqa: B018 (refuses a network without a linear head)
+    features, held_out, val = attention.features, None, None
     if settings.tune_on == "groups":
         if p.data.val.groups is None:
             raise SettingsError("Tuning on groups needs a spurious attribute. Got data without. Use --tune-on cells.")
         held_out = HeldOut(np.asarray(p.attention("val").features), p.data.val.y, p.data.val.groups)
+    elif use_val and p.settings.pool != "val":
+        seen = p.attention("val")
+        joined = assign(np.asarray(getattr(attention, balanced)), cells, np.asarray(getattr(seen, balanced)))
+        val = HeldOut(np.asarray(seen.features), p.data.val.y, joined)
     else:
         others = np.setdiff1d(np.flatnonzero(tune_among), index)
         others = others if len(others) else index  # a subset of the whole pool leaves nothing else to tune on
@@ -203,6 +228,7 @@ def fit_subset_head(
         cells[index],
         held_out,
         settings,
+        val=val,
         n_classes=p.classifier.n_classes,
         seed=p.settings.seed,
     )

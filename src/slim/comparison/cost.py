@@ -18,7 +18,7 @@ from sklearn.metrics import roc_auc_score
 from slim.annotation import Queries, ask, choose_annotator, select_queries
 from slim.artifacts import write_json, write_text
 from slim.comparison.figures import write_cost_figure
-from slim.comparison.rows import ROWS, Bench
+from slim.comparison.rows import ROWS, Bench, fit_chosen
 from slim.comparison.running import check_seeds, digest, kept, prepared_bench
 from slim.comparison.table import interval, plain_records
 from slim.errors import SettingsError, SlimWarning
@@ -26,7 +26,6 @@ from slim.evaluation import Groups
 from slim.metrics import accuracy_by_group
 from slim.progress import announce, quiet
 from slim.propagation import CORE, SPURIOUS, UNASKED, Scores, answers_array, propagate
-from slim.work import fit_subset_head
 
 Answers = NDArray[np.int8]
 
@@ -128,8 +127,10 @@ def _worst_group(bench: Bench, judgements: int) -> float:
     subset, p = ROWS["slim" if judgements else "slim-unjudged"].subset, bench.pipeline
     assert subset is not None
     chosen, groups = subset(bench), Groups.from_table(p.data.test)
-    head = fit_subset_head(p, chosen.index, chosen.cells, chosen.tune_among)
-    right = head.predict(np.asarray(p.attention("test").features)) == p.data.test.y
+    head = fit_chosen(bench, chosen)
+    seen = p.attention("test")
+    predicted = np.asarray(seen.probabilities).argmax(1) if head is None else head.predict(np.asarray(seen.features))
+    right = predicted == p.data.test.y
     return accuracy_by_group(right, groups.of, groups.names, groups.training_shares).worst_group_accuracy
 
 

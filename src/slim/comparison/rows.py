@@ -27,12 +27,14 @@ from slim.comparison import spuco
 from slim.comparison.networks import group_dro_network, jtt_network
 from slim.curation import curate
 from slim.errors import SettingsError
-from slim.last_layer import Head, HeldOut
+from slim.factors import Source
+from slim.last_layer import Head, HeldOut, fit_head
 from slim.models import Classifier
 from slim.pipeline import Pipeline
 from slim.propagation import answers_array, propagate
 from slim.settings import RunSettings, read_recipe
 from slim.space import Space, embed
+from slim.work import fit_subset_head
 
 Indices = NDArray[np.int64]
 GroupLabels = Literal["none", "train", "val", "train + val"]
@@ -54,12 +56,21 @@ class Chosen:
         (n,) the images that the last layer may be tuned on.
     judgements
         How many answers were used.
+    balanced
+        What the cells are clusters of; val's images join the nearest where the last layer is fitted to them as well.
+    use_val
+        Whether it is.
+    shortcut
+        False = no shortcut was found, and the reference model stays.
     """
 
     index: Indices
     cells: Indices
     tune_among: NDArray[np.bool_]
     judgements: int = 0
+    balanced: Source = "features"
+    use_val: bool = False
+    shortcut: bool = True
 
 
 @dataclass(frozen=True)
@@ -228,7 +239,39 @@ def _of_scores(
         class_names=bench.pipeline.pool.class_names,
         seed=bench.seed,
     )
-    return Chosen(subset.index, subset.cell, subset.kept, judgements)
+    cells, use_val = subset.environment_cluster, settings.retrain.use_val
+    return Chosen(subset.index, cells, subset.kept, judgements, subset.balanced, use_val, subset.shortcut)
+
+
+def _with_val(chosen: Chosen) -> Chosen:
+    return replace(chosen, use_val=True)
+
+
+def _val_alone(bench: Bench) -> Head:
+    """All of val by its class labels, halved only because one half is the subset that the other joins."""
+    p = bench.pipeline
+    features, y = np.asarray(p.attention("val").features), p.data.val.y
+    order = np.random.default_rng((bench.seed, 5)).permutation(len(y))
+    order = order[np.argsort(y[order], kind="stable")]
+    first, second = order[::2], order[1::2]
+    one = np.zeros(len(second), np.int64)
+    joined, n_classes = HeldOut(features[second], y[second], one), p.pool.n_classes
+    cells = np.zeros(len(first), np.int64)
+    return fit_head(features[first], y[first], cells, val=joined, n_classes=n_classes, seed=bench.seed)
+
+
+def fit_chosen(bench: Bench, chosen: Chosen) -> Head | None:
+    """The last layer fitted to a chosen subset; None where the reference model stays."""
+    if not chosen.shortcut:
+        return None
+    return fit_subset_head(
+        bench.pipeline,
+        chosen.index,
+        chosen.cells,
+        chosen.tune_among,
+        balanced=chosen.balanced,
+        use_val=chosen.use_val,
+    )
 
 
 def _dfr(bench: Bench) -> Head:
@@ -302,13 +345,19 @@ ROWS = {
     "erm": Row("ERM, the reference model"),
     "random": Row("Random subset", subset=_random),
     "slim": Row("SLIM", subset=_slim),
+    "slim-subset": Row("SLIM, subset alone", subset=lambda bench: replace(_slim(bench), use_val=False)),
+    "random-val": Row("Random subset and val", subset=lambda bench: _with_val(_random(bench))),
     "group-balanced": Row("Group-balanced subset", "train", subset=_group_balanced),
     "published": Row("SLIM as published", subset=_published),
     "cluster-balanced": Row("Cluster-balanced subset", subset=_cluster_balanced),
+    "cluster-balanced-val": Row(
+        "Cluster-balanced subset and val", subset=lambda bench: _with_val(_cluster_balanced(bench))
+    ),
     "class-balanced": Row("Class-balanced subset", subset=_class_balanced),
     "slim-unjudged": Row("SLIM without judgements", subset=_unjudged),
     "slim-noise-10": Row("SLIM, 10 % wrong answers", subset=lambda bench: _slim(bench, 0.1)),
     "slim-noise-20": Row("SLIM, 20 % wrong answers", subset=lambda bench: _slim(bench, 0.2)),
+    "val": Row("Val alone, class labels", trained_on="val", head=_val_alone),
     "dfr": Row("DFR on val", "val", "val", head=_dfr),
     "afr": Row("AFR on val", "val", "val", head=_afr),
     "group-dro": Row("GroupDRO", "train + val", head=_group_dro, network=group_dro_network),

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from slim.artifacts import VERSION, read_json, write_json
-from slim.comparison.rows import DEFAULT_ROWS, ROWS, Bench, Chosen, Row
+from slim.comparison.rows import DEFAULT_ROWS, ROWS, Bench, Chosen, Row, fit_chosen
 from slim.comparison.table import write_tables
 from slim.errors import SettingsError, SlimWarning
 from slim.evaluation import Evaluation, evaluate, evaluate_heads
@@ -24,7 +24,7 @@ from slim.last_layer import Head
 from slim.models import Classifier
 from slim.pipeline import Pipeline, open_run
 from slim.progress import announce, quiet
-from slim.work import fit_subset_head, train_on_subset
+from slim.work import train_on_subset
 
 Mode = Literal["last-layer", "full"]
 
@@ -185,6 +185,8 @@ def _results(bench: Bench, keys: Sequence[str], mode: Mode) -> Iterator[tuple[st
 
 def _network(p: Pipeline, row: Row, chosen: Chosen | None, folder: Path) -> Classifier:
     """A row's whole network."""
+    if chosen is not None and not chosen.shortcut:
+        return p.classifier
     if chosen is not None:
         return train_on_subset(p, chosen.index, folder)
     assert row.network is not None
@@ -194,7 +196,7 @@ def _network(p: Pipeline, row: Row, chosen: Chosen | None, folder: Path) -> Clas
 def _head(bench: Bench, row: Row, chosen: Chosen | None) -> Head | None:
     """A row's last layer; None for the reference model."""
     if chosen is not None:
-        return fit_subset_head(bench.pipeline, chosen.index, chosen.cells, chosen.tune_among)
+        return fit_chosen(bench, chosen)
     return row.head(bench) if row.head is not None else None
 
 
@@ -218,10 +220,17 @@ def _record(
         **measures,
         "judgements": chosen.judgements if chosen is not None else 0,
         "group_labels": row.group_labels,
-        "train_images": len(chosen.index) if chosen is not None else len(getattr(p.data, row.trained_on)),
+        "train_images": _train_images(p, row, chosen, mode),
         "minority_share": _minority_share(bench, chosen),
         "seconds": round(seconds, 2),
     }
+
+
+def _train_images(p: Pipeline, row: Row, chosen: Chosen | None, mode: Mode) -> int:
+    """How many images the row's model was last fitted to, copies counted."""
+    if chosen is None or not chosen.shortcut:
+        return len(getattr(p.data, row.trained_on))
+    return len(chosen.index) + (len(p.data.val) if chosen.use_val and mode == "last-layer" else 0)
 
 
 def _minority_share(bench: Bench, chosen: Chosen | None) -> float | None:

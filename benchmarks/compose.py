@@ -1,0 +1,163 @@
+"""Compose benchmark data sets whose shortcut is known, from cut-outs and scenes.
+
+    python benchmarks/compose.py KIND PARTS PETS FOLDER
+
+KIND is one of:
+
+multi    apple, car, cup, pear and tomato, each with a usual scene out of three (90 % of train; the rest evenly on the
+         other two). Attribute: scene.
+hard     cats and dogs on three scenes that tell nothing of the class and rule the features; a small sticker, of one
+         size and any colour, in the corner of 95 % of the cats of train and 5 % of its dogs. Attribute: sticker.
+two      as hard, with the scene as a second shortcut: 80 % of the cats of train in the forest, 80 % of its dogs by the
+         sea. Attribute: sticker.
+clean    as hard, without a sticker. Attribute: scene.
+
+PARTS holds ``objects/CLASS/OBJECT_VIEW.png`` (with an alpha channel) and ``scenes/SCENE/*.jpg``; PETS a table
+``metadata.csv`` of photographs with masks, whose ``object`` column says which animals are the same. Objects, animals
+and scenes are disjoint between splits; val and test are balanced over class and attribute.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageDraw
+
+SIDE = 128
+SCENES = ("forest", "sea", "street")
+SPLITS = ("train", "val", "test")
+SHARES = {"train": 0.6, "val": 0.15, "test": 0.25}
+SIZES = {
+    "multi": {"train": 1500, "val": 300, "test": 900},
+    "hard": {"train": 1200, "val": 240, "test": 720},
+    "two": {"train": 1200, "val": 240, "test": 720},
+    "clean": {"train": 900, "val": 240, "test": 720},
+}
+FRUIT = ("apple", "car", "cup", "pear", "tomato")
+STICKER = 18
+"""Diameter of a sticker in pixels."""
+
+
+def compose(kind: str, parts: Path, pets: Path, folder: Path, seed: int = 0) -> None:
+    """Write ``images``, ``masks`` and ``metadata.csv``."""
+    rng = np.random.default_rng(seed)
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    scenes = {scene: _parted(sorted((parts / "scenes" / scene).glob("*.jpg")), rng) for scene in SCENES}
+    cutouts = _fruit(parts, rng) if kind == "multi" else _animals(pets)
+    rows = []
+    for split in SPLITS:
+        for number, (y, scene, sticker) in enumerate(_plan(kind, split, len(cutouts), rng)):
+            choices = cutouts[y][split]
+            cutout = _cutout(choices[int(rng.integers(len(choices)))])
+            photos = scenes[SCENES[scene]][split]
+            photo, mask = _pasted(Image.open(photos[int(rng.integers(len(photos)))]), cutout, rng)
+            if sticker:
+                _stick(photo, rng)
+            name = f"{split}_{number:05d}"
+            photo.save(folder / "images" / f"{name}.jpg", quality=92)
+            mask.save(folder / "masks" / f"{name}.png")
+            label = FRUIT[y] if kind == "multi" else ("cat", "dog")[y]
+            row = {
+                "img_filename": f"images/{name}.jpg",
+                "mask_filename": f"masks/{name}.png",
+                "y": y,
+                "class_name": label,
+                "split": split,
+                "scene": SCENES[scene],
+            }
+            rows.append(row if kind in ("multi", "clean") else {**row, "sticker": int(sticker)})
+    pd.DataFrame(rows).to_csv(folder / "metadata.csv", index=False)
+
+
+def _plan(kind: str, split: str, n_classes: int, rng: np.random.Generator) -> list[tuple[int, int, bool]]:
+    """Class, scene and whether there is a sticker, of each photograph of a split."""
+    n = SIZES[kind][split] // n_classes
+    plan = []
+    for y in range(n_classes):
+        scene = np.arange(n) % 3
+        sticker = np.arange(n) // 3 % 2 == 0
+        if split == "train":
+            sticker = rng.permutation(n) < round((0.95, 0.05)[y % 2] * n)
+            usual = {"multi": 0.9, "two": 0.8}.get(kind)
+            if usual is not None:
+                others = [s for s in range(3) if s != y % 3]
+                scene = np.where(np.arange(n) < round(usual * n), y % 3, np.resize(others, n))
+        if kind in ("multi", "clean"):
+            sticker = np.zeros(n, bool)
+        plan += [(y, int(scene[i]), bool(sticker[i])) for i in range(n)]
+    return plan
+
+
+def _parted(items: list[Path], rng: np.random.Generator) -> dict[str, list[Path]]:
+    """The items of each split."""
+    order = [items[i] for i in rng.permutation(len(items))]
+    ends = [0, *(round(len(order) * share) for share in np.cumsum(list(SHARES.values())))]
+    return {split: order[ends[i] : ends[i + 1]] for i, split in enumerate(SPLITS)}
+
+
+def _fruit(parts: Path, rng: np.random.Generator) -> list[dict[str, list[Path]]]:
+    """By class and split, the views of its objects."""
+    found = []
+    for name in FRUIT:
+        views = sorted((parts / "objects" / name).glob("*.png"))
+        objects = _parted(sorted({Path(view.stem.split("_")[0]) for view in views}), rng)
+        found.append({split: [v for v in views if Path(v.stem.split("_")[0]) in objects[split]] for split in SPLITS})
+    return found
+
+
+def _animals(pets: Path) -> list[dict[str, list[tuple[Path, Path]]]]:
+    """By class and split, photographs and masks of animals."""
+    table = pd.read_csv(pets / "metadata.csv").drop_duplicates(["object", "split"])
+    named = {0: "train", 1: "val", 2: "test"}
+    return [
+        {
+            named[int(split)]: [
+                (pets / row.img_filename, pets / row.mask_filename) for row in of.itertuples(index=False)
+            ]
+            for split, of in table[table["y"] == y].groupby("split")
+        }
+        for y in (0, 1)
+    ]
+
+
+def _cutout(source: Path | tuple[Path, Path]) -> Image.Image:
+    """An object with an alpha channel, cropped to it."""
+    if isinstance(source, tuple):
+        cutout = Image.open(source[0]).convert("RGB")
+        cutout.putalpha(Image.open(source[1]).convert("L").resize(cutout.size))
+    else:
+        cutout = Image.open(source).convert("RGBA")
+    return cutout.crop(cutout.getchannel("A").point(lambda v: 255 * (v > 127)).getbbox())
+
+
+def _pasted(scene: Image.Image, cutout: Image.Image, rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
+    """A scene with the object at a random place, and the object's mask."""
+    photo = scene.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+    side = float(rng.uniform(0.35, 0.6)) * SIDE / max(cutout.size)
+    cutout = cutout.resize([max(8, round(edge * side)) for edge in cutout.size], Image.Resampling.LANCZOS)
+    corner = tuple(int(rng.integers(0, SIDE - edge + 1)) for edge in cutout.size)
+    photo.paste(cutout, corner, cutout)
+    mask = Image.new("L", photo.size)
+    mask.paste(cutout.getchannel("A").point(lambda v: 255 * (v > 127)), corner)
+    return photo, mask
+
+
+def _stick(photo: Image.Image, rng: np.random.Generator) -> None:
+    """Draw a round sticker into a corner."""
+    color = tuple(int(v) for v in 255 * np.array(np.random.default_rng(rng.integers(6)).permutation([1.0, 0.85, 0.1])))
+    left, top = (int(rng.choice([3, SIDE - STICKER - 3])) + int(rng.integers(-2, 3)) for _ in range(2))
+    ImageDraw.Draw(photo).ellipse((left, top, left + STICKER, top + STICKER), fill=color)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("kind", choices=sorted(SIZES))
+    for name in ("parts", "pets", "folder"):
+        parser.add_argument(name, type=Path)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    compose(given.kind, given.parts, given.pets, given.folder, given.seed)
