@@ -113,7 +113,9 @@ def page_pool(p: Workspace) -> Pool:
     """Everything that the page of judgements shows."""
     attention, space = p.attention(p.settings.pool), Space.load(p.folder("embed"))
     spreading = LiveSpreading(space.core, p.pool.y, p.settings.propagate, p.pool.class_names)
-    return Pool(p.pool, attention.maps, p.run.folder.name, attention.probabilities, space.core, spreading)
+    return Pool(
+        p.pool, attention.maps, p.run.folder.name, attention.probabilities, space.core, spreading, attention.environment
+    )
 
 
 def _asked_about(p: Workspace) -> str:
