@@ -225,6 +225,7 @@ function note({index, answer, seconds = 0, settles = false}) {
     state.flags.add(index);
     return;
   }
+  if (state.answers.get(index) === answer) seconds = 0; // it is counted already
   state.history = state.history.filter(one => one !== index);
   if (answer === "undone") state.answers.delete(index);
   else {
@@ -451,9 +452,10 @@ async function news(summary) {
   showTrust(summary);
   showDifferences(summary);
   if (space) await space.renew().catch(() => {});
+  await outbox.busy;
   const elsewhere = (summary.last[state.name] ?? 0) > outbox.last; // answers of another tab of this person
-  if (!outbox.waiting().length && (elsewhere || summary.queued > state.queue.length)) await catchUp();
-  if (state.view === "settle" && !outbox.waiting().length) await settle.load().catch(() => {});
+  if (elsewhere || summary.queued > state.queue.length) await catchUp();
+  if (state.view === "settle") await settle.load().catch(() => {});
 }
 
 async function catchUp() {
