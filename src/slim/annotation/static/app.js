@@ -23,20 +23,21 @@ let outbox, space = null, grid, settle;
 // ---------------------------------------------------------------- beginning
 
 async function begin() {
-  let name = shelf.get("slim:name") ?? "";
+  const name = shelf.get("slim:name") ?? "";
   state.session = await getJson(`api/session?annotator=${encodeURIComponent(name)}`);
   prepare(state.session);
   paintScale($("scale"));
-  if (!name) name = await introduce();
-  await enter(name);
+  if (name) return enter(name, state.session);
+  await enter(await introduce());
 }
 
-async function enter(name) {
+async function enter(name, session = null) {
   shelf.set("slim:name", name);
   state.name = name;
   $("who").textContent = name;
   outbox = new Outbox(state.session.run, name, tell);
-  const session = (state.session = await getJson(`api/session?annotator=${encodeURIComponent(name)}`));
+  session ??= await getJson(`api/session?annotator=${encodeURIComponent(name)}`);
+  state.session = session;
   know(session);
   state.skipped.clear();
   await setAspect();
@@ -100,7 +101,7 @@ const className = card => state.session.classes[card.y];
 const objectOf = y => (/^[\d\W]+$/.test(state.session.classes[y]) ? "object" : state.session.classes[y].replaceAll("_", " "));
 
 function describe(card) {
-  const model = card.predicted === undefined ? "" : `, model says ${state.session.classes[card.predicted]} ${percent(card.confidence)}`;
+  const model = card.predicted === undefined ? "" : `, model says ${state.session.classes[card.predicted]} (${percent(card.confidence)})`;
   return `label ${className(card)}${model}`;
 }
 

@@ -42,7 +42,7 @@ export class Settle {
   show() {
     const left = this.cases.filter(one => !one.settled).length, n = this.cases.length;
     title.textContent = n === 0 ? "Nobody differs" : left ? `People differ about ${n} ${n === 1 ? "photo" : "photos"}` : "All differences are settled";
-    text.textContent = n ? "Look again, and settle each: that answer then counts, and what everybody said stays on record." : "Where two people answer differently about a photo, it comes here.";
+    text.textContent = n ? "The answer that settles a photo counts; what everybody said stays." : "Where two people answer differently about a photo, it comes here.";
     const kept = new Map([...list.children].map(item => [Number(item.dataset.index), item.querySelector(".pair")]));
     list.replaceChildren(...this.cases.map(one => this.item(one, kept.get(one.index))));
     this.rove(this.at);
