@@ -1,4 +1,4 @@
-"""`slim.annotate(queries)` in a real kernel: the page is shown, answered through its own addresses, and ends the cell."""
+"""`slim.annotate(queries)` in a real kernel: the page is shown, answered as it does itself, and ends the cell."""
 
 from __future__ import annotations
 
