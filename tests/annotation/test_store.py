@@ -11,13 +11,14 @@ from contextlib import closing
 from pathlib import Path
 from threading import Timer
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slim.annotation import Judgements, Queries, RecordedAnswers, Store
-from slim.annotation import store as store_module
+from slim.annotation.schema import STEPS
 from slim.annotation.store import Post
 from slim.errors import AnnotationError, ArtifactError
 
@@ -98,7 +99,8 @@ def test_store_answers_have_the_same_columns_and_types_when_empty() -> None:
         empty = store.answers()
         store.record(1, "core", "ann")
         assert len(empty) == 0
-        assert empty.dtypes.to_dict() == store.answers().dtypes.to_dict() == store.history().dtypes.to_dict()
+        assert empty.dtypes.to_dict() == store.answers().dtypes.to_dict()
+        assert {**empty.dtypes.to_dict(), "settles": np.dtype("bool")} == store.history().dtypes.to_dict()
 
 
 def test_store_history_keeps_what_was_undone() -> None:
@@ -179,7 +181,7 @@ def test_store_asks_sqlite_for_durable_commits(tmp_path: Path) -> None:
 def test_store_of_an_older_version_is_kept_and_extended(tmp_path: Path, version: int) -> None:
     path = tmp_path / "annotations.db"
     with closing(sqlite3.connect(path)) as connection, connection:
-        for statements in (store_module._SCHEMA, store_module._SCHEMA_2)[:version]:
+        for statements in STEPS[:version]:
             for statement in statements:
                 connection.execute(statement)
         connection.execute("INSERT INTO judgements (image, answer, annotator, seconds) VALUES (3, 'core', 'ann', 1.5)")

@@ -20,79 +20,12 @@ from typing import Literal, Self, get_args
 import pandas as pd
 
 from slim.annotation.queries import Answer
+from slim.annotation.schema import NOW, STEPS, VERSION
 from slim.errors import AnnotationError, ArtifactError
 
-SCHEMA_VERSION = 3
-_NOW = "strftime('%Y-%m-%dT%H:%M:%fZ', 'now')"
-
-_SCHEMA = (
-    """
-    CREATE TABLE judgements (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        image INTEGER NOT NULL CHECK (typeof(image) = 'integer' AND image >= 0),
-        answer TEXT NOT NULL CHECK (answer IN ('core', 'spurious', 'unsure', 'undone')),
-        annotator TEXT NOT NULL CHECK (typeof(annotator) = 'text' AND annotator <> ''),
-        seconds REAL NOT NULL CHECK (typeof(seconds) = 'real' AND seconds >= 0),
-        time TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
-    )
-    """,
-    "CREATE INDEX judgements_of_image ON judgements (image, annotator, id)",
-    """
-    CREATE TRIGGER judgements_never_change BEFORE UPDATE ON judgements
-    BEGIN SELECT RAISE(ABORT, 'judgements are append-only'); END
-    """,
-    """
-    CREATE TRIGGER judgements_never_go BEFORE DELETE ON judgements
-    BEGIN SELECT RAISE(ABORT, 'judgements are append-only'); END
-    """,
-    # INSERT OR REPLACE deletes without firing the trigger above.
-    """
-    CREATE TRIGGER judgements_never_replaced BEFORE INSERT ON judgements
-    WHEN EXISTS (SELECT 1 FROM judgements WHERE id = NEW.id)
-    BEGIN SELECT RAISE(ABORT, 'judgements are append-only'); END
-    """,
-)
-# Version 2: what the page sends bears a key of its own, so that sending it again changes nothing.
-_SCHEMA_2 = (
-    """
-    CREATE TABLE posts (
-        key TEXT PRIMARY KEY NOT NULL CHECK (typeof(key) = 'text' AND key <> ''),
-        judgement INTEGER REFERENCES judgements (id)
-    ) WITHOUT ROWID
-    """,
-    """
-    CREATE TABLE flags (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        image INTEGER NOT NULL CHECK (typeof(image) = 'integer' AND image >= 0),
-        note TEXT NOT NULL CHECK (typeof(note) = 'text'),
-        annotator TEXT NOT NULL CHECK (typeof(annotator) = 'text' AND annotator <> ''),
-        time TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
-    )
-    """,
-    """
-    CREATE TABLE added (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        image INTEGER NOT NULL UNIQUE CHECK (typeof(image) = 'integer' AND image >= 0),
-        time TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
-    )
-    """,
-    *(
-        f"""
-        CREATE TRIGGER {table}_never_{what} BEFORE {event} ON {table}
-        BEGIN SELECT RAISE(ABORT, '{table} are append-only'); END
-        """
-        for table in ("posts", "flags", "added")
-        for what, event in (("change", "UPDATE"), ("go", "DELETE"))
-    ),
-)
-# Version 3: an answer may settle what people differ about.
-_SCHEMA_3 = (
-    "ALTER TABLE judgements ADD COLUMN settles INTEGER NOT NULL DEFAULT 0 CHECK (settles IN (0, 1))",
-    "CREATE INDEX settled_images ON judgements (image, id) WHERE settles",
-)
 _INSERT = (
     "INSERT INTO judgements (image, answer, annotator, seconds, settles, time) "
-    f"VALUES (?, ?, ?, ?, ?, coalesce(?, {_NOW}))"
+    f"VALUES (?, ?, ?, ?, ?, coalesce(?, {NOW}))"
 )
 _HISTORY = "SELECT image, answer, annotator, seconds, time, settles FROM judgements"
 _LAST = "id IN (SELECT max(id) FROM judgements WHERE NOT settles GROUP BY image, annotator) AND answer <> 'undone'"
@@ -377,10 +310,10 @@ class Store:
         self._connection.execute("PRAGMA synchronous = FULL")
         self._switch_to_wal()
         with self._writing():
-            for statements in (_SCHEMA, _SCHEMA_2, _SCHEMA_3)[self._check_version() :]:
+            for statements in STEPS[self._check_version() :]:
                 for statement in statements:
                     self._connection.execute(statement)
-            self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            self._connection.execute(f"PRAGMA user_version = {VERSION}")
 
     def _switch_to_wal(self) -> None:
         """Ask for write-ahead logging, again and again while another process opens the new file at the same moment.
@@ -402,9 +335,9 @@ class Store:
         # In this order: tables seen here came with the version that is read next, should another process make them.
         used = self._connection.execute("SELECT 1 FROM sqlite_master").fetchone() is not None
         version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
-        if version > SCHEMA_VERSION:
+        if version > VERSION:
             raise ArtifactError(
-                f"{self.path} must be of schema version {SCHEMA_VERSION} or older. Got version {version}, made by a "
+                f"{self.path} must be of schema version {VERSION} or older. Got version {version}, made by a "
                 "newer SLIM. Upgrade: pip install --upgrade slim-vision"
             )
         if version == 0 and used:

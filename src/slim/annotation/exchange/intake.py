@@ -23,7 +23,7 @@ def take_in(store: Store, table: ImageTable, rows: Rows) -> int:
     Parameters
     ----------
     store
-        Where they go, all of them or none.
+        Where they go.
     table
         The pool.
     rows

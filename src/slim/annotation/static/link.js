@@ -124,8 +124,11 @@ export class Outbox {
 /** News from the server, for as long as the page is open; all tabs share one stream where the browser can do that. */
 export function listen(onNews, onBack) {
   const address = new URL(url("api/events"), location.href).href;
-  if (typeof SharedWorker === "undefined") return follow(address, onNews, onBack);
-  const {port} = new SharedWorker("static/shared.js", {type: "module"});
-  port.onmessage = ({data}) => (data.news ? onNews(data.news) : onBack());
-  port.postMessage(address);
+  try {
+    const {port} = new SharedWorker("static/shared.js", {type: "module"});
+    port.onmessage = ({data}) => (data.news ? onNews(data.news) : onBack());
+    port.postMessage(address);
+  } catch { // a browser without it, or one that refuses it within a notebook
+    follow(address, onNews, onBack);
+  }
 }

@@ -2,17 +2,20 @@
 
 import {follow} from "./follow.js";
 
-const ports = [];
-let followed = false, last = null;
+const streams = new Map(); // address -> the tabs that listen, and the last news
 
 addEventListener("connect", ({ports: [port]}) => {
   port.onmessage = ({data: address}) => {
+    if (!streams.has(address)) begin(address);
+    const {ports, last} = streams.get(address);
     ports.push(port);
-    if (last) port.postMessage({news: last});
-    if (followed) return;
-    followed = true;
-    follow(address, news => tell({news: (last = news)}), () => tell({back: true}));
+    if (last) port.postMessage(last);
   };
 });
 
-const tell = message => ports.forEach(port => port.postMessage(message));
+function begin(address) {
+  const stream = {ports: [], last: null};
+  const tell = message => stream.ports.forEach(port => port.postMessage(message));
+  streams.set(address, stream);
+  follow(address, news => tell((stream.last = {news})), () => tell({back: true}));
+}
