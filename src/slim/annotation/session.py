@@ -282,11 +282,12 @@ class Session:
         return voted | {index: answer for index, (answer, _) in self.settled().items()}
 
     def _recall(self) -> Iterator[bool]:
-        """The trend of the answers that were given before this start."""
+        """The trend of the answers that are there now; computed as it is gone through."""
+        if self.pool.spreading is None:
+            return iter(())
         history, people = self.store.history(), self.store.people()
         history = history[history["annotator"].isin(people) | history["settles"]]
-        if self.pool.spreading is not None and len(history):
-            yield from self._trends.recall(history, self._answers, self.pool.spreading, self._nothing())
+        return self._trends.recall(history, self._answers, self.pool.spreading, self._nothing())
 
 
 def agreement(votes: Sequence[Sequence[Answer]]) -> float | None:
