@@ -51,11 +51,11 @@ def metrics_of(slim_command: Command, tmp_path: Path, tiny_options: list[str]) -
 def test_help_lists_the_commands_in_the_order_of_the_method_without_cutting_any() -> None:
     text = CliRunner().invoke(main, ["--help"], terminal_width=80).stdout
     listed = text.split("Commands:\n")[1].splitlines()
-    assert [line.split()[0] for line in listed] == ["demo", "run", "status", "compare", *STAGES]
+    assert [line.split()[0] for line in listed] == ["demo", "run", "status", "compare", *STAGES, "export", "import"]
     assert all(line.endswith(".") and "..." not in line for line in listed)
 
 
-@pytest.mark.parametrize("command", ["run", "demo", "status", "compare", *STAGES])
+@pytest.mark.parametrize("command", ["run", "demo", "status", "compare", *STAGES, "export", "import"])
 def test_help_of_a_command_fits_a_terminal(command: str) -> None:
     result = CliRunner().invoke(main, [command, "-h"], terminal_width=80)
     assert result.exit_code == 0
@@ -144,6 +144,37 @@ def test_results_of_judging_and_curating_are_readable(finished_run: Path, slim_c
     assert slim_command("annotate", finished_run).stdout.startswith("Judgements(8: ")
     assert slim_command("curate", finished_run).stdout.startswith("Subset of 12 images")
     assert "retrained" in slim_command("evaluate", finished_run).stdout
+
+
+def test_answers_given_elsewhere_become_the_runs_judgements(
+    finished_run: Path, slim_command: Command, tmp_path: Path
+) -> None:
+    sheet = tmp_path / "sheet.csv"
+    assert slim_command("export", finished_run, sheet).stdout == f"{sheet}: 8 images\n"
+    rows = pd.read_csv(sheet)[["path"]].assign(answer=["core", "spurious"] * 4, annotator="ann")
+    rows.to_csv(sheet, index=False)
+    result = slim_command("import", finished_run, sheet)
+    assert result.stdout == "Judgements(8: 4 core, 4 spurious, 0 unsure)\n"
+    assert "8 new answers" in result.stderr
+    assert f"Next: slim propagate {finished_run}" in result.stderr
+    assert json.loads(slim_command("import", finished_run, sheet, "--json").stdout) == {"new": 0, "judgements": 8}
+    assert "done already" in slim_command("annotate", finished_run).stderr
+    back = tmp_path / "back.json"
+    assert json.loads(slim_command("export", finished_run, back, "--to", "json", "--json").stdout)["images"] == 8
+    assert {image["judged_by"] for image in json.loads(back.read_text())["images"]} == {"ann"}
+
+
+def test_import_that_is_refused_leaves_the_judgements_and_settings(
+    finished_run: Path, slim_command: Command, tmp_path: Path
+) -> None:
+    files = [finished_run / "settings.json", finished_run / "4-annotation/judgements.csv"]
+    before = [file.read_text() for file in files]
+    (tmp_path / "other.csv").write_text("path,answer\nelsewhere/1.png,core\n")
+    result = slim_command("import", finished_run, tmp_path / "other.csv")
+    assert result.exit_code == 1
+    assert "must mean one image of the run. Got 'elsewhere/1.png'" in result.stderr
+    assert [file.read_text() for file in files] == before
+    assert slim.open_run(finished_run).state("annotate") == "done"
 
 
 def test_warning_is_one_line_on_stderr_and_kept_for_the_report(finished_run: Path, slim_command: Command) -> None:

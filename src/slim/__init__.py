@@ -31,6 +31,7 @@ from slim.errors import (
     SlimWarning,
 )
 from slim.evaluation import EvaluateSettings, Evaluation, Groups, evaluate, evaluate_heads
+from slim.exchange import export_judgements, import_judgements
 from slim.factors import Mistakes
 from slim.last_layer import Head, HeldOut, RetrainSettings, fit_head
 from slim.models import Classifier, build, load_classifier, restore, wrap
@@ -93,7 +94,9 @@ __all__ = [
     "embed",
     "evaluate",
     "evaluate_heads",
+    "export_judgements",
     "fit_head",
+    "import_judgements",
     "load_classifier",
     "load_dataset",
     "open_run",

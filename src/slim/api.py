@@ -120,7 +120,7 @@ def _pool(space: SpaceOf) -> Pool:
     """Everything that the page of judgements shows."""
     found = space.attention
     spreading = LiveSpreading(space.core, found.table.y, PropagateSettings(), found.table.class_names)
-    return Pool(found.table, found.maps, "judgements", found.probabilities, space.core, spreading)
+    return Pool(found.table, found.maps, "judgements", found.probabilities, space.core, spreading, found.environment)
 
 
 def propagate(space: SpaceOf, judgements: Judgements, settings: PropagateSettings | None = None) -> Scores:

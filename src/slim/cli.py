@@ -1,4 +1,4 @@
-"""The command line: one subcommand a stage, `run`, `status`, `compare` and `demo`."""
+"""The command line: one subcommand a stage, `run`, `status`, `compare`, `demo`, `export` and `import`."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ from slim.comparison import (
 from slim.curation import Subset
 from slim.demo import compose_demo
 from slim.errors import SlimError, SlimWarning
+from slim.exchange import READERS, WRITERS, export_judgements, import_judgements
 from slim.options import Command, Option, given, settings_options
 from slim.pipeline import Pipeline, open_run, status
 from slim.progress import announce
@@ -53,7 +54,7 @@ class _Group(click.Group):
     command_class = Command
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return ["demo", "run", "status", "compare", *STAGES]
+        return ["demo", "run", "status", "compare", *STAGES, "export", "import"]
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -304,6 +305,39 @@ def _numbers(text: str) -> list[int]:
         raise click.UsageError(
             f"--budgets takes whole numbers with commas between. Got {text!r}. Try 0,20,40."
         ) from error
+
+
+@main.command("export", short_help="Write the judgements for another program.")
+@_RUN
+@click.argument("target", type=click.Path())
+@click.option("--to", type=click.Choice(list(WRITERS)), default="csv", show_default=True, help="What to write.")
+@_JSON
+def export_command(run: str, target: str, to: Any, as_json: bool) -> None:
+    """Write the judgements of RUN, and the images that are still to be judged, for another program.
+
+    TARGET is a file; for FiftyOne the name of a dataset. Label Studio's labelling configuration lies beside its file,
+    ending in .xml.
+    """
+    n = export_judgements(run, target, to)
+    click.echo(json.dumps({"images": n, "target": target}) if as_json else f"{target}: {n} images")
+
+
+@main.command("import", short_help="Take in answers that were given in another program.")
+@_RUN
+@click.argument("source", type=click.Path())
+@click.option("--from", "of", type=click.Choice(list(READERS)), default="csv", show_default=True, help="What to read.")
+@_JSON
+def import_command(run: str, source: str, of: Any, as_json: bool) -> None:
+    """Take answers about the images of RUN into its judgements; importing twice changes nothing.
+
+    SOURCE is a file; for FiftyOne the name of a dataset.
+    """
+    new = import_judgements(run, source, of)
+    pipeline = open_run(run)
+    judgements = Judgements.load(pipeline.folder("annotate"))
+    click.echo(json.dumps({"new": new, "judgements": len(judgements)}) if as_json else repr(judgements))
+    announce(f"{new} new answers")
+    _say_what_is_next(pipeline)
 
 
 _PAGE_OPTIONS: dict[str, dict[str, Any]] = {

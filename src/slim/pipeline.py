@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -88,7 +88,21 @@ class Pipeline(Workspace):
         ArtifactError
             A stage that it reads is not done.
         """
-        stage = STAGES[verb]
+        self.check_ready(verb)
+        if self.state(verb) == "done":
+            self.settings.save(self.run.folder)
+            return False
+        self.do(verb, WORK[verb])
+        return True
+
+    def check_ready(self, verb: str) -> None:
+        """Refuse a stage while one that it reads is not done.
+
+        Raises
+        ------
+        ArtifactError
+            As it says.
+        """
         read = self.lacking(verb)
         if read is not None:
             got = "none" if self.state(read) == "missing" else "what other settings or images gave"
@@ -96,9 +110,10 @@ class Pipeline(Workspace):
                 f"{self.run.folder} must have its {STAGES[read].result} up to date before {verb}. "
                 f"Got {got}. Run: slim {read} {self.run.folder}"
             )
-        if self.state(verb) == "done":
-            self.settings.save(self.run.folder)
-            return False
+
+    def do(self, verb: str, work: Callable[[Workspace, Path], None]) -> None:
+        """Do some work as a stage's, whether it is done already or not; what it writes becomes the stage's result."""
+        stage = STAGES[verb]
         with (
             self._keeping_settings(),
             self.run.writing(
@@ -112,8 +127,7 @@ class Pipeline(Workspace):
                 keep=verb in ("train", "annotate"),
             ) as folder,
         ):
-            WORK[verb](self, folder)
-        return True
+            work(self, folder)
 
     @contextmanager
     def _keeping_settings(self) -> Iterator[None]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -66,7 +67,8 @@ def _embed(p: Workspace, folder: Path) -> None:
     embed(attention.core, attention.environment, p.settings.embed, seed=p.settings.seed).save(folder)
 
 
-def _queries(p: Workspace) -> Queries:
+def queries(p: Workspace) -> Queries:
+    """Whom the run's settings ask about."""
     settings = p.settings.annotate
     return select_queries(
         Space.load(p.folder("embed")).core,
@@ -80,25 +82,41 @@ def _queries(p: Workspace) -> Queries:
 
 def _annotate(p: Workspace, folder: Path) -> None:
     annotator = p.annotator or choose_annotator(p.settings.annotate, p.pool, folder, p.settings.seed)
-    _set_aside_other_answers(folder, _asked_about(p))
-    queries = _queries(p)
-    with Store(folder / "annotations.db") as store:
-        judgements = ask(queries, annotator, store, _page_pool(p))
-    if isinstance(annotator, TerminalAnnotator) and len(judgements) < len(queries):
+    asked = queries(p)
+    with judgement_store(p) as store:
+        judgements = ask(asked, annotator, store, page_pool(p))
+    if isinstance(annotator, TerminalAnnotator) and len(judgements) < len(asked):
         raise AnnotationError(
-            f"All {len(queries)} queries must be answered. Got {len(judgements)}, which are kept. "
+            f"All {len(asked)} queries must be answered. Got {len(judgements)}, which are kept. "
             f"Go on: slim annotate {p.run.folder}, or ask for fewer: --budget N"
         )
+    save_judgements(judgements, folder, None if isinstance(annotator, BrowserAnnotator) else annotator.name)
+
+
+def save_judgements(judgements: Judgements, folder: Path, name: str | None = None) -> None:
+    """Write judgements and who gave them: all who answered where no name says it."""
     judgements.save(folder)
     people = " + ".join(sorted({name for names in judgements.frame["annotator"] for name in names.split(" + ")}))
-    write_json(folder / "annotator.json", people if isinstance(annotator, BrowserAnnotator) else annotator.name)
+    write_json(folder / "annotator.json", name or people)
 
 
-def _page_pool(p: Workspace) -> Pool:
+@contextmanager
+def judgement_store(p: Workspace) -> Iterator[Store]:
+    """The store of the answers about the run's present maps; others are set aside."""
+    folder = p.folder("annotate")
+    folder.mkdir(parents=True, exist_ok=True)
+    _set_aside_other_answers(folder, _asked_about(p))
+    with Store(folder / "annotations.db") as store:
+        yield store
+
+
+def page_pool(p: Workspace) -> Pool:
     """Everything that the page of judgements shows."""
     attention, space = p.attention(p.settings.pool), Space.load(p.folder("embed"))
     spreading = LiveSpreading(space.core, p.pool.y, p.settings.propagate, p.pool.class_names)
-    return Pool(p.pool, attention.maps, p.run.folder.name, attention.probabilities, space.core, spreading)
+    return Pool(
+        p.pool, attention.maps, p.run.folder.name, attention.probabilities, space.core, spreading, attention.environment
+    )
 
 
 def _asked_about(p: Workspace) -> str:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
-from slim.annotation import BrowserAnnotator, Pool, Queries, Store
+from slim.annotation import BrowserAnnotator, Pool, Queries, Store, app
 from slim.annotation import browser as module
 from slim.annotation.app import build_app
 from slim.annotation.browser import judgements_of, serving
@@ -71,8 +72,7 @@ def post(client: TestClient, *posts: dict[str, object], annotator: str = "ann") 
 def settled(session: Session) -> None:
     """Wait until every answer is spread."""
     deadline = monotonic() + 30
-    version = session.version
-    while not session.current() or session.version == version:
+    while not session.current():
         assert monotonic() < deadline
         sleep(0.01)
 
@@ -127,7 +127,7 @@ def test_app_refuses_posts_of_other_sites(client: TestClient, session: Session, 
     answer = client.post("/api/posts", json=body, headers={"Origin": origin})
     assert answer.status_code == 403
     assert len(session.store.history()) == 0
-    assert client.post("/api/posts", json=body, headers={"Origin": HOME}).json() == {"new": 1}
+    assert client.post("/api/posts", json=body, headers={"Origin": HOME}).json() == {"new": 1, "last": {"ann": 1}}
 
 
 def test_app_sends_a_policy_that_allows_nothing_from_elsewhere(client: TestClient) -> None:
@@ -147,7 +147,9 @@ def test_page_has_neither_inline_code_nor_addresses_of_others(client: TestClient
     assert " style=" not in page
     assert " onclick" not in page
     assert page.count("<script") == page.count('<script type="module" src="static/app.js">') == 1
-    for name in ("app.js", "link.js", "pictures.js", "card.js", "grid.js", "space.js", "trust.js", "annotate.css"):
+    names = {file.name for file in (Path(app.__file__).parent / "static").iterdir() if file.suffix != ".svg"}
+    assert {"app.js", "settle.js", "shared.js", "annotate.css"} <= names
+    for name in names:
         text = client.get(f"/static/{name}").text.replace("http://www.w3.org/2000/svg", "")
         assert "http:" not in text
         assert "https:" not in text
@@ -319,16 +321,88 @@ def test_judgements_leave_out_oracles_that_answered_before(session: Session, sto
     assert found[["index", "answer", "annotator"]].values.tolist() == [[0, "spurious", "ann"], [5, "core", "ann"]]
 
 
+def disagree(client: TestClient) -> None:
+    """Ann and Bob differ about 5 and 1, and agree about 0."""
+    for name, answers in (("ann", ("core", "core", "spurious")), ("bob", ("core", "spurious", "unsure"))):
+        posts = [{"key": f"{name}{i}", "index": i, "answer": a} for i, a in zip((0, 5, 1), answers, strict=True)]
+        post(client, *posts, annotator=name)
+
+
+def test_differences_have_who_said_what_and_the_notes(client: TestClient) -> None:
+    disagree(client)
+    post(client, {"key": "f", "index": 5, "answer": "flag", "note": "two animals"}, annotator="cid")
+    found = client.get("/api/differences").json()["differences"]
+    assert [(one["index"], one["votes"], one["notes"], one["settled"]) for one in found] == [
+        (1, [["ann", "spurious"], ["bob", "unsure"]], [], None),
+        (5, [["ann", "core"], ["bob", "spurious"]], [["cid", "two animals"]], None),
+    ]
+
+
+def test_settled_answer_is_of_record_and_does_not_make_people_agree(client: TestClient, session: Session) -> None:
+    disagree(client)
+    before = session.summary()
+    post(client, {"key": "s", "index": 5, "answer": "spurious", "settles": True}, annotator="cid")
+    now = session.summary()
+    assert (before["differing"], before["settled"]) == (2, 0)
+    assert (now["differing"], now["settled"]) == (2, 1)
+    assert now["agreement"] == before["agreement"]
+    assert now["people"] == {"ann": 3, "bob": 3}
+    assert client.get("/api/differences").json()["differences"][1]["settled"] == ["spurious", "cid"]
+    frame = judgements_of(session).frame.set_index("index")
+    assert frame.loc[5, ["answer", "annotator"]].tolist() == ["spurious", "ann + bob + cid"]
+    assert frame.loc[1, "answer"] == "unsure"
+    settled(session)
+    assert np.frombuffer(client.get("/api/scores").content, np.uint8)[5] < 127
+
+
+def test_summary_tells_another_tab_of_the_same_person_that_there_is_more(client: TestClient) -> None:
+    one = {"key": "a", "index": 0, "answer": "core"}
+    assert post(client, one).json()["last"] == {"ann": 1}
+    assert post(client, one).json()["last"] == {"ann": 1}
+    assert post(client, {"key": "b", "index": 0, "answer": "undone"}).json()["last"] == {"ann": 2}
+    assert client.get("/api/session").json()["spread"]["last"] == {"ann": 2}
+
+
+def test_clusters_are_of_the_environment_and_missing_without_it(shown: Pool, store: Store, client: TestClient) -> None:
+    assert client.get("/api/session").json()["environment"] is False
+    assert "environment features" in client.get("/api/clusters").json()["error"]
+    noise = np.random.default_rng(0).normal(scale=0.01, size=(8, 2))
+    features = np.repeat([[0.0, 1.0], [1.0, 0.0]], [3, 5], axis=0) + noise
+    session = Session(replace(shown, environment=features), np.arange(2), store)
+    try:
+        with TestClient(build_app(session, TOKEN), base_url=HOME) as other:
+            other.get("/", params={"token": TOKEN})
+            assert list(other.get("/api/clusters").content) == [1] * 3 + [0] * 5
+    finally:
+        session.close()
+
+
 # --- live spreading
+
+
+def test_trend_survives_a_restart(client: TestClient, session: Session, shown: Pool, store: Store) -> None:
+    answers = ["core", "spurious", "core", "undone", "spurious"]
+    for step, (index, answer) in enumerate(zip((0, 3, 1, 1, 2), answers, strict=True)):
+        post(client, {"key": str(step), "index": index, "answer": answer})
+        settled(session)
+    before = session._trends.steps
+    again = Session(shown, np.array([0, 1, 4, 5]), store)
+    try:
+        deadline = monotonic() + 30
+        while not again._idle:
+            assert monotonic() < deadline
+            sleep(0.01)
+        assert [step.trust for step in again._trends.steps[0]] == [step.trust for step in before[0]]
+        np.testing.assert_allclose([s.change for s in again._trends.steps[0]], [s.change for s in before[0]], atol=1e-6)
+    finally:
+        again.close()
 
 
 def test_scores_follow_the_answers(client: TestClient, session: Session) -> None:
     settled_before = np.frombuffer(client.get("/api/scores").content, np.uint8)
     assert (settled_before == 255).all()
-    version = session.version
     post(client, {"key": "a", "index": 0, "answer": "core"}, {"key": "b", "index": 3, "answer": "spurious"})
-    while session.version == version or not session.current():
-        sleep(0.01)
+    settled(session)
     scores = np.frombuffer(client.get("/api/scores").content, np.uint8)
     assert scores[0] > 200 > 50 > scores[3]
     assert (scores[4:] == 255).all()

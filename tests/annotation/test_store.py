@@ -11,13 +11,14 @@ from contextlib import closing
 from pathlib import Path
 from threading import Timer
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from slim.annotation import Judgements, Queries, RecordedAnswers, Store
-from slim.annotation import store as store_module
+from slim.annotation.schema import STEPS
 from slim.annotation.store import Post
 from slim.errors import AnnotationError, ArtifactError
 
@@ -98,7 +99,8 @@ def test_store_answers_have_the_same_columns_and_types_when_empty() -> None:
         empty = store.answers()
         store.record(1, "core", "ann")
         assert len(empty) == 0
-        assert empty.dtypes.to_dict() == store.answers().dtypes.to_dict() == store.history().dtypes.to_dict()
+        assert empty.dtypes.to_dict() == store.answers().dtypes.to_dict()
+        assert {**empty.dtypes.to_dict(), "settles": np.dtype("bool")} == store.history().dtypes.to_dict()
 
 
 def test_store_history_keeps_what_was_undone() -> None:
@@ -175,15 +177,20 @@ def test_store_asks_sqlite_for_durable_commits(tmp_path: Path) -> None:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_store_of_the_first_version_is_kept_and_extended(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_store_of_an_older_version_is_kept_and_extended(tmp_path: Path, version: int) -> None:
     path = tmp_path / "annotations.db"
     with closing(sqlite3.connect(path)) as connection, connection:
-        for statement in store_module._SCHEMA:
-            connection.execute(statement)
+        for statements in STEPS[:version]:
+            for statement in statements:
+                connection.execute(statement)
         connection.execute("INSERT INTO judgements (image, answer, annotator, seconds) VALUES (3, 'core', 'ann', 1.5)")
-        connection.execute("PRAGMA user_version = 1")
+        connection.execute(f"PRAGMA user_version = {version}")
     with Store(path) as store:
+        assert store.history()[["index", "answer", "seconds", "settles"]].values.tolist() == [[3, "core", 1.5, False]]
         assert store.post([Post("k", 4, "unsure")], "bob") == 1
+        settling(store, 3, "spurious", "bob", "s")
+        assert store.settled()["index"].tolist() == [3]
         assert store.answers()[["index", "annotator"]].values.tolist() == [[3, "ann"], [4, "bob"]]
         assert store.people() == ["bob"]
 
@@ -279,13 +286,13 @@ def test_store_serves_several_threads(tmp_path: Path) -> None:
         assert sorted(store.answers()["index"]) == list(range(40))
 
 
-def test_store_export_is_read_back_as_recorded_answers(tmp_path: Path, ask_about: Callable[..., Queries]) -> None:
+def test_answers_as_csv_are_read_back_as_recorded_answers(tmp_path: Path, ask_about: Callable[..., Queries]) -> None:
     with Store(":memory:") as store:
         store.record(2, "core", "ann")
         store.record(5, "spurious", "ann")
         store.record(6, "core", "ann")
         store.undo(6, "ann")
-        store.export_csv(tmp_path / "out.csv")
+        store.answers().to_csv(tmp_path / "out.csv", index=False)
     recorded = RecordedAnswers(tmp_path / "out.csv")
     assert [recorded.answer(query) for query in ask_about(5, 6, 2)] == ["spurious", None, "core"]
 
@@ -310,6 +317,36 @@ def test_judgements_take_the_majority_and_call_a_tie_unsure(ask_about: Callable[
     assert frame["annotator"].tolist() == ["ann + bob + cid", "ann + bob"]
     assert frame["seconds"].tolist() == [7.0, 2.0]
     assert [Path(path).name for path in frame["path"]] == ["5.png", "0.png"]
+
+
+def settling(store: Store, index: int, answer: str, who: str, key: str) -> None:
+    store.post([Post(key, index, answer, 3.0, settles=True)], who)  # type: ignore[arg-type]
+
+
+def test_settled_answer_is_of_record_and_leaves_everybodys_own(ask_about: Callable[..., Queries]) -> None:
+    with Store(":memory:") as store:
+        for who, answer in (("ann", "core"), ("bob", "spurious"), ("cid", "core")):
+            store.post([Post(f"{who}5", 5, answer, 1.0)], who)  # type: ignore[arg-type]
+        settling(store, 5, "spurious", "ann", "s1")
+        frame = Judgements.of(ask_about(5), store.answers(), store.settled()).frame
+        assert frame[["answer", "annotator", "seconds"]].values.tolist() == [["spurious", "ann + bob + cid", 6.0]]
+        assert store.answers()["answer"].tolist() == ["core", "spurious", "core"]
+        store.post([Post("ann6", 5, "unsure")], "ann")  # a later answer of one's own settles nothing
+        assert store.settled()["answer"].tolist() == ["spurious"]
+
+
+def test_settled_answer_is_settled_anew_and_taken_back_by_anybody() -> None:
+    with Store(":memory:") as store:
+        settling(store, 5, "undone", "bob", "s0")  # there is nothing to take back
+        settling(store, 5, "core", "ann", "s1")
+        settling(store, 5, "core", "ann", "s1")
+        settling(store, 5, "unsure", "bob", "s2")
+        assert store.settled()[["answer", "annotator"]].values.tolist() == [["unsure", "bob"]]
+        settling(store, 5, "undone", "ann", "s3")
+        assert len(store.settled()) == 0
+        assert store.history()["settles"].tolist() == [True] * 3
+        assert store.people() == []
+        assert store.last_rows() == {"ann": 3, "bob": 2}
 
 
 def test_judgements_survive_saving_with_difficult_names(tmp_path: Path) -> None:

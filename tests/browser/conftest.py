@@ -34,7 +34,8 @@ folder, port = Path(sys.argv[1]), int(sys.argv[2])
 table = ImageTable(pd.read_csv(folder / "table.csv"), ("cat", "sea dog"))
 arrays = np.load(folder / "arrays.npz")
 spreading = LiveSpreading(arrays["space"], table.y, PropagateSettings(gamma=2), table.class_names)
-pool = Pool(table, arrays["maps"], "pets", arrays["probabilities"], arrays["space"], spreading)
+environment = np.eye(4)[np.arange(len(table)) % 3] + 0.01 * arrays["space"][:, :1]
+pool = Pool(table, arrays["maps"], "pets", arrays["probabilities"], arrays["space"], spreading, environment)
 with Store(folder / "annotations.db") as store:
     session = Session(pool, arrays["queries"], store)
     with serving(session, "127.0.0.1", port, "token-of-the-test") as (link, finished):
@@ -72,6 +73,11 @@ class Annotator:
         """Everything ever recorded: image, answer, annotator."""
         with Store(self.folder / "annotations.db") as store:
             return store.history()[["index", "answer", "annotator"]].values.tolist()
+
+    def settled(self) -> list[list[object]]:
+        """What people differed about and settled: image, answer, annotator."""
+        with Store(self.folder / "annotations.db") as store:
+            return store.settled()[["index", "answer", "annotator"]].values.tolist()
 
 
 def _photo(path: Path, rng: np.random.Generator, y: int) -> None:

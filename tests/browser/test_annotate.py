@@ -247,7 +247,7 @@ def test_an_answer_whose_receipt_is_lost_is_kept_once(open_page: Open, annotator
     press(page, "c")
     page.wait_for_selector("#saved[data-state=off]")
     saved(page)
-    assert lost[0].json() == {"new": 1}
+    assert lost[0].json()["new"] == 1
     assert len(annotator.rows()) == 1
 
 
@@ -263,6 +263,90 @@ def test_two_browsers_at_once_lose_and_double_nothing(open_page: Open, annotator
     assert [answer for _, answer, who in rows if who == "bob"] == ["core"] * QUERIES
     ann.wait_for_selector("#together:visible")
     assert "Krippendorff" in ann.inner_text("#together")
+
+
+def differ(open_page: Open) -> tuple[Page, Page]:
+    """Ann and Bob, who differ about the second and the third photo of the first class."""
+    ann, bob = open_page("ann"), open_page("bob")
+    press(ann, "ccc")
+    press(bob, "csu")
+    saved(ann)
+    saved(bob)
+    ann.wait_for_selector("#view-settle:visible")
+    until(ann, "document.querySelector('#differing').textContent === '2'")
+    return ann, bob
+
+
+def test_differences_are_listed_and_settled_by_keyboard(open_page: Open, annotator: Any) -> None:
+    ann, bob = differ(open_page)
+    ann.keyboard.press("d")
+    cases = ann.locator(".case")
+    cases.nth(1).wait_for()
+    cases.nth(0).locator(".pair canvas").wait_for()
+    assert cases.nth(0).locator(".votes").inner_text().split() == ["ann", "core", "bob", "spurious"]
+    assert cases.nth(1).locator(".votes").inner_text().split() == ["ann", "core", "bob", "unsure"]
+    ann.keyboard.press("s")
+    ann.keyboard.press("u")
+    saved(ann)
+    assert ann.inner_text("#settle-title") == "All differences are settled"
+    until(ann, "document.querySelector('#together').textContent.includes('2 of these are settled')")
+    until(bob, "document.querySelector('#differing').textContent === ''")
+    ann.keyboard.press("z")
+    saved(ann)
+    until(bob, "document.querySelector('#differing').textContent === '1'")
+    assert annotator.settled() == [[annotator.rows()[1][0], "spurious", "ann"]]
+    assert len(annotator.rows()) == 9  # everybody's own, and the three that settle or take it back
+    ann.keyboard.press("d")
+    assert ann.inner_text("#count").startswith("3 of 16")  # which are no answers of one's own
+
+
+def test_differences_move_by_arrows_and_settle_by_mouse(open_page: Open, annotator: Any) -> None:
+    ann, _ = differ(open_page)
+    ann.click("#view-settle")
+    ann.locator(".case").nth(1).wait_for()
+    ann.keyboard.press("ArrowDown")
+    until(ann, "document.activeElement === document.querySelectorAll('.case')[1]")
+    ann.keyboard.press("c")
+    ann.locator(".case").nth(0).locator("[data-settle=unsure]").click()
+    saved(ann)
+    assert sorted(answer for _, answer, _ in annotator.settled()) == ["core", "unsure"]
+    ann.locator(".case").nth(0).locator("[data-settle=unsure]").click()  # again takes it back
+    saved(ann)
+    assert [answer for _, answer, _ in annotator.settled()] == ["core"]
+
+
+def test_second_tab_of_the_same_person_follows(open_page: Open, annotator: Any) -> None:
+    page = open_page()
+    other = page.context.new_page()
+    other.goto(annotator.link)
+    other.wait_for_selector("#frame-photo img")
+    first = shown(page)
+    assert shown(other) == first
+    press(page, "cs")
+    until(other, "document.querySelector('#count').textContent.startsWith('2 of 16')")
+    assert shown(other) == shown(page) != first
+    page.keyboard.press("z")
+    until(other, "document.querySelector('#count').textContent.startsWith('1 of 16')")
+
+
+def test_many_tabs_at_once_all_work(open_page: Open, annotator: Any) -> None:
+    page = open_page()
+    tabs = [page.context.new_page() for _ in range(6)]
+    for tab in tabs:
+        tab.goto(annotator.link)
+        tab.wait_for_selector("#frame-photo img", timeout=20_000)
+    press(tabs[-1], "c")
+    saved(tabs[-1])
+    for tab in (page, *tabs):
+        until(tab, "document.querySelector('#count').textContent.startsWith('1 of 16')")
+
+
+def test_map_by_environment_names_its_clusters(open_page: Open) -> None:
+    page = open_page()
+    until(page, "document.querySelector('#colour').options.length === 5")
+    page.select_option("#colour", "environment")
+    until(page, "document.querySelector('#legend').textContent.includes('photos')")
+    assert page.inner_text("#legend").split("\n") == ["1: 20 photos", "2: 20 photos", "3: 20 photos"]
 
 
 def test_scores_and_trust_follow_the_answers(open_page: Open) -> None:
@@ -415,3 +499,18 @@ def test_axe_finds_nothing_serious_in_any_state(open_page: Open, scheme: str) ->
     assert _axe_findings(page, source) == []
     page.click("#help")
     assert _axe_findings(page, source) == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_where_people_differ(open_page: Open, scheme: str) -> None:
+    package = pytest.importorskip(
+        "axe_playwright_python", reason="axe is not installed: pip install axe-playwright-python"
+    )
+    source = next(Path(package.__file__).parent.rglob("axe.min.js")).read_text()
+    ann, _ = differ(lambda name: open_page(name, color_scheme=scheme))
+    ann.keyboard.press("d")
+    ann.locator(".case canvas").nth(1).wait_for()
+    assert _axe_findings(ann, source) == []
+    ann.keyboard.press("s")
+    saved(ann)
+    assert _axe_findings(ann, source) == []

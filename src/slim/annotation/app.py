@@ -19,6 +19,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from slim.annotation.clusters import EnvironmentClusters
 from slim.annotation.images import Pictures
 from slim.annotation.security import Guard
 from slim.annotation.session import Session
@@ -63,8 +64,10 @@ def build_app(
         Route("/api/add", pages.add, methods=["POST"]),
         Route("/api/finish", pages.finish, methods=["POST"]),
         Route("/api/events", pages.events),
+        Route("/api/differences", pages.differences),
         Route("/api/points", pages.points),
         Route("/api/scores", pages.scores),
+        Route("/api/clusters", pages.clusters),
         Route("/photo/{index:int}", pages.photo),
         Route("/thumbnail/{index:int}", pages.thumbnail),
         Route("/map/{index:int}", pages.map),
@@ -86,6 +89,7 @@ class _Pages:
     def __init__(self, session: Session, token: str, name: str, finish: Callable[[], None]) -> None:
         self._session = session
         self._pictures = Pictures(session.pool)
+        self._clusters = EnvironmentClusters(session.pool.environment)
         self._token = token
         self._name = name
         self._finish = finish
@@ -100,7 +104,7 @@ class _Pages:
         body = await _body(request)
         posts = [_post(one) for one in _list(body, "posts")]
         new = await run_in_threadpool(self._session.keep, posts, str(body.get("annotator", "")).strip())
-        return JSONResponse({"new": new})
+        return JSONResponse({"new": new, "last": self._session.store.last_rows()})
 
     async def more(self, request: Request) -> Response:
         body = await _body(request)
@@ -128,6 +132,9 @@ class _Pages:
                 yield f"data: {json.dumps(summary)}\n\n"
             await asyncio.sleep(_TICK)
 
+    def differences(self, request: Request) -> Response:
+        return JSONResponse({"differences": self._session.differences()})
+
     def points(self, request: Request) -> Response:
         """Of each image: x and y in the attention space (float32), label and prediction (uint16), confidence."""
         pool = self._session.pool
@@ -147,6 +154,10 @@ class _Pages:
         scores = self._session.scores()
         levels = np.where(np.isnan(scores), 255, np.nan_to_num(scores) * 254).round().astype(np.uint8)
         return _binary(levels.tobytes())
+
+    def clusters(self, request: Request) -> Response:
+        """Of each image: its cluster of environment features, from 0."""
+        return _binary(self._clusters())
 
     def photo(self, request: Request) -> Response:
         return self._picture(request, small=False)
@@ -212,9 +223,8 @@ def _whole(value: Any) -> int:
 def _post(one: Any) -> Post:
     """A post from its JSON."""
     try:
-        return Post(
-            str(one["key"]), _whole(one["index"]), one["answer"], float(one.get("seconds", 0)), str(one.get("note", ""))
-        )
+        seconds, note, settles = float(one.get("seconds", 0)), str(one.get("note", "")), one.get("settles") is True
+        return Post(str(one["key"]), _whole(one["index"]), one["answer"], seconds, note, settles)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise AnnotationError(
             f"A post must have a key, an index and an answer. Got {one!r}. Reload the page."

@@ -122,11 +122,7 @@ class BrowserAnnotator:
 
 def judgements_of(session: Session) -> Judgements:
     """What the people on the page have said, of everything that they were asked about."""
-    asked = np.asarray(session.queue(), dtype=np.int64)
-    table = session.pool.table[asked]
-    queries = Queries(asked, table.y, table, np.zeros((len(asked), 1, 1)), table.class_names)
-    answers = session.store.answers()
-    return Judgements.of(queries, answers[answers["annotator"].isin(session.store.people())])
+    return Judgements.of_people(session.store, session.pool.table, session.queue())
 
 
 def _at(judgements: Judgements, queries: Queries) -> Judgements:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from slim.annotation.queries import ANSWERS, Answer, Queries
+from slim.annotation.store import Store
 from slim.artifacts import write_text
+from slim.datasets import ImageTable
 from slim.errors import AnnotationError, ArtifactError
 
 COLUMNS = {"index": "int64", "y": "int64", "path": "str", "answer": "str", "annotator": "str", "seconds": "float64"}
@@ -56,7 +60,7 @@ class Judgements:
         object.__setattr__(self, "frame", frame)
 
     @classmethod
-    def of(cls, queries: Queries, answers: pd.DataFrame) -> Judgements:
+    def of(cls, queries: Queries, answers: pd.DataFrame, settled: pd.DataFrame | None = None) -> Judgements:
         """The judgements of these queries, in their order, from the answers in a store.
 
         Parameters
@@ -66,18 +70,32 @@ class Judgements:
         answers
             As `Store.answers` gives them. Where several annotators have answered, the most frequent answer counts,
             a tie counts as unsure, and seconds are summed.
+        settled
+            As `Store.settled` gives them: where an image has one of these, it counts instead.
         """
         known = answers[answers["index"].isin(queries.index)]
-        grouped = known.groupby("index", sort=False)
-        merged = pd.DataFrame(
-            {
-                "answer": grouped["answer"].agg(majority),
-                "annotator": grouped["annotator"].agg(lambda names: " + ".join(sorted(names))),
-                "seconds": grouped["seconds"].sum(),
-            }
-        )
+        merged = of_record(known, known.iloc[:0] if settled is None else settled[settled["index"].isin(queries.index)])
         asked = pd.DataFrame({"index": queries.index, "y": queries.y, "path": queries.table.paths})
         return cls(asked.join(merged, on="index", how="inner"))
+
+    @classmethod
+    def of_people(cls, store: Store, table: ImageTable, asked: Sequence[int]) -> Judgements:
+        """What people have said, on the page or elsewhere, of everything that they were asked about.
+
+        Parameters
+        ----------
+        store
+            Of the answers, and of the images that were added to the queries.
+        table
+            The pool.
+        asked
+            Positions of the queries in it.
+        """
+        index = np.array(list(dict.fromkeys([*map(int, asked), *store.added()])), dtype=np.int64)
+        rows = table[index]
+        queries = Queries(index, rows.y, rows, np.zeros((len(index), 1, 1)), rows.class_names)
+        answers = store.answers()
+        return cls.of(queries, answers[answers["annotator"].isin(store.people())], store.settled())
 
     def __len__(self) -> int:
         return len(self.frame)
@@ -119,6 +137,19 @@ class Judgements:
                 f"{path} must be a file of judgements. Got one that does not fit: {reason}. "
                 f"Remove it and run: slim annotate {Path(folder).parent}"
             ) from error
+
+
+def of_record(answers: pd.DataFrame, settled: pd.DataFrame) -> pd.DataFrame:
+    """The answer that counts about each image, with who gave it and the seconds of all; see `Judgements.of`."""
+    given = pd.concat([answers, settled]).groupby("index", sort=False)
+    voted = answers.groupby("index", sort=False)["answer"].agg(majority)
+    return pd.DataFrame(
+        {
+            "answer": settled.set_index("index")["answer"].combine_first(voted),
+            "annotator": given["annotator"].agg(lambda names: " + ".join(sorted(set(names)))),
+            "seconds": given["seconds"].sum(),
+        }
+    )
 
 
 def majority(answers: pd.Series[str]) -> Answer:

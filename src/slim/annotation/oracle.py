@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import cast, get_args
 
 import numpy as np
 
@@ -172,3 +172,14 @@ def _has_region(table: ImageTable, kind: RegionKind) -> np.ndarray[tuple[int], n
             f"Answer yourself (--annotator terminal), or name the {kind} in the data set's table."
         )
     return cast("np.ndarray[tuple[int], np.dtype[np.bool_]]", known)
+
+
+def is_oracle(name: str) -> bool:
+    """Whether a store's answers by this name are those of an oracle on masks or boxes.
+
+    Examples
+    --------
+    >>> is_oracle("masks over 0.5, noise 0.1, seed 3"), is_oracle("ann")
+    (True, False)
+    """
+    return name.startswith(tuple(f"{kind} over " for kind in get_args(RegionKind)))

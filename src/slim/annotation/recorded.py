@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 
@@ -25,6 +26,7 @@ WORDS: dict[str, Answer] = {
     "unsure": "unsure",
     "maybe": "unsure",
 }
+YES = ("true", "1", "yes")
 
 
 class RecordedAnswers(Oracle):
@@ -46,7 +48,8 @@ class RecordedAnswers(Oracle):
     -----
     Rows are joined by what they say, never by their order. A path may leave out leading folders:
     ``cats/1.jpg`` is ``/data/cats/1.jpg``. Where an image has several rows, the most frequent answer counts,
-    and a tie is "unsure". An image without a row counts as not asked.
+    and a tie is "unsure"; but where one has "true" in a column ``settles``, that one counts. An image without a row
+    counts as not asked.
 
     Examples
     --------
@@ -59,16 +62,16 @@ class RecordedAnswers(Oracle):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        rows = _read(self.path)
-        self.column = _key_column(rows, self.path)
-        keys = rows[self.column].map(_plain if self.column != INDEX_COLUMN else str.strip)
-        answers = pd.Series(
-            [_answer(word, line, self.path) for line, word in enumerate(rows["answer"], 2)], dtype="str"
-        )
+        rows = read_rows(self.path)
+        self.column = key_column(rows, self.path)
+        keys = rows[self.column].map(plain if self.column != INDEX_COLUMN else str.strip)
+        answers = rows["answer"]
         given = answers.ne("") & keys.ne("")
+        settled = given & rows.get("settles", pd.Series("", rows.index)).str.lower().isin(YES)
         self._answers: dict[str, Answer] = {
             str(key): majority(group) for key, group in answers[given].groupby(keys[given])
         }
+        self._answers |= dict(zip(keys[settled], answers[settled], strict=True))
         digest = hashlib.sha256(self.path.read_bytes()).hexdigest()[:8]
         self.name = f"recorded {self.path.name} {digest}"  # an edited file is asked anew
 
@@ -85,7 +88,7 @@ class RecordedAnswers(Oracle):
         """
         if self.column == INDEX_COLUMN:
             return self._answers.get(str(query.index))
-        parts = _plain(query.path).split("/")
+        parts = plain(query.path).split("/")
         tails = ("/".join(parts[start:]) for start in range(len(parts)))
         tail = next((tail for tail in tails if tail in self._answers), None)
         if tail is None:
@@ -95,7 +98,7 @@ class RecordedAnswers(Oracle):
 
     def _check_alone(self, tail: str, query: Query) -> None:
         """Refuse a path, such as a bare file name, that means several of the queries."""
-        meant = [path for path in query.queries.table.paths if f"/{_plain(path)}".endswith(f"/{tail}")]
+        meant = [path for path in query.queries.table.paths if f"/{plain(path)}".endswith(f"/{tail}")]
         if len(meant) > 1:
             raise AnnotationError(
                 f"A recorded path must mean one image. Got {tail!r}, which is {meant[0]} and {meant[1]}. "
@@ -103,8 +106,14 @@ class RecordedAnswers(Oracle):
             )
 
 
-def _read(path: Path) -> pd.DataFrame:
-    """The file's rows, everything as text."""
+def read_rows(path: Path) -> pd.DataFrame:
+    """The file's rows, everything as text, answers as core, spurious, unsure or empty.
+
+    Raises
+    ------
+    AnnotationError
+        The file is missing or no CSV, has no column of answers, or another word for an answer.
+    """
     try:
         rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False)
     except (OSError, ValueError) as error:
@@ -112,10 +121,13 @@ def _read(path: Path) -> pd.DataFrame:
         raise AnnotationError(
             f"Recorded answers must be in a CSV file. Got {path}: {reason}. Look at the name and the contents."
         ) from error
-    return rows.rename(columns=lambda name: str(name).strip().lower())
+    rows = rows.rename(columns=lambda name: str(name).strip().lower())
+    key_column(rows, path)
+    said = [answer_of(word, f"line {line} of {path}") for line, word in enumerate(rows["answer"], 2)]
+    return rows.assign(answer=pd.Series(said, index=rows.index, dtype="str"))
 
 
-def _key_column(rows: pd.DataFrame, path: Path) -> str:
+def key_column(rows: pd.DataFrame, path: Path) -> str:
     """The column that says which image a row is about."""
     column = next((column for column in (*PATH_COLUMNS, INDEX_COLUMN) if column in rows.columns), None)
     if column is None or "answer" not in rows.columns:
@@ -126,16 +138,16 @@ def _key_column(rows: pd.DataFrame, path: Path) -> str:
     return column
 
 
-def _answer(word: str, line: int, path: Path) -> str:
+def answer_of(word: str, where: str) -> Answer | Literal[""]:
     """The answer that a word means; "" for an empty one."""
-    plain = word.strip().lower()
-    if plain and plain not in WORDS:
+    said = word.strip().lower()
+    if said and said not in WORDS:
         raise AnnotationError(
-            f"Recorded answers must be {', '.join(WORDS)} or empty. Got {word!r} in line {line} of {path}. Correct it."
+            f"Recorded answers must be {', '.join(WORDS)} or empty. Got {word!r} in {where}. Correct it."
         )
-    return WORDS[plain] if plain else ""
+    return WORDS[said] if said else ""
 
 
-def _plain(path: str) -> str:
+def plain(path: str) -> str:
     """A path with forward slashes only, and without a leading ./ or /."""
     return path.strip().replace("\\", "/").removeprefix("./").lstrip("/")

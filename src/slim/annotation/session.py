@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from threading import Condition, Thread
 from typing import Any, cast
@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slim.annotation.queries import ANSWERS, Answer, Floats, Queries, further_queries
-from slim.annotation.spread import Spread, Spreading, Step, Trust, advice, state
+from slim.annotation.spread import Spread, Spreading, Trust, advice, state
 from slim.annotation.store import Post, Store
+from slim.annotation.trend import DRAWN, Trends, majority
 from slim.datasets import ImageTable
 from slim.errors import AnnotationError
 from slim.overlay import COLOURS
@@ -40,6 +41,8 @@ class Pool:
         (n, 2) attention space; None where there is none, and the page then neither shows it nor asks for more.
     spreading
         Gives the scores from the answers; None where nothing is spread.
+    environment
+        (n, d) environment features, whose clusters the map may show; None where there are none.
     """
 
     table: ImageTable
@@ -48,6 +51,7 @@ class Pool:
     probabilities: Floats | None = None
     coordinates: Floats | None = None
     spreading: Spreading | None = None
+    environment: Floats | None = None
 
     @classmethod
     def of(cls, queries: Queries) -> Pool:
@@ -76,10 +80,11 @@ class Session:
         self.closed = False
         self._asked = [int(image) for image in index]
         self._y = pool.table.y
-        self._steps: list[list[Step]] = [[] for _ in pool.table.class_names]
+        self._trends = Trends(self._y, len(pool.table.class_names))
         self._spread = self._nothing()
+        self._idle = False  # everything is spread and recalled
         self._wanted = Condition()
-        self._dirty = True
+        self._changes, self._spread_changes = 1, 0  # how many there were, and how many are in the scores
         self._thread = Thread(target=self._work, name="slim-spreading", daemon=True)
         self._thread.start()
 
@@ -122,6 +127,7 @@ class Session:
             "seconds": round(float(own["seconds"].sum()), 1),
             "flags": sorted(set(self.store.flags()["index"].tolist())),
             "space": self.pool.coordinates is not None,
+            "environment": self.pool.environment is not None,
             "spread": self.summary(),
         }
 
@@ -137,7 +143,7 @@ class Session:
             self.check(post.index)
         new = self.store.post(posts, annotator)
         with self._wanted:
-            self._dirty = True
+            self._changes += 1
             self._wanted.notify_all()
         return new
 
@@ -177,27 +183,57 @@ class Session:
             votes[int(cast(int, row[0]))].append((str(row.annotator), cast(Answer, row.answer)))
         return votes
 
+    def settled(self) -> dict[int, tuple[Answer, str]]:
+        """The answer that settles each image about which people differed, and who gave it."""
+        rows = self.store.settled()
+        given = zip(rows["answer"], rows["annotator"], strict=True)
+        return dict(zip(rows["index"].tolist(), cast("list[tuple[Answer, str]]", list(given)), strict=True))
+
+    def differences(self) -> list[dict[str, Any]]:
+        """The images about which people differ, with everybody's answer, the notes, and what settles them.
+
+        Each is a card with ``votes`` (name and answer), ``notes`` (name and note of who flagged the photo) and
+        ``settled`` (answer and name, or None), in the order of the queue.
+        """
+        votes, settled = self.votes(), self.settled()
+        differing = [i for i, vote in votes.items() if len({answer for _, answer in vote}) > 1]
+        place = {index: at for at, index in enumerate(self.queue())}
+        differing.sort(key=lambda index: place.get(index, len(place)))
+        flags = self.store.flags()
+        notes: dict[int, list[tuple[str, str]]] = defaultdict(list)
+        for index, note, who in zip(flags["index"], flags["note"], flags["annotator"], strict=True):
+            notes[int(index)].append((who, note))
+        return [
+            {**card, "votes": votes[i], "notes": notes[i], "settled": settled.get(i)}
+            for i, card in zip(differing, self.cards(differing), strict=True)
+        ]
+
     def summary(self) -> dict[str, Any]:
-        """The trust in each class, its trend, and what to do next."""
+        """The trust in each class, its trend, what to do next, and who has answered how far in agreement."""
         names = self.pool.table.class_names
-        votes = self.votes()
+        votes, settled = self.votes(), self.settled()
+        differing = [index for index, vote in votes.items() if len({answer for _, answer in vote}) > 1]
         return {
             "version": self.version,
             "queued": len(self.queue()),
+            "last": self.store.last_rows(),
             "people": {name: sum(name in dict(v) for v in votes.values()) for name in self.store.people()},
+            # Of what each answered alone: who settles has seen the others' answers.
             "agreement": agreement([[answer for _, answer in vote] for vote in votes.values()]),
+            "differing": len(differing),
+            "settled": sum(index in settled for index in differing),
             "classes": [
                 {
                     "name": name,
                     **asdict(self._spread.trust[label]),
                     "trend": [
                         [None] * 3 if step.trust.few else [step.trust.auc, step.trust.low, step.trust.high]
-                        for step in steps[-40:]
+                        for step in steps[-DRAWN:]
                     ],
                     "state": state(steps),
                     "advice": advice(name, steps),
                 }
-                for label, (name, steps) in enumerate(zip(names, self._steps, strict=True))
+                for label, (name, steps) in enumerate(zip(names, self._trends.steps, strict=True))
             ]
             if self.pool.spreading is not None
             else [],
@@ -209,47 +245,49 @@ class Session:
 
     def current(self) -> bool:
         """Whether the scores are those of every answer kept."""
-        return not self._dirty
+        return self._changes == self._spread_changes
 
     def _nothing(self) -> Spread:
         n, k = len(self.pool.table), len(self.pool.table.class_names)
         return Spread(np.full(n, np.nan, np.float32), (Trust(0, 0),) * k)
 
     def _work(self) -> None:
-        """Spread whenever something was answered, until the session is closed."""
+        """Spread whenever something was answered, until the session is closed; in between, recall the earlier trend."""
+        recalling = self._recall()
         while True:
             with self._wanted:
-                self._wanted.wait_for(lambda: self._dirty or self.closed)
+                self._wanted.wait_for(lambda: not self.current() or self.closed or not self._idle)
                 if self.closed:
                     return
-                self._dirty = False
-            self._renew()
-            self.version += 1
+                changes = self._changes
+            if changes != self._spread_changes:
+                self._renew()
+                self.version += 1
+                self._spread_changes = changes
+            else:
+                finished = next(recalling, None)
+                self._idle = finished is None
+                self.version += bool(finished)
 
     def _renew(self) -> None:
         """Spread the answers that there are now, and note how much each class's scores have moved."""
         if self.pool.spreading is None:
             return
-        answers = {index: majority([answer for _, answer in vote]) for index, vote in self.votes().items()}
-        before, now = self._spread, self.pool.spreading(answers)
-        for label, steps in enumerate(self._steps):
-            if now.trust[label] != before.trust[label]:
-                members = self._y == label
-                change = np.abs(now.scores[members] - before.scores[members]).mean()
-                steps.append(Step(now.trust[label], 1.0 if np.isnan(change) else float(change)))
-        self._spread = now
+        before, self._spread = self._spread, self.pool.spreading(self._answers())
+        self._trends.note(before, self._spread)
 
+    def _answers(self) -> dict[int, Answer]:
+        """The answer of record of each image that has one."""
+        voted = {index: majority([answer for _, answer in vote]) for index, vote in self.votes().items()}
+        return voted | {index: answer for index, (answer, _) in self.settled().items()}
 
-def majority(answers: Sequence[Answer]) -> Answer:
-    """The most frequent answer; "unsure" where two are equally frequent.
-
-    Examples
-    --------
-    >>> majority(["core", "core", "spurious"]), majority(["core", "spurious"])
-    ('core', 'unsure')
-    """
-    (first, most), *others = Counter(answers).most_common()
-    return first if all(count < most for _, count in others) else "unsure"
+    def _recall(self) -> Iterator[bool]:
+        """The trend of the answers that are there now; computed as it is gone through."""
+        if self.pool.spreading is None:
+            return iter(())
+        history, people = self.store.history(), self.store.people()
+        history = history[history["annotator"].isin(people) | history["settles"]]
+        return self._trends.recall(history, self._answers, self.pool.spreading, self._nothing())
 
 
 def agreement(votes: Sequence[Sequence[Answer]]) -> float | None:

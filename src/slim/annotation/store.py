@@ -1,7 +1,8 @@
 """Where answers are kept: an SQLite file that only grows, and outlives whatever kills the program.
 
 Each row says what somebody answered about an image, or that he took the answer back. Of each annotator's rows
-about an image the last one counts. Nothing is ever changed or deleted; the database itself refuses it.
+about an image the last one counts. Where people differ, a row may settle it: that one is of record, and everybody's own
+answer stays as it was. Nothing is ever changed or deleted; the database itself refuses it.
 """
 
 from __future__ import annotations
@@ -19,76 +20,19 @@ from typing import Literal, Self, get_args
 import pandas as pd
 
 from slim.annotation.queries import Answer
-from slim.artifacts import write_text
+from slim.annotation.schema import NOW, STEPS, VERSION
 from slim.errors import AnnotationError, ArtifactError
 
-SCHEMA_VERSION = 2
-
-_SCHEMA = (
-    """
-    CREATE TABLE judgements (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        image INTEGER NOT NULL CHECK (typeof(image) = 'integer' AND image >= 0),
-        answer TEXT NOT NULL CHECK (answer IN ('core', 'spurious', 'unsure', 'undone')),
-        annotator TEXT NOT NULL CHECK (typeof(annotator) = 'text' AND annotator <> ''),
-        seconds REAL NOT NULL CHECK (typeof(seconds) = 'real' AND seconds >= 0),
-        time TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
-    )
-    """,
-    "CREATE INDEX judgements_of_image ON judgements (image, annotator, id)",
-    """
-    CREATE TRIGGER judgements_never_change BEFORE UPDATE ON judgements
-    BEGIN SELECT RAISE(ABORT, 'judgements are append-only'); END
-    """,
-    """
-    CREATE TRIGGER judgements_never_go BEFORE DELETE ON judgements
-    BEGIN SELECT RAISE(ABORT, 'judgements are append-only'); END
-    """,
-    # INSERT OR REPLACE deletes without firing the trigger above.
-    """
-    CREATE TRIGGER judgements_never_replaced BEFORE INSERT ON judgements
-    WHEN EXISTS (SELECT 1 FROM judgements WHERE id = NEW.id)
-    BEGIN SELECT RAISE(ABORT, 'judgements are append-only'); END
-    """,
+_INSERT = (
+    "INSERT INTO judgements (image, answer, annotator, seconds, settles, time) "
+    f"VALUES (?, ?, ?, ?, ?, coalesce(?, {NOW}))"
 )
-# Version 2: what the page sends bears a key of its own, so that sending it again changes nothing.
-_SCHEMA_2 = (
-    """
-    CREATE TABLE posts (
-        key TEXT PRIMARY KEY NOT NULL CHECK (typeof(key) = 'text' AND key <> ''),
-        judgement INTEGER REFERENCES judgements (id)
-    ) WITHOUT ROWID
-    """,
-    """
-    CREATE TABLE flags (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        image INTEGER NOT NULL CHECK (typeof(image) = 'integer' AND image >= 0),
-        note TEXT NOT NULL CHECK (typeof(note) = 'text'),
-        annotator TEXT NOT NULL CHECK (typeof(annotator) = 'text' AND annotator <> ''),
-        time TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
-    )
-    """,
-    """
-    CREATE TABLE added (
-        id INTEGER PRIMARY KEY AUTOINCREMENT,
-        image INTEGER NOT NULL UNIQUE CHECK (typeof(image) = 'integer' AND image >= 0),
-        time TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
-    )
-    """,
-    *(
-        f"""
-        CREATE TRIGGER {table}_never_{what} BEFORE {event} ON {table}
-        BEGIN SELECT RAISE(ABORT, '{table} are append-only'); END
-        """
-        for table in ("posts", "flags", "added")
-        for what, event in (("change", "UPDATE"), ("go", "DELETE"))
-    ),
-)
-_INSERT = "INSERT INTO judgements (image, answer, annotator, seconds) VALUES (?, ?, ?, ?)"
-_HISTORY = "SELECT image, answer, annotator, seconds, time FROM judgements"
-_LAST = "id IN (SELECT max(id) FROM judgements GROUP BY image, annotator) AND answer <> 'undone'"
+_HISTORY = "SELECT image, answer, annotator, seconds, time, settles FROM judgements"
+_LAST = "id IN (SELECT max(id) FROM judgements WHERE NOT settles GROUP BY image, annotator) AND answer <> 'undone'"
+_SETTLED = "id IN (SELECT max(id) FROM judgements WHERE settles GROUP BY image) AND answer <> 'undone'"
 _COLUMNS = {"index": "int64", "answer": "str", "annotator": "str", "seconds": "float64", "time": "str"}
-_PEOPLE = "SELECT DISTINCT annotator FROM judgements WHERE id IN (SELECT judgement FROM posts)"
+_PEOPLE = "SELECT annotator, max(id) FROM judgements WHERE {} GROUP BY annotator ORDER BY annotator"
+_POSTED = "id IN (SELECT judgement FROM posts)"
 _BUSY_SECONDS = 30
 
 
@@ -108,6 +52,10 @@ class Post:
         What a judgement took.
     note
         What is wrong with a flagged photo.
+    settles
+        Whether the answer, or its being taken back, is of record for everybody: it settles what people differ about.
+    time
+        When it was answered, as ISO 8601 in UTC with milliseconds; empty = now.
     """
 
     key: str
@@ -115,6 +63,8 @@ class Post:
     answer: Answer | Literal["undone", "flag"]
     seconds: float = 0.0
     note: str = ""
+    settles: bool = False
+    time: str = ""
 
     def __post_init__(self) -> None:
         known = (*get_args(Answer), "undone", "flag")
@@ -213,7 +163,7 @@ class Store:
                 f"from 0. Got {answer!r} about {index} of {annotator!r} in {seconds} s. Mend the annotator."
             )
         with self._writing():
-            self._connection.execute(_INSERT, (int(index), str(answer), str(annotator), float(seconds)))
+            self._insert(index, answer, annotator, seconds)
 
     def post(self, posts: Sequence[Post], annotator: str) -> int:
         """Keep what the page sent, all of it or nothing. It is on the disk when this returns.
@@ -243,15 +193,29 @@ class Store:
         row: int | None = None
         if post.answer == "flag":
             run("INSERT INTO flags (image, note, annotator) VALUES (?, ?, ?)", (int(post.index), post.note, annotator))
-        elif post.answer != "undone" or self._has(post.index, annotator):
-            row = run(_INSERT, (int(post.index), post.answer, annotator, float(post.seconds))).lastrowid
+        elif post.answer != "undone" or self._has(post.index, annotator, settles=post.settles):
+            row = self._insert(post.index, post.answer, annotator, post.seconds, settles=post.settles, time=post.time)
         run("INSERT INTO posts (key, judgement) VALUES (?, ?)", (post.key, row))
         return True
 
+    def _insert(
+        self, index: int, answer: str, annotator: str, seconds: float, *, settles: bool = False, time: str = ""
+    ) -> int | None:
+        """Add a row within a transaction."""
+        values = (int(index), str(answer), str(annotator), float(seconds), int(settles), time or None)
+        return self._connection.execute(_INSERT, values).lastrowid
+
     def people(self) -> list[str]:
-        """Who has answered on the page, in the order of the alphabet."""
+        """Who has answered on the page, or elsewhere and was imported, in the order of the alphabet."""
+        return list(self._last_rows(f"NOT settles AND {_POSTED}"))
+
+    def last_rows(self) -> dict[str, int]:
+        """The number of each person's last row, whatever it says: who remembers it sees that there is a newer one."""
+        return self._last_rows(_POSTED)
+
+    def _last_rows(self, which: str) -> dict[str, int]:
         with self._lock:
-            return sorted(name for (name,) in self._connection.execute(_PEOPLE))
+            return dict(self._connection.execute(_PEOPLE.format(which)).fetchall())
 
     def flags(self) -> pd.DataFrame:
         """The photos that were flagged, oldest first: columns ``index, note, annotator, time``."""
@@ -282,13 +246,14 @@ class Store:
         with self._writing():
             found = self._has(index, annotator)
             if found:
-                self._connection.execute(_INSERT, (int(index), "undone", annotator, 0.0))
+                self._insert(index, "undone", annotator, 0.0)
         return found
 
-    def _has(self, index: int, annotator: str) -> bool:
-        """Whether an annotator has answered about an image, and not taken it back."""
-        last = "SELECT answer FROM judgements WHERE image = ? AND annotator = ? ORDER BY id DESC LIMIT 1"
-        row = self._connection.execute(last, (int(index), annotator)).fetchone()
+    def _has(self, index: int, annotator: str, *, settles: bool = False) -> bool:
+        """Whether an annotator has answered about an image, or anybody has settled it, and not taken it back."""
+        whose = "settles" if settles else "NOT settles AND annotator = :who"
+        last = f"SELECT answer FROM judgements WHERE image = :image AND {whose} ORDER BY id DESC LIMIT 1"
+        row = self._connection.execute(last, {"image": int(index), "who": annotator}).fetchone()
         return row is not None and row[0] != "undone"
 
     def answers(self) -> pd.DataFrame:
@@ -299,20 +264,33 @@ class Store:
         DataFrame
             Columns ``index, answer, annotator, seconds, time`` (UTC, ISO 8601).
         """
-        return self._read(f"{_HISTORY} WHERE {_LAST} ORDER BY id")
+        return self._read(f"{_HISTORY} WHERE {_LAST} ORDER BY id").drop(columns="settles")
+
+    def settled(self) -> pd.DataFrame:
+        """The answer that settles each image about which people differed, and who gave it: columns as `answers`.
+
+        Examples
+        --------
+        >>> with Store(":memory:") as store:
+        ...     _ = store.post([Post("a", 4, "core")], "ann"), store.post([Post("b", 4, "spurious")], "bob")
+        ...     _ = store.post([Post("c", 4, "spurious", settles=True)], "ann")
+        ...     store.answers()["answer"].tolist(), store.settled()["answer"].tolist()
+        (['core', 'spurious'], ['spurious'])
+        """
+        return self._read(f"{_HISTORY} WHERE {_SETTLED} ORDER BY id").drop(columns="settles")
 
     def history(self) -> pd.DataFrame:
-        """Everything ever recorded, oldest first: as `answers`, where "undone" takes an answer back."""
-        return self._read(f"{_HISTORY} ORDER BY id")
+        """Everything ever recorded, oldest first: as `answers`, where "undone" takes an answer back.
 
-    def export_csv(self, path: str | Path) -> None:
-        """Write the current answers as CSV, which `RecordedAnswers` reads."""
-        write_text(Path(path), self.answers().to_csv(index=False, lineterminator="\n"))
+        A last column, ``settles``, is True where the row is of record for everybody.
+        """
+        return self._read(f"{_HISTORY} ORDER BY id")
 
     def _read(self, query: str) -> pd.DataFrame:
         with self._lock:
             rows = self._connection.execute(query).fetchall()
-        return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
+        columns = {**_COLUMNS, "settles": "bool"}
+        return pd.DataFrame(rows, columns=list(columns)).astype(columns)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -332,10 +310,10 @@ class Store:
         self._connection.execute("PRAGMA synchronous = FULL")
         self._switch_to_wal()
         with self._writing():
-            for statements in (_SCHEMA, _SCHEMA_2)[self._check_version() :]:
+            for statements in STEPS[self._check_version() :]:
                 for statement in statements:
                     self._connection.execute(statement)
-            self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            self._connection.execute(f"PRAGMA user_version = {VERSION}")
 
     def _switch_to_wal(self) -> None:
         """Ask for write-ahead logging, again and again while another process opens the new file at the same moment.
@@ -357,9 +335,9 @@ class Store:
         # In this order: tables seen here came with the version that is read next, should another process make them.
         used = self._connection.execute("SELECT 1 FROM sqlite_master").fetchone() is not None
         version = int(self._connection.execute("PRAGMA user_version").fetchone()[0])
-        if version > SCHEMA_VERSION:
+        if version > VERSION:
             raise ArtifactError(
-                f"{self.path} must be of schema version {SCHEMA_VERSION} or older. Got version {version}, made by a "
+                f"{self.path} must be of schema version {VERSION} or older. Got version {version}, made by a "
                 "newer SLIM. Upgrade: pip install --upgrade slim-vision"
             )
         if version == 0 and used:

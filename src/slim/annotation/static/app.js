@@ -4,7 +4,9 @@ import {expect, adjust, show} from "./card.js";
 import {Grid} from "./grid.js";
 import {getJson, listen, Outbox, postJson, shelf, Trouble} from "./link.js";
 import {paintScale, photos, prepare} from "./pictures.js";
+import {Settle} from "./settle.js";
 import {Space} from "./space.js";
+import {paintStrip} from "./strip.js";
 import {showTrust} from "./trust.js";
 
 const $ = id => document.getElementById(id);
@@ -16,44 +18,54 @@ const state = {
   session: null, queue: [], answers: new Map(), flags: new Set(), history: [], skipped: new Set(),
   at: 0, view: "one", since: performance.now(), seconds: 0, done: false, klass: 0,
 };
-let outbox, space = null, grid;
+let outbox, space = null, grid, settle;
 
 // ---------------------------------------------------------------- beginning
 
 async function begin() {
-  let name = shelf.get("slim:name") ?? "";
+  const name = shelf.get("slim:name") ?? "";
   state.session = await getJson(`api/session?annotator=${encodeURIComponent(name)}`);
   prepare(state.session);
   paintScale($("scale"));
-  if (!name) name = await introduce();
-  await enter(name);
+  if (name) return enter(name, state.session);
+  await enter(await introduce());
 }
 
-async function enter(name) {
+async function enter(name, session = null) {
   shelf.set("slim:name", name);
   state.name = name;
   $("who").textContent = name;
   outbox = new Outbox(state.session.run, name, tell);
-  const session = (state.session = await getJson(`api/session?annotator=${encodeURIComponent(name)}`));
-  state.queue = session.queue;
-  state.answers = new Map(session.answers);
-  state.history = session.answers.map(([index]) => index);
-  state.flags = new Set(session.flags);
-  state.seconds = session.seconds;
+  session ??= await getJson(`api/session?annotator=${encodeURIComponent(name)}`);
+  state.session = session;
+  know(session);
   state.skipped.clear();
-  outbox.posts().forEach(note); // answers that the server has not seen yet
   await setAspect();
   $("main").classList.toggle("alone", !session.spread.classes.length && !session.space);
   $("side").hidden = !session.spread.classes.length && !session.space;
   $("space-section").hidden = !session.space;
   showTrust(session.spread);
+  showDifferences(session.spread);
   grid ??= new Grid(markMany);
+  settle ??= new Settle(settled, describe);
   advance();
   outbox.flush();
   if (session.space && !space) await openSpace();
 }
 
+/** Take over what the server knows, and the answers that it has not seen yet. */
+function know(session) {
+  state.queue = session.queue;
+  state.answers = new Map(session.answers);
+  state.history = session.answers.map(([index]) => index);
+  state.flags = new Set(session.flags);
+  state.seconds = session.seconds;
+  outbox.last = session.spread.last[state.name] ?? 0;
+  outbox.posts().forEach(note);
+}
+
 async function openSpace() {
+  if (state.session.environment) $("colour").append(new Option("environment"));
   $("space-n").textContent = state.session.images.toLocaleString("en");
   space = new Space(state.session, {onPick: pick, onLasso: lassoed, answers: () => state.answers});
   await space.load();
@@ -82,14 +94,14 @@ function introduce() {
 // ---------------------------------------------------------------- showing
 
 const open = card => !state.answers.has(card.index) && !state.flags.has(card.index);
-const current = () => (state.done || state.view === "grid" ? null : state.queue[state.at]);
+const current = () => (state.done || state.view !== "one" ? null : state.queue[state.at]);
 const className = card => state.session.classes[card.y];
 
 /** What a class is called within a sentence; a number is no name. */
 const objectOf = y => (/^[\d\W]+$/.test(state.session.classes[y]) ? "object" : state.session.classes[y].replaceAll("_", " "));
 
 function describe(card) {
-  const model = card.predicted === undefined ? "" : `, model says ${state.session.classes[card.predicted]} ${percent(card.confidence)}`;
+  const model = card.predicted === undefined ? "" : `, model says ${state.session.classes[card.predicted]} (${percent(card.confidence)})`;
   return `label ${className(card)}${model}`;
 }
 
@@ -131,12 +143,14 @@ function ahead() {
 function paint() {
   $("one").hidden = state.view !== "one" || state.done;
   $("many").hidden = state.view !== "grid";
+  $("settle").hidden = state.view !== "settle";
   $("done").hidden = state.view !== "one" || !state.done;
   $("view-one").setAttribute("aria-pressed", String(state.view === "one"));
   $("view-grid").setAttribute("aria-pressed", String(state.view === "grid"));
+  $("view-settle").setAttribute("aria-pressed", String(state.view === "settle"));
   if (state.view === "grid") paintGrid();
-  else if (!state.done) paintCard();
-  paintStrip();
+  else if (state.view === "one" && !state.done) paintCard();
+  paintStrip(state, current());
   count();
   locate();
 }
@@ -174,55 +188,6 @@ function count() {
   $("count").textContent = total === settled ? `${settled} of ${total}` : `${settled} of ${total} · ${total - settled} left${each}`;
 }
 
-let stripOf = "";
-
-/** A dot for each query, by class; rebuilt only when the queue has grown. */
-function paintStrip() {
-  const key = state.queue.map(card => card.index).join();
-  if (key !== stripOf) {
-    stripOf = key;
-    $("strip").replaceChildren(...state.session.classes.map((name, y) => stripRow(name, y)).filter(Boolean));
-  }
-  $("strip").querySelectorAll("button[data-at]").forEach(button => {
-    const card = state.queue[button.dataset.at], answer = state.answers.get(card.index) ?? (state.flags.has(card.index) ? "flagged" : "");
-    button.className = answer;
-    button.setAttribute("aria-label", `${Number(button.dataset.at) + 1}, ${className(card)}, ${answer || "no answer"}`);
-    button.setAttribute("aria-current", String(card === current()));
-  });
-}
-
-function stripRow(name, y) {
-  const places = state.queue.map((card, at) => [card, at]).filter(([card]) => card.y === y);
-  if (!places.length) return null;
-  const row = document.createElement("div"), label = document.createElement("span"), list = document.createElement("ol");
-  label.textContent = name;
-  label.title = name;
-  const item = button => {
-    const li = document.createElement("li");
-    li.append(button);
-    list.append(li);
-  };
-  places.forEach(([, at]) => {
-    const button = document.createElement("button");
-    button.type = "button";
-    button.dataset.at = at;
-    button.tabIndex = -1;
-    button.append(document.createElement("i"));
-    item(button);
-  });
-  if (state.session.space) {
-    const more = document.createElement("button");
-    more.type = "button";
-    more.className = "more";
-    more.dataset.more = y;
-    more.textContent = "+5 more";
-    more.setAttribute("aria-label", `Ask about five more photos of ${name}`);
-    item(more);
-  }
-  row.append(label, list);
-  return row;
-}
-
 function locate() {
   if (!space) return;
   space.current = current()?.index ?? -1;
@@ -255,11 +220,13 @@ function finished() {
 // ---------------------------------------------------------------- answering
 
 /** Know of a post before the server does. */
-function note({index, answer, seconds = 0}) {
+function note({index, answer, seconds = 0, settles = false}) {
+  if (settles) return;
   if (answer === "flag") {
     state.flags.add(index);
     return;
   }
+  if (state.answers.get(index) === answer) seconds = 0; // it is counted already
   state.history = state.history.filter(one => one !== index);
   if (answer === "undone") state.answers.delete(index);
   else {
@@ -403,7 +370,7 @@ function markMany(indices, kind) {
   keep(indices.map(index => ({index, answer: kind, seconds: kind === "undone" ? 0 : each})));
   state.since = performance.now();
   count();
-  paintStrip();
+  paintStrip(state, current());
   locate();
   paintGrid();
 }
@@ -419,11 +386,39 @@ function acceptRest() {
   }
 }
 
+// ---------------------------------------------------------------- where people differ
+
+function showDifferences({differing, settled: done, people}) {
+  const button = $("view-settle"), left = differing - done;
+  button.hidden = Object.keys(people).length < 2;
+  $("differing").textContent = left || "";
+  button.setAttribute("aria-label", `Settle: ${left} of ${differing} differences left`);
+  if (button.hidden && state.view === "settle") setView("one");
+}
+
+function settled(index, answer) {
+  keep([{index, answer, seconds: answer === "undone" ? 0 : spent(), settles: true}]);
+  state.since = performance.now();
+}
+
+async function openSettle() {
+  try {
+    await outbox.flush();
+    await settle.load();
+    settle.go(settle.at);
+  } catch (error) {
+    trouble("The differences did not come", error);
+  }
+}
+
 function setView(view) {
   if (state.view === view) return;
   state.view = view;
   state.since = performance.now();
-  if (view === "grid") {
+  if (view === "settle") {
+    paint();
+    openSettle();
+  } else if (view === "grid") {
     state.klass = state.queue[state.at]?.y ?? 0;
     paint();
   } else advance();
@@ -456,14 +451,26 @@ function trouble(title, error) {
 
 async function news(summary) {
   showTrust(summary);
+  showDifferences(summary);
   if (space) await space.renew().catch(() => {});
-  if (summary.queued > state.queue.length) {
-    const session = await getJson(`api/session?annotator=${encodeURIComponent(state.name)}`).catch(() => null);
-    const known = new Set(state.queue.map(card => card.index));
-    if (session) state.queue = [...state.queue, ...session.queue.filter(card => !known.has(card.index))];
-    paintStrip();
+  await outbox.busy;
+  const elsewhere = (summary.last[state.name] ?? 0) > outbox.last; // answers of another tab of this person
+  if (elsewhere || summary.queued > state.queue.length) await catchUp();
+  if (state.view === "settle") await settle.load().catch(() => {});
+}
+
+async function catchUp() {
+  const session = await getJson(`api/session?annotator=${encodeURIComponent(state.name)}`).catch(() => null);
+  if (!session) return;
+  const before = current();
+  know(session);
+  if (state.view !== "one") return paint();
+  if (!state.done && before && !state.answers.has(before.index)) {
+    state.at = state.queue.findIndex(card => card.index === before.index);
+    paintStrip(state, current());
     count();
-  }
+    locate();
+  } else advance();
 }
 
 async function finish() {
@@ -491,7 +498,7 @@ addEventListener("keydown", event => {
   if (busy() || typing(event.target) || event.ctrlKey || event.metaKey || event.altKey) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (key === "h") {
-    hidden ??= $("panels").classList.add("bare") ?? true;
+    hidden ??= [$("panels"), $("cases")].forEach(holder => holder.classList.add("bare")) ?? true;
     return;
   }
   if (event.repeat && key in KEYS) return; // a key that is held answers once
@@ -503,13 +510,14 @@ addEventListener("keydown", event => {
 addEventListener("keyup", event => {
   if (event.key.toLowerCase() !== "h") return;
   hidden = null;
-  $("panels").classList.remove("bare");
+  [$("panels"), $("cases")].forEach(holder => holder.classList.remove("bare"));
 });
 
 /** Do what a key means; true where it means something. */
 function act(key, event) {
   if (key === "g") return setView(state.view === "grid" ? "one" : "grid"), true;
-  if (key === "z") return undo(), true;
+  if (key === "d" && !$("view-settle").hidden) return setView(state.view === "settle" ? "one" : "settle"), true;
+  if (key === "z") return state.view === "settle" ? settle.undo() : undo(), true;
   if (key === "?") return $("help").click(), true;
   if (state.view === "grid") {
     if (key === "a") return acceptRest(), true;
@@ -522,6 +530,7 @@ function act(key, event) {
     return !event.target.matches("input") && grid.key(event);
   }
   if (event.target.matches("input") && key.startsWith("Arrow")) return false;
+  if (state.view === "settle") return settle.key(key, KEYS[key]);
   if (key === "ArrowLeft") return back(), true;
   if (key === "ArrowRight") return skip(), true;
   if (key === "f") return flag(), true;
@@ -546,6 +555,7 @@ $("threshold").addEventListener("input", event => adjust({threshold: event.targe
 for (const [id, act] of Object.entries({back, forward: skip, undo, flag, rest: acceptRest, "many-undo": undo, finish, review, stop: finished})) $(id).addEventListener("click", act);
 $("view-one").addEventListener("click", () => setView("one"));
 $("view-grid").addEventListener("click", () => setView("grid"));
+$("view-settle").addEventListener("click", () => setView("settle"));
 $("colour").addEventListener("change", event => space.setMode(event.target.value));
 $("lasso").addEventListener("click", () => toggleLasso());
 $("reset").addEventListener("click", () => space.reset());

@@ -1,5 +1,7 @@
 // The line to the server: reading, and posts that wait in the browser until the server has them on its disk.
 
+import {follow} from "./follow.js";
+
 const token = document.querySelector("meta[name=slim-token]").content;
 const RETRY = [400, 800, 1600, 3000];
 
@@ -67,6 +69,7 @@ export class Outbox {
     this.failures = 0;
     this.busy = null;
     this.timer = 0;
+    this.last = 0; // the server's number of this annotator's last row
   }
 
   waiting() {
@@ -103,7 +106,7 @@ export class Outbox {
       const batch = keys.slice(0, 500);
       const posts = batch.map(key => shelf.get(key)).filter(Boolean).map(text => JSON.parse(text));
       try {
-        await postJson("api/posts", {annotator: this.annotator, posts});
+        this.last = (await postJson("api/posts", {annotator: this.annotator, posts})).last[this.annotator] ?? this.last;
       } catch (error) {
         this.failures += 1;
         this.say(error);
@@ -118,17 +121,14 @@ export class Outbox {
   }
 }
 
-/** News from the server, for as long as the page is open. */
+/** News from the server, for as long as the page is open; all tabs share one stream where the browser can do that. */
 export function listen(onNews, onBack) {
-  const source = new EventSource(url("api/events"));
-  let open = false;
-  source.onmessage = event => onNews(JSON.parse(event.data));
-  source.onopen = () => {
-    if (open) onBack();
-    open = true;
-  };
-  // After an answer that is no stream (a restart with another token) the browser gives up: begin anew.
-  source.onerror = () => {
-    if (source.readyState === EventSource.CLOSED) setTimeout(() => listen(onNews, onBack), 3000);
-  };
+  const address = new URL(url("api/events"), location.href).href;
+  try {
+    const {port} = new SharedWorker("static/shared.js", {type: "module"});
+    port.onmessage = ({data}) => (data.news ? onNews(data.news) : onBack());
+    port.postMessage(address);
+  } catch { // a browser without it, or one that refuses it within a notebook
+    follow(address, onNews, onBack);
+  }
 }

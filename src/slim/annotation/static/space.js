@@ -125,15 +125,20 @@ export class Space {
     if (this.gl) this.colour();
   }
 
-  setMode(mode) {
+  async setMode(mode) {
     this.mode = mode;
-    this.colour();
+    if (mode === "environment" && !this.clusters) {
+      legend.textContent = "Finding the clusters";
+      this.clusters = new Uint8Array(await getBytes("api/clusters"));
+    }
+    if (this.mode === mode) this.colour();
   }
 
   tint(i) {
     const quiet = dark.matches ? [92, 98, 108] : [176, 181, 188];
     if (this.mode === "label") return CLASSES[this.y[i] % CLASSES.length];
     if (this.mode === "prediction") return this.predicted[i] === 65535 ? quiet : CLASSES[this.predicted[i] % CLASSES.length];
+    if (this.mode === "environment") return this.clusters ? CLASSES[this.clusters[i]] : quiet;
     if (this.mode === "score" && this.scores && this.scores[i] < 255) return scoreColour(this.scores[i] / 254);
     return quiet;
   }
@@ -177,6 +182,10 @@ export class Space {
       legend.replaceChildren(span);
     } else if (this.mode === "answer") {
       legend.replaceChildren(glyph("core"), glyph("spurious"), glyph("unsure"));
+    } else if (this.mode === "environment") {
+      if (!this.clusters) return;
+      const sizes = this.clusters.reduce((n, cluster) => (n[cluster] = (n[cluster] ?? 0) + 1, n), []);
+      legend.replaceChildren(...sizes.map((n, i) => item(CLASSES[i], `${i + 1}: ${n.toLocaleString("en")} photos`)));
     } else {
       const names = this.session.classes, most = CLASSES.length;
       legend.replaceChildren(...names.slice(0, most).map((name, i) => item(CLASSES[i], name)), ...(names.length > most ? [`and ${names.length - most} more, colours repeat`] : []));

@@ -54,7 +54,8 @@ export function showTrust(summary) {
   if (people.length > 1) {
     const who = people.map(([name, n]) => `${name} ${n}`).join(", ");
     const alpha = summary.agreement === null ? "no photo judged by two yet" : `agreement ${summary.agreement.toFixed(2)} (Krippendorff’s alpha; 1 is always)`;
-    together.textContent = `${who}: ${alpha}.`;
+    const differ = summary.differing ? ` They differ about ${summary.differing}; ${summary.settled} of these ${summary.settled === 1 ? "is" : "are"} settled.` : "";
+    together.textContent = `${who}: ${alpha}.${differ}`;
   }
   together.hidden = people.length < 2;
 }
