@@ -133,7 +133,10 @@ def _row(
         told.append("val group labels (which epoch)")
     if key != "reference" and settings.retrain.mode == "last-layer" and settings.retrain.tune_on == "groups":
         told.append("val group labels (tuning)")
-    n = len(data.train) if key == "reference" else len(subset)
+    joins_val = settings.retrain.use_val and settings.retrain.mode == "last-layer" and settings.pool == "train"
+    joins_val = joins_val and settings.retrain.tune_on == "cells"
+    kept = key == "reference" or (key == "retrained" and not subset.shortcut)
+    n = len(data.train) if kept else len(subset) + (len(data.val) if joins_val else 0)
     return ModelRow(key, TITLES[key], " + ".join(told), n, evaluation)
 
 
