@@ -226,7 +226,7 @@ def test_answers_about_another_pool_are_set_aside_and_come_back(finished_run: Pa
     val = open_run(finished_run).data.val
     judged = pd.read_csv(folder / "judgements.csv")
     assert judged["path"].tolist() == [val.paths[i] for i in judged["index"]]
-    expected = MaskOracle(val)(work._queries(open_run(finished_run))).frame["answer"]
+    expected = MaskOracle(val)(work.queries(open_run(finished_run))).frame["answer"]
     assert judged["answer"].tolist() == expected.tolist()
     assert len(list(folder.glob("annotations-*.db"))) == 1
     back = open_run(finished_run, pool="train", annotator=Forgetful(open_run(finished_run).data.train))
