@@ -31,7 +31,7 @@ from slim.comparison import (
     summarize_cost,
 )
 from slim.comparison.networks import group_dro_network, jtt_network
-from slim.comparison.rows import Bench, summed
+from slim.comparison.rows import Bench, fit_chosen, summed
 from slim.comparison.table import against_markdown, markdown, slim_against
 from slim.pipeline import open_run
 from slim.propagation import ClassTrust, Scores
@@ -63,6 +63,27 @@ def test_slims_row_is_the_subset_that_the_run_curates(bench: Bench, finished_run
     assert subset is not None
     curated = slim.Subset.load(finished_run / "6-curation")
     assert sorted(subset(bench).index) == sorted(curated.index)
+
+
+def test_only_the_rows_that_say_so_fit_to_val(bench: Bench) -> None:
+    found = {key: row.subset(bench).fits_val for key, row in ROWS.items() if row.subset is not None}
+    joined = {key for key, fits in found.items() if fits}
+    assert joined == {"slim", "slim-unjudged", "slim-noise-10", "slim-noise-20", "random-val", "cluster-balanced-val"}
+
+
+def test_a_subset_alone_counts_core_and_environment_clusters_together(bench: Bench) -> None:
+    together, alone = (row.subset(bench) for key in ("slim", "slim-subset") if (row := ROWS[key]).subset is not None)
+    pairs = {(int(one), int(other)) for one, other in zip(alone.cells, together.cells, strict=True)}
+    assert len(pairs) == len(set(alone.cells.tolist())) > len(set(together.cells.tolist()))
+
+
+def test_where_no_shortcut_was_found_the_row_is_the_reference(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slim.curation.SHORTCUT", 2.0)
+    subset = ROWS["slim"].subset
+    assert subset is not None
+    chosen = subset(bench)
+    assert not chosen.shortcut
+    assert fit_chosen(bench, chosen) is None
 
 
 def test_features_pooled_by_sum_follow_from_those_pooled_by_mean(bench: Bench) -> None:
@@ -221,7 +242,7 @@ def test_a_comparison_never_asks_a_person(
 
 
 def test_the_curve_at_the_runs_own_budget_is_slims_row(bench: Bench, finished_run: Path) -> None:
-    scores, answers = cost.judged_scores(bench)
+    scores, answers = cost.judged_scores(bench, bench.pipeline.settings, bench.attention, bench.space)
     np.testing.assert_array_equal(scores.values, slim.Scores.load(finished_run / "5-propagation").values)
     assert (answers != 3).sum() == 8
 
@@ -238,7 +259,7 @@ def test_the_true_auc_is_over_the_images_that_were_not_asked_about(
         ClassTrust(name, 2, 2, 0, 20, 5.0, 0.9, 0.6, high, "above chance")
         for name, high in zip(("one", "two"), (1.0, 0.99), strict=True)
     ]
-    monkeypatch.setattr(cost, "judged_scores", lambda _: (Scores(values, tuple(trust)), answers))
+    monkeypatch.setattr(cost, "judged_scores", lambda *_: (Scores(values, tuple(trust)), answers))
     found = cost._aucs(bench, truth)
     assert found == {
         "true_auc": 1.0,

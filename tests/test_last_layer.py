@@ -233,3 +233,55 @@ def test_the_same_seed_gives_the_same_head_and_inputs_are_not_changed() -> None:
 def test_settings_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingsError, match=f"Got {next(iter(wrong.values()))}"):
         RetrainSettings(**wrong)
+
+
+# --- val fitted to beside the subset
+
+
+def with_val(counts: dict[tuple[int, int], int], seed: int = 3) -> HeldOut:
+    features, y, place = drawn(counts, seed)
+    return HeldOut(features, y, place)
+
+
+def test_val_joins_the_fit() -> None:
+    subset = drawn(SPURIOUS)
+    alone = fit_head(*subset, held_out(), GIVEN, n_classes=2)
+    joined = fit_head(*subset, settings=GIVEN, val=with_val(dict.fromkeys(BALANCED, 100)), n_classes=2)
+    assert worst(joined) > worst(alone) + 0.03
+
+
+def test_cells_count_the_same_so_that_a_spurious_val_does_not_outvote_the_subset() -> None:
+    many = {cell: 10 * count for cell, count in SPURIOUS.items()}
+    features, y, place = drawn(BALANCED)
+    val = with_val(many)
+    weighted = fit_head(features, y, place, settings=GIVEN, val=val, n_classes=2)
+    one = HeldOut(val.features, val.y, np.zeros_like(val.y))  # a single cell: nothing is evened out
+    plain = fit_head(features, y, np.zeros_like(y), settings=GIVEN, val=one, n_classes=2)
+    assert worst(weighted) > worst(plain) + 0.02
+
+
+def test_each_class_and_cell_weighs_the_same_and_the_mean_weight_is_one() -> None:
+    _, y, place = drawn(SPURIOUS)
+    weights = last_layer._equal_cells(y, place)
+    assert weights.mean() == pytest.approx(1)
+    assert {weights[(y == k) & (place == j)].sum().round(6) for k in (0, 1) for j in (0, 1)} == {len(y) / 4}
+
+
+def test_the_strength_is_tuned_on_halves_of_val_that_were_not_fitted(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, y, place = drawn(BALANCED)
+    val = with_val(SPURIOUS)
+    seen: list[tuple[set[int], set[int]]] = []
+
+    def tune(scaled: Any, _y: Any, _cells: Any, _weights: Any, folds: Any, _n: int) -> tuple[float, float]:
+        seen.extend((set(fitted.tolist()), set(judged.tolist())) for fitted, judged in folds)
+        assert len(scaled) == len(y) + len(val.y)
+        return 1.0, 0.5
+
+    monkeypatch.setattr(last_layer, "_tune", tune)
+    head = fit_head(features, y, place, val=val, n_classes=2)
+    assert (head.strength, head.held_out_accuracy) == (1.0, 0.5)
+    everyone, of_val = set(range(len(y) + len(val.y))), set(range(len(y), len(y) + len(val.y)))
+    assert [fitted | judged for fitted, judged in seen] == [everyone, everyone]
+    assert all(not fitted & judged for fitted, judged in seen)
+    assert seen[0][1] | seen[1][1] == of_val
+    assert not seen[0][1] & seen[1][1]

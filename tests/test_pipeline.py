@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -312,6 +313,22 @@ def test_status_needs_no_permission_to_write(finished_run: Path) -> None:
     finished_run.chmod(0o555)
     assert set(states(finished_run).values()) == {"done"}
     finished_run.chmod(0o755)
+
+
+def test_reference_without_a_shortcut_is_kept_and_the_report_says_so(
+    finished_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slim.curation.SHORTCUT", 2.0)
+    metrics = slim.run(finished_run, settings={"curate": {"size": 10}})
+    reference, retrained = (
+        json.loads((finished_run / "8-evaluation" / f"{name}.json").read_text()) for name in ("reference", "retrained")
+    )
+    assert retrained == reference
+    assert metrics["verdict"] == "kept"
+    assert metrics["headline"].startswith("SLIM found no shortcut and kept the reference model")
+    assert metrics["retrained"]["train_images"] == metrics["reference"]["train_images"]
+    assert metrics["random_subset"]["train_images"] != metrics["reference"]["train_images"]
+    assert "no shortcut to remove" in (finished_run / "8-report" / "report.html").read_text()
 
 
 def test_random_subset_has_every_class_and_no_image_twice() -> None:

@@ -278,12 +278,12 @@ def compare_command(
     if budgets is not None and (rows, modes) != ("all", "last-layer"):
         raise click.UsageError("--budgets goes without --rows and --modes. Leave one of them out.")
     own: dict[str, Any] = {
-        name: value for name, value in (("pool", pool), ("checkpoint", checkpoint)) if value is not None
-    }
-    own |= {"data": data, "recipe": recipe, "settings": given(values)}
-    own |= {
-        "load": {"attribute": list(attribute) or None, "mask": mask},
         "seeds": range(seed or 0, (seed or 0) + seeds),
+        "data": data,
+        "recipe": recipe,
+        "settings": given(values),
+        "load": {"attribute": list(attribute) or None, "mask": mask},
+        **{name: value for name, value in (("pool", pool), ("checkpoint", checkpoint)) if value is not None},
     }
     if budgets is not None:
         shown, name = cost_table(summarize_cost(cost_curve(folder, _numbers(budgets), **own))), "cost"

@@ -132,6 +132,16 @@ class Subset:
         """(size,) positions in the pool, an image as often as it is taken."""
         return np.repeat(self.frame["index"].to_numpy(), self.frame["copies"].to_numpy())
 
+    def cell(self, *, with_val: bool) -> Indices:
+        """(n,) what a last layer counts, draws and is tuned by, beside the class.
+
+        The pairs of core and environment cluster; where val is fitted to as well, the environment clusters alone, which
+        val's images can join.
+        """
+        if with_val:
+            return self.environment_cluster
+        return self.core_cluster * (int(self.environment_cluster.max()) + 1) + self.environment_cluster
+
     def __len__(self) -> int:
         return int(self.frame["copies"].sum())
 
@@ -451,5 +461,7 @@ def assign(known: Floats, cluster: Indices, features: Floats) -> Indices:
     -------
     ndarray of shape (m,)
     """
+    if (cluster == cluster[0]).all():
+        return np.full(len(features), cluster[0])
     vote = KNeighborsClassifier(min(5, len(known)), metric="cosine", algorithm="brute")
     return np.asarray(vote.fit(known, cluster).predict(features), np.int64)

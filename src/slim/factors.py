@@ -115,7 +115,7 @@ def find_factor(
     >>> found.source, bool(found.explains > 0.9)
     ('features', True)
     """
-    tried: list[Factor] = []
+    tried: list[tuple[float, Factor]] = []
     for source, features in pool.items():
         components = Components(np.asarray(features)[fit_on], seed)
         points = components(np.asarray(features))
@@ -125,12 +125,11 @@ def find_factor(
         others = components(np.asarray(mistakes.features[source]))
         for k in (clusters,) if clusters else CLUSTERS:
             cluster, of_others = _members(points, fit_on, k, seed, others)
-            tried.append(Factor(source, cluster, _share_explained(mistakes, of_others)))
-    if not tried:
-        raise ValueError("a pool needs a source")
-    most = max(float(factor.explains or 0.0) for factor in tried)
-    good = [factor for factor in tried if float(factor.explains or 0.0) >= most - _AS_GOOD]
-    return min(good, key=lambda factor: (int(factor.cluster.max()), -float(factor.explains or 0.0)))
+            explains = _share_explained(mistakes, of_others)
+            tried.append((explains, Factor(source, cluster, explains)))
+    most = max(explains for explains, _ in tried)
+    good = [(explains, factor) for explains, factor in tried if explains >= most - _AS_GOOD]
+    return min(good, key=lambda pair: (int(pair[1].cluster.max()), -pair[0]))[1]
 
 
 def _members(

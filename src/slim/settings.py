@@ -76,6 +76,12 @@ class RunSettings:
         if self.pool not in ("train", "val"):
             raise SettingsError(f"The pool must be train or val. Got {self.pool!r}. Leave out --pool.")
 
+    @property
+    def fits_val(self) -> bool:
+        """Whether a last layer is fitted to val beside the subset: val neither tunes it by groups nor is the pool."""
+        retrain = self.retrain
+        return retrain.use_val and retrain.mode == "last-layer" and retrain.tune_on == "cells" and self.pool == "train"
+
     def of(self, stage: str) -> dict[str, Any]:
         """One stage's settings as plain values, and the run's own that concern it: all that its result depends on."""
         values = asdict(getattr(self, stage)) if hasattr(self, stage) else {}

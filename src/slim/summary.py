@@ -98,6 +98,7 @@ def report_input(
         subset=_cells(subset, pool.class_names),
         examples=_examples(data.test, images, models, evaluations["reference"]),
         queries=_query_cards(pool, maps, judgements),
+        shortcut=subset.shortcut,
         stages=[{"stage": stage, "seconds": value} for stage, value in seconds.items()],
         settings={stage: settings.of(stage) for stage in seconds},
         warnings=warnings,
@@ -133,10 +134,8 @@ def _row(
         told.append("val group labels (which epoch)")
     if key != "reference" and settings.retrain.mode == "last-layer" and settings.retrain.tune_on == "groups":
         told.append("val group labels (tuning)")
-    joins_val = settings.retrain.use_val and settings.retrain.mode == "last-layer" and settings.pool == "train"
-    joins_val = joins_val and settings.retrain.tune_on == "cells"
     kept = key == "reference" or (key == "retrained" and not subset.shortcut)
-    n = len(data.train) if kept else len(subset) + (len(data.val) if joins_val else 0)
+    n = len(data.train) if kept else len(subset) + (len(data.val) if settings.fits_val else 0)
     return ModelRow(key, TITLES[key], " + ".join(told), n, evaluation)
 
 

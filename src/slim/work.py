@@ -166,7 +166,8 @@ def _retrain(p: Workspace, folder: Path) -> None:
     drawn = random_subset(p.pool.y, len(subset), p.settings.seed)
     write_text(folder / "random_subset.csv", pd.DataFrame({"index": drawn}).to_csv(index=False))
     if subset.shortcut:
-        _retrained(p, subset.index, subset.environment_cluster, subset.kept, folder, subset.balanced)
+        cells = subset.cell(with_val=p.settings.fits_val)
+        _retrained(p, subset.index, cells, subset.kept, folder, subset.balanced)
     else:
         p.classifier.save(folder)
     everywhere = np.ones(len(p.pool), bool)
@@ -185,8 +186,8 @@ def _retrained(
     if p.settings.retrain.mode == "full":
         train_on_subset(p, index, folder)
         return
-    use_val = p.settings.retrain.use_val
-    head = fit_subset_head(p, index, cells, tune_among, balanced=balanced, use_val=use_val)
+    fits_val = p.settings.fits_val
+    head = fit_subset_head(p, index, cells, tune_among, balanced=balanced, fits_val=fits_val)
     p.classifier.with_head(torch.from_numpy(head.weight), torch.from_numpy(head.bias)).save(folder)
     write_json(folder / "head.json", {"strength": head.strength, "held_out_accuracy": head.held_out_accuracy})
 
@@ -206,7 +207,7 @@ def fit_subset_head(
     tune_among: NDArray[np.bool_],
     *,
     balanced: Source = "features",
-    use_val: bool,
+    fits_val: bool,
 ) -> Head:
     """A head fitted to some images of the pool, and to val where asked.
 
@@ -222,20 +223,20 @@ def fit_subset_head(
         (n,) the images of which those that are not in the subset tune the head, where val does not.
     balanced
         What the cells are clusters of; val's images join the nearest.
-    use_val
+    fits_val
         Whether val is fitted to.
     """
     attention, y, settings = p.attention(p.settings.pool), p.pool.y, p.settings.retrain
     p.classifier.linear  # noqa: B018 (refuses a network without a linear head)
     features, held_out, val = attention.features, None, None
-    if settings.tune_on == "groups":
-        if p.data.val.groups is None:
-            raise SettingsError("Tuning on groups needs a spurious attribute. Got data without. Use --tune-on cells.")
-        held_out = HeldOut(np.asarray(p.attention("val").features), p.data.val.y, p.data.val.groups)
-    elif use_val and p.settings.pool != "val":
+    if fits_val:
         seen = p.attention("val")
         joined = assign(np.asarray(getattr(attention, balanced)), cells, np.asarray(getattr(seen, balanced)))
         val = HeldOut(np.asarray(seen.features), p.data.val.y, joined)
+    elif settings.tune_on == "groups":
+        if p.data.val.groups is None:
+            raise SettingsError("Tuning on groups needs a spurious attribute. Got data without. Use --tune-on cells.")
+        held_out = HeldOut(np.asarray(p.attention("val").features), p.data.val.y, p.data.val.groups)
     else:
         others = np.setdiff1d(np.flatnonzero(tune_among), index)
         others = others if len(others) else index  # a subset of the whole pool leaves nothing else to tune on

@@ -222,7 +222,7 @@ def _announce(link: str, host: str) -> None:
     if in_notebook():
         from IPython.display import IFrame, display
 
-        display(IFrame(link, "100%", 860))  # type: ignore[no-untyped-call, unused-ignore]
+        display(IFrame(link, "100%", 860))
         print(f"The page is above, or alone at {link}. Press Done there to go on.")
         return
     for line in announcement(link, host, ssh="SSH_CONNECTION" in os.environ):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,7 +153,13 @@ def of_record(answers: pd.DataFrame, settled: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def majority(answers: pd.Series[str]) -> Answer:
-    """The most frequent answer; "unsure" where two are equally frequent."""
-    modes = answers.mode()
-    return next((answer for answer in ANSWERS if len(modes) == 1 and modes.iloc[0] == answer), "unsure")
+def majority(answers: Iterable[Answer]) -> Answer:
+    """The most frequent answer; "unsure" where two are equally frequent.
+
+    Examples
+    --------
+    >>> majority(["core", "core", "spurious"]), majority(["core", "spurious"])
+    ('core', 'unsure')
+    """
+    (first, most), *others = Counter(answers).most_common()
+    return first if all(count < most for _, count in others) else "unsure"

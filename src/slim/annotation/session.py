@@ -12,10 +12,11 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from slim.annotation.judgements import majority
 from slim.annotation.queries import ANSWERS, Answer, Floats, Queries, further_queries
 from slim.annotation.spread import Spread, Spreading, Trust, advice, state
 from slim.annotation.store import Post, Store
-from slim.annotation.trend import DRAWN, Trends, majority
+from slim.annotation.trend import DRAWN, Trends
 from slim.datasets import ImageTable
 from slim.errors import AnnotationError
 from slim.overlay import COLOURS
@@ -278,7 +279,7 @@ class Session:
 
     def _answers(self) -> dict[int, Answer]:
         """The answer of record of each image that has one."""
-        voted = {index: majority([answer for _, answer in vote]) for index, vote in self.votes().items()}
+        voted = {index: majority(answer for _, answer in vote) for index, vote in self.votes().items()}
         return voted | {index: answer for index, (answer, _) in self.settled().items()}
 
     def _recall(self) -> Iterator[bool]:

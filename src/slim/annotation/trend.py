@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from slim.annotation.judgements import majority
 from slim.annotation.queries import Answer
 from slim.annotation.spread import Spread, Spreading, Step
 
@@ -101,20 +102,8 @@ def courses(history: pd.DataFrame, y: NDArray[np.int64]) -> dict[int, list[dict[
             holder[index if settles else who] = answer
         record[label].pop(index, None)
         if index in settled or votes[index]:
-            record[label][index] = settled.get(index) or majority(list(votes[index].values()))
+            record[label][index] = settled.get(index) or majority(votes[index].values())
         if left[label] <= DRAWN + 1:
             found[label].append(dict(record[label]))
         left[label] -= 1
     return dict(found)
-
-
-def majority(answers: Sequence[Answer]) -> Answer:
-    """The most frequent answer; "unsure" where two are equally frequent.
-
-    Examples
-    --------
-    >>> majority(["core", "core", "spurious"]), majority(["core", "spurious"])
-    ('core', 'unsure')
-    """
-    (first, most), *others = Counter(answers).most_common()
-    return first if all(count < most for _, count in others) else "unsure"

@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from rich.table import Column, Table
 from sklearn.metrics import roc_auc_score
 
-from slim.annotation import Queries, ask, choose_annotator, select_queries
+from slim.annotation import Queries, ask, choose_annotator
 from slim.artifacts import write_json, write_text
 from slim.comparison.figures import write_cost_figure
-from slim.comparison.rows import ROWS, Bench, fit_chosen
+from slim.comparison.rows import ROWS, Bench, fit_chosen, judged_scores
 from slim.comparison.running import check_seeds, digest, kept, prepared_bench
 from slim.comparison.table import interval, plain_records
 from slim.errors import SettingsError, SlimWarning
 from slim.evaluation import Groups
 from slim.metrics import accuracy_by_group
 from slim.progress import announce, quiet
-from slim.propagation import CORE, SPURIOUS, UNASKED, Scores, answers_array, propagate
+from slim.propagation import CORE, SPURIOUS, UNASKED, answers_array
 
 Answers = NDArray[np.int8]
 
@@ -143,24 +143,6 @@ def _truth(bench: Bench) -> Answers:
     return answers_array(len(p.pool), said["index"].to_numpy(), said["answer"].tolist())
 
 
-def judged_scores(bench: Bench) -> tuple[Scores, Answers]:
-    """The attention scores that SLIM's row curates by, and the answers (n,) that they come from."""
-    p, settings = bench.pipeline, bench.pipeline.settings
-    asked = settings.annotate
-    queries = select_queries(
-        bench.space.core,
-        p.pool,
-        bench.attention.maps,
-        budget=asked.budget,
-        candidates=asked.candidates,
-        seed=bench.seed,
-    )
-    said = ask(queries, choose_annotator(asked, p.pool, p.run.folder, bench.seed)).frame
-    answers = answers_array(len(p.pool), said["index"].to_numpy(), said["answer"].tolist())
-    scores = propagate(bench.space.core, bench.y, answers, settings.propagate, class_names=p.pool.class_names)
-    return scores, answers
-
-
 _NOTHING_REPORTED: dict[str, float | None] = {
     **dict.fromkeys(("true_auc", "reported_auc", "reported_low", "reported_high")),
     "intervals": 0,
@@ -170,7 +152,7 @@ _NOTHING_REPORTED: dict[str, float | None] = {
 
 def _aucs(bench: Bench, truth: Answers) -> dict[str, float | None]:
     """The true and the reported AUC, means over classes, and how many intervals hold the true one."""
-    scores, answers = judged_scores(bench)
+    scores, answers = judged_scores(bench, bench.pipeline.settings, bench.attention, bench.space)
     unasked = (answers == UNASKED) & np.isin(truth, (CORE, SPURIOUS))
     true: list[float] = []
     reported: list[tuple[float, float, float]] = []

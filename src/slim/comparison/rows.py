@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ from slim.factors import Source
 from slim.last_layer import Head, HeldOut, fit_head
 from slim.models import Classifier
 from slim.pipeline import Pipeline
-from slim.propagation import answers_array, propagate
+from slim.propagation import UNASKED, Scores, answers_array, propagate
 from slim.settings import RunSettings, read_recipe
 from slim.space import Space, embed
 from slim.work import fit_subset_head
@@ -58,7 +58,7 @@ class Chosen:
         How many answers were used.
     balanced
         What the cells are clusters of; val's images join the nearest where the last layer is fitted to them as well.
-    use_val
+    fits_val
         Whether it is.
     shortcut
         False = no shortcut was found, and the reference model stays.
@@ -69,7 +69,7 @@ class Chosen:
     tune_among: NDArray[np.bool_]
     judgements: int = 0
     balanced: Source = "features"
-    use_val: bool = False
+    fits_val: bool = False
     shortcut: bool = True
 
 
@@ -154,7 +154,8 @@ def _class_balanced(bench: Bench) -> Chosen:
 
 def _cluster_balanced(bench: Bench) -> Chosen:
     cells = feature_cells(bench.attention.features, bench.y, _FEATURE_CLUSTERS, bench.seed)
-    return _plain(bench, balanced_subset(cells, bench.size, bench.seed), cells)
+    # The class is part of the cells; what val's images join is the cluster alone.
+    return _plain(bench, balanced_subset(cells, bench.size, bench.seed), cells % _FEATURE_CLUSTERS)
 
 
 def _group_balanced(bench: Bench) -> Chosen:
@@ -162,8 +163,9 @@ def _group_balanced(bench: Bench) -> Chosen:
     return _plain(bench, balanced_subset(groups, bench.size, bench.seed), groups)
 
 
-def _slim(bench: Bench, noise: float = 0.0) -> Chosen:
-    return _curated(bench, bench.pipeline.settings, bench.attention, bench.space, noise)
+def _slim(bench: Bench, **changed: Mapping[str, Any]) -> Chosen:
+    """With the run's settings, some of some stages changed."""
+    return _curated(bench, bench.pipeline.settings.updated(changed), bench.attention, bench.space)
 
 
 def _published(bench: Bench) -> Chosen:
@@ -195,10 +197,18 @@ def summed(attention: Attention) -> Attention:
     )
 
 
-def _curated(bench: Bench, settings: RunSettings, attention: Attention, space: Space, noise: float = 0.0) -> Chosen:
+def _curated(bench: Bench, settings: RunSettings, attention: Attention, space: Space) -> Chosen:
     """Ask, spread and curate, as the stages do."""
+    scores, answers = judged_scores(bench, settings, attention, space)
+    return _of_scores(bench, settings, attention, space, scores.values, int((answers != UNASKED).sum()))
+
+
+def judged_scores(
+    bench: Bench, settings: RunSettings, attention: Attention, space: Space
+) -> tuple[Scores, NDArray[np.int8]]:
+    """Attention scores of the pool, and the answers (n,) that they come from."""
     p, asked = bench.pipeline, settings.annotate
-    oracle = choose_annotator(replace(asked, noise=noise), p.pool, p.run.folder, bench.seed)
+    oracle = choose_annotator(asked, p.pool, p.run.folder, bench.seed)
     if isinstance(oracle, BrowserAnnotator | TerminalAnnotator):
         raise SettingsError(
             "A comparison takes its answers from masks, boxes or a file, since every seed asks anew. Got data without. "
@@ -209,8 +219,7 @@ def _curated(bench: Bench, settings: RunSettings, attention: Attention, space: S
     )
     judged = ask(queries, oracle).frame
     answers = answers_array(len(p.pool), judged["index"].to_numpy(), judged["answer"].tolist())
-    scores = propagate(space.core, bench.y, answers, settings.propagate, class_names=p.pool.class_names).values
-    return _of_scores(bench, settings, attention, space, scores, len(judged))
+    return propagate(space.core, bench.y, answers, settings.propagate, class_names=p.pool.class_names), answers
 
 
 def _unjudged(bench: Bench) -> Chosen:
@@ -239,12 +248,13 @@ def _of_scores(
         class_names=bench.pipeline.pool.class_names,
         seed=bench.seed,
     )
-    cells, use_val = subset.environment_cluster, settings.retrain.use_val
-    return Chosen(subset.index, cells, subset.kept, judgements, subset.balanced, use_val, subset.shortcut)
+    fits_val = settings.fits_val
+    cells = subset.cell(with_val=fits_val)
+    return Chosen(subset.index, cells, subset.kept, judgements, subset.balanced, fits_val, subset.shortcut)
 
 
 def _with_val(chosen: Chosen) -> Chosen:
-    return replace(chosen, use_val=True)
+    return replace(chosen, fits_val=True)
 
 
 def _val_alone(bench: Bench) -> Head:
@@ -270,7 +280,7 @@ def fit_chosen(bench: Bench, chosen: Chosen) -> Head | None:
         chosen.cells,
         chosen.tune_among,
         balanced=chosen.balanced,
-        use_val=chosen.use_val,
+        fits_val=chosen.fits_val,
     )
 
 
@@ -345,7 +355,7 @@ ROWS = {
     "erm": Row("ERM, the reference model"),
     "random": Row("Random subset", subset=_random),
     "slim": Row("SLIM", subset=_slim),
-    "slim-subset": Row("SLIM, subset alone", subset=lambda bench: replace(_slim(bench), use_val=False)),
+    "slim-subset": Row("SLIM, subset alone", subset=lambda bench: _slim(bench, retrain={"use_val": False})),
     "random-val": Row("Random subset and val", subset=lambda bench: _with_val(_random(bench))),
     "group-balanced": Row("Group-balanced subset", "train", subset=_group_balanced),
     "published": Row("SLIM as published", subset=_published),
@@ -355,8 +365,8 @@ ROWS = {
     ),
     "class-balanced": Row("Class-balanced subset", subset=_class_balanced),
     "slim-unjudged": Row("SLIM without judgements", subset=_unjudged),
-    "slim-noise-10": Row("SLIM, 10 % wrong answers", subset=lambda bench: _slim(bench, 0.1)),
-    "slim-noise-20": Row("SLIM, 20 % wrong answers", subset=lambda bench: _slim(bench, 0.2)),
+    "slim-noise-10": Row("SLIM, 10 % wrong answers", subset=lambda bench: _slim(bench, annotate={"noise": 0.1})),
+    "slim-noise-20": Row("SLIM, 20 % wrong answers", subset=lambda bench: _slim(bench, annotate={"noise": 0.2})),
     "val": Row("Val alone, class labels", trained_on="val", head=_val_alone),
     "dfr": Row("DFR on val", "val", "val", head=_dfr),
     "afr": Row("AFR on val", "val", "val", head=_afr),

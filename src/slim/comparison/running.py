@@ -230,7 +230,7 @@ def _train_images(p: Pipeline, row: Row, chosen: Chosen | None, mode: Mode) -> i
     """How many images the row's model was last fitted to, copies counted."""
     if chosen is None or not chosen.shortcut:
         return len(getattr(p.data, row.trained_on))
-    return len(chosen.index) + (len(p.data.val) if chosen.use_val and mode == "last-layer" else 0)
+    return len(chosen.index) + (len(p.data.val) if chosen.fits_val and mode == "last-layer" else 0)
 
 
 def _minority_share(bench: Bench, chosen: Chosen | None) -> float | None:

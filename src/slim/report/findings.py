@@ -9,7 +9,7 @@ from typing import Any, Literal
 from slim.report.records import MODEL_KEYS, ModelKey, ModelRow, ReportInput
 from slim.report.wording import percent, plain
 
-Verdict = Literal["helped", "near_random", "within_error", "no_better_than_random", "did_not_help"]
+Verdict = Literal["helped", "near_random", "within_error", "no_better_than_random", "did_not_help", "kept"]
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,8 @@ class Headline:
     ----------
     verdict
         ``helped``; ``near_random``: helped, but not clearly more than a random subset; ``within_error``: better, but
-        the worst groups' intervals overlap; ``no_better_than_random``; ``did_not_help``.
+        the worst groups' intervals overlap; ``no_better_than_random``; ``did_not_help``; ``kept``: no shortcut was
+        found, and the reference stays.
     text
         One sentence.
     detail
@@ -76,6 +77,7 @@ _SENTENCES: dict[Verdict, str] = {
     "within_error": "SLIM’s gain is within the error: worst-group accuracy went from {before} to {after}.",
     "no_better_than_random": "SLIM did not help here: a random subset of the same size does as well or better.",
     "did_not_help": "SLIM did not help here: worst-group accuracy went from {before} to {after}.",
+    "kept": "SLIM found no shortcut and kept the reference model: worst-group accuracy is {before}.",
 }
 
 
@@ -116,7 +118,7 @@ def headline(report: ReportInput) -> Headline:
     'did_not_help'
     """
     found = evaluations(report)
-    verdict = _verdict(found)
+    verdict = _verdict(found) if report.shortcut else "kept"
     before, after = found["reference"], found["retrained"]
     numbers = {"before": percent(before["worst_group_accuracy"]), "after": percent(after["worst_group_accuracy"])}
     asked = report.judgements

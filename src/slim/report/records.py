@@ -158,6 +158,8 @@ class ReportInput:
         For each cell: ``class``, ``core_cluster``, ``environment_cluster``, ``available``, ``share`` and ``size``.
     examples, queries
         Photographs to show; may be empty.
+    shortcut
+        Whether one was found; the retrained model is the reference where not.
     stages
         ``stage`` and ``seconds`` of each.
     settings
@@ -185,6 +187,7 @@ class ReportInput:
     subset: Sequence[Mapping[str, Any]] = ()
     examples: Sequence[Example] = ()
     queries: Sequence[QueryCard] = ()
+    shortcut: bool = True
     stages: Sequence[Mapping[str, Any]] = ()
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     warnings: Sequence[str] = ()
