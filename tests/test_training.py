@@ -32,8 +32,8 @@ from slim.errors import DataError, ModelError, SettingsError, SlimWarning
 from slim.frozen import find_cut, last_stage
 from slim.models import Classifier, load_classifier, wrap
 from slim.progress import quiet
+from slim.robust import robust_loss
 from slim.training import Training, TrainSettings, fit, loop, train
-from slim.training.robust import robust_loss
 from slim.training.sources import in_batches
 
 SIZE = 16

@@ -12,6 +12,7 @@ from sklearn.decomposition import PCA
 
 from slim.errors import SettingsError
 from slim.last_layer import Head, HeldOut, RetrainSettings, fit_head
+from slim.robust import robust_loss
 
 Floats = NDArray[np.floating]
 Indices = NDArray[np.int64]
@@ -200,7 +201,6 @@ def group_dro_head(features: Floats, y: Indices, groups: Indices, held_out: Held
     inputs, answers = _tensors(scaled, y)
     of_group = torch.from_numpy(np.unique(groups, return_inverse=True)[1])
     n_groups = int(of_group.max()) + 1
-    counts = torch.bincount(of_group, minlength=n_groups).double()
 
     def heads() -> Iterator[Head]:
         for decay in _DRO_DECAYS:
@@ -209,12 +209,9 @@ def group_dro_head(features: Floats, y: Indices, groups: Indices, held_out: Held
             shares = torch.full((n_groups,), 1 / n_groups, dtype=torch.double)
             optimizer = torch.optim.Adam([weight, bias], lr=0.01)
             for _ in range(_STEPS):
-                each = torch.nn.functional.cross_entropy(inputs @ weight.T + bias, answers, reduction="none")
-                losses = torch.zeros(n_groups, dtype=torch.double).index_add(0, of_group, each) / counts
-                shares = shares * torch.exp(0.1 * losses.detach())
-                shares = shares / shares.sum()
+                loss, shares = robust_loss(inputs @ weight.T + bias, answers, of_group, shares, step=0.1)
                 optimizer.zero_grad()
-                ((shares * losses).sum() + decay * (weight**2).sum()).backward()
+                (loss + decay * (weight**2).sum()).backward()
                 optimizer.step()
             rows, offset = weight.detach().numpy() / std, bias.detach().numpy()
             yield Head(rows, offset - rows @ mean, decay, None)
