@@ -315,6 +315,30 @@ def test_differences_move_by_arrows_and_settle_by_mouse(open_page: Open, annotat
     assert [answer for _, answer, _ in annotator.settled()] == ["core"]
 
 
+def test_differences_that_come_late_do_not_hide_what_was_settled_meanwhile(open_page: Open, annotator: Any) -> None:
+    ann, bob = differ(open_page)
+    ann.click("#view-settle")
+    ann.locator(".case").nth(1).wait_for()
+    held: list[Any] = []
+    ann.route("**/api/differences*", lambda route: held.append(route))
+    bob.keyboard.press("c")  # news, for which ann's page asks anew
+    while not held:
+        ann.wait_for_timeout(20)
+    late = held[0].fetch()  # as it was before she settles
+    button = ann.locator(".case").nth(0).locator("[data-settle=unsure]")
+    button.click()
+    held[0].fulfill(response=late)
+    saved(ann)
+    ann.wait_for_timeout(300)
+    assert button.get_attribute("aria-pressed") == "true"
+    for route in held[1:]:
+        route.continue_()
+    ann.unroute_all()
+    button.click()  # so that this takes it back
+    saved(ann)
+    assert annotator.settled() == []
+
+
 def test_second_tab_of_the_same_person_follows(open_page: Open, annotator: Any) -> None:
     page = open_page()
     other = page.context.new_page()

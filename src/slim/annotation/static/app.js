@@ -456,7 +456,7 @@ async function news(summary) {
   await outbox.busy;
   const elsewhere = (summary.last[state.name] ?? 0) > outbox.last; // answers of another tab of this person
   if (elsewhere || summary.queued > state.queue.length) await catchUp();
-  if (state.view === "settle") await settle.load().catch(() => {});
+  if (state.view === "settle" && !outbox.waiting().length) await settle.load().catch(() => {}); // else when they are saved
 }
 
 async function catchUp() {

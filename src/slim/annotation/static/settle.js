@@ -19,6 +19,7 @@ export class Settle {
     this.describe = describe;
     this.cases = [];
     this.at = 0;
+    this.given = 0; // how many answers were given here
     this.done = []; // indices settled here, the last one last
     this.watch = new IntersectionObserver(entries => entries.forEach(entry => entry.isIntersecting && this.fill(entry.target)), {rootMargin: "600px"});
     list.addEventListener("click", event => {
@@ -28,10 +29,12 @@ export class Settle {
     list.addEventListener("focusin", event => this.rove([...list.children].indexOf(event.target.closest("li"))));
   }
 
-  /** Read the differences anew, and stay where we were. */
+  /** Read the differences anew, and stay where we were; what comes too late for an answer given here is not shown. */
   async load() {
-    const before = this.cases[this.at]?.index;
-    this.cases = (await getJson("api/differences")).differences;
+    const before = this.cases[this.at]?.index, given = this.given;
+    const {differences} = await getJson("api/differences");
+    if (this.given !== given) return; // the news of that answer loads them again
+    this.cases = differences;
     const open = this.cases.findIndex(one => !one.settled), same = this.cases.findIndex(one => one.index === before);
     this.at = Math.max(same >= 0 ? same : open, 0);
     const held = list.contains(document.activeElement);
@@ -108,6 +111,7 @@ export class Settle {
     this.done = this.done.filter(index => index !== one.index);
     if (!again) this.done.push(one.index);
     one.settled = again ? null : [answer, "you"];
+    this.given += 1;
     this.onSettle(one.index, again ? "undone" : answer);
     const order = this.cases.map((_, i) => (at + 1 + i) % this.cases.length), next = again ? at : order.find(i => !this.cases[i].settled) ?? at;
     this.show();
