@@ -127,15 +127,16 @@ def _row(
     asked: int,
 ) -> ModelRow:
     """A model, with everything that it was told."""
-    told = ["class labels"]
+    is_reference = key == "reference" or (key == "retrained" and not subset.shortcut)
+    joins_val = settings.fits_val and not is_reference
+    told = ["class labels of train and val" if joins_val else "class labels"]
     if key == "retrained":
         told.append(f"{asked} judgements")
     if settings.train.select_by == "worst-group" and settings.checkpoint is None:
         told.append("val group labels (which epoch)")
     if key != "reference" and settings.retrain.mode == "last-layer" and settings.retrain.tune_on == "groups":
         told.append("val group labels (tuning)")
-    kept = key == "reference" or (key == "retrained" and not subset.shortcut)
-    n = len(data.train) if kept else len(subset) + (len(data.val) if settings.fits_val else 0)
+    n = len(data.train) if is_reference else len(subset) + (len(data.val) if joins_val else 0)
     return ModelRow(key, TITLES[key], " + ".join(told), n, evaluation)
 
 
