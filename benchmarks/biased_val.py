@@ -17,10 +17,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from slim.baselines import balanced_subset, random_subset
-from slim.comparison.rows import Bench
+from slim.comparison.rows import Bench, worst_group
 from slim.curation import assign
 from slim.factors import find_factor
-from slim.last_layer import Head, HeldOut, fit_head
+from slim.last_layer import HeldOut, fit_head
 from slim.pipeline import open_run
 from slim.progress import quiet
 
@@ -43,7 +43,7 @@ def biased(groups: Indices, shares: NDArray[np.floating], seed: int) -> Indices:
 
 def measured(bench: Bench) -> dict[str, float]:
     """Worst-group accuracy of each way, and how much the clusters explain."""
-    p, val, test = bench.pipeline, bench.pipeline.attention("val"), bench.pipeline.attention("test")
+    p, val = bench.pipeline, bench.pipeline.attention("val")
     own = {"environment": np.asarray(bench.attention.environment), "features": np.asarray(bench.attention.features)}
     factor = find_factor(own, p.mistakes(), fit_on=np.ones(len(bench.y), bool), seed=bench.seed)
     cluster, y = factor.cluster, bench.y
@@ -55,16 +55,11 @@ def measured(bench: Bench) -> dict[str, float]:
     everyone = np.arange(len(labels))
     found = {"explains": float(factor.explains or 0.0)}
 
-    def worst(head: Head) -> float:
-        right = head.predict(np.asarray(test.features)) == p.data.test.y
-        return min(float(right[bench.groups("test") == group].mean()) for group in np.unique(bench.groups("test")))
-
     def fitted(index: Indices, cells: Indices, others: Indices, of: Indices) -> float:
         held = HeldOut(features[others], labels[others], of[others])
         pool = own["features"]
-        return worst(
-            fit_head(pool[index], y[index], cells[index], val=held, n_classes=p.pool.n_classes, seed=bench.seed)
-        )
+        head = fit_head(pool[index], y[index], cells[index], val=held, n_classes=p.pool.n_classes, seed=bench.seed)
+        return worst_group(bench, head)
 
     for name, some in (("balanced", everyone), ("biased", biased(groups, shares, bench.seed))):
         found[f"subset and {name} val"] = fitted(subset, cluster, some, joined)

@@ -31,10 +31,10 @@ from slim.comparison import (
     summarize_cost,
 )
 from slim.comparison.networks import group_dro_network, jtt_network
-from slim.comparison.rows import Bench, fit_chosen, summed
+from slim.comparison.rows import Bench, fit_chosen, summed, true_answers
 from slim.comparison.table import against_markdown, markdown, slim_against
 from slim.pipeline import open_run
-from slim.propagation import ClassTrust, Scores
+from slim.propagation import CORE, ClassTrust, Scores
 
 pytestmark = [
     pytest.mark.usefixtures("small_and_quiet"),
@@ -55,7 +55,19 @@ def test_every_subset_has_the_size_of_slims_and_each_class(key: str, bench: Benc
     assert len(chosen.index) == bench.size
     assert set(bench.y[chosen.index]) == {0, 1}
     asks = key in ("published", "slim", "slim-subset") or "noise" in key
-    assert chosen.judgements == (8 if asks else 0)
+    asked = len(bench.y) if key == "slim-all-judged" else 8
+    assert chosen.judgements == (asked if asks or key == "slim-all-judged" else 0)
+
+
+def test_with_every_image_judged_none_is_kept_before_one_that_looks_at_the_core(bench: Bench) -> None:
+    row = ROWS["slim-all-judged"].subset
+    assert row is not None
+    chosen, core = row(bench), true_answers(bench) == CORE
+    assert core.any()
+    cell = 2 * bench.y + chosen.cells
+    for one in np.unique(cell):
+        kept, left = (core[(cell == one) & (chosen.tune_among == stays)] for stays in (True, False))
+        assert kept.all() or not left.any()
 
 
 def test_slims_row_is_the_subset_that_the_run_curates(bench: Bench, finished_run: Path) -> None:
@@ -68,7 +80,8 @@ def test_slims_row_is_the_subset_that_the_run_curates(bench: Bench, finished_run
 def test_only_the_rows_that_say_so_fit_to_val(bench: Bench) -> None:
     found = {key: row.subset(bench).fits_val for key, row in ROWS.items() if row.subset is not None}
     joined = {key for key, fits in found.items() if fits}
-    assert joined == {"slim", "slim-unjudged", "slim-noise-10", "slim-noise-20", "random-val", "cluster-balanced-val"}
+    alone = {"slim-subset", "random", "class-balanced", "cluster-balanced", "group-balanced", "published"}
+    assert joined == found.keys() - alone
 
 
 def test_a_subset_alone_counts_core_and_environment_clusters_together(bench: Bench) -> None:

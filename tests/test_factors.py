@@ -26,7 +26,7 @@ def _one_thread() -> Iterator[None]:
 
 
 class Photos:
-    """Photos of two classes with a breed (in the features) and a place (in the environment)."""
+    """Photos of two classes with a breed (in the features) and a place (in the environment), each of several looks."""
 
     def __init__(self, n: int, seed: int, breeds: int = 2, places: int = 2) -> None:
         rng = np.random.default_rng(seed)
@@ -38,14 +38,19 @@ class Photos:
 
     @staticmethod
     def _seen(kind: NDArray[np.int64], rng: np.random.Generator) -> Floats:
-        return np.eye(8)[kind] + 0.05 * rng.normal(size=(len(kind), 8))
+        look = rng.integers(2, size=len(kind))
+        kinds, looks = np.eye(4)[kind], 0.4 * np.eye(8)[2 * kind + look]
+        return np.hstack([kinds, looks]) + 0.05 * rng.normal(size=(len(kind), 12))
 
     @property
     def sources(self) -> dict[Source, Floats]:
         return {"environment": self.environment, "features": self.features}
 
-    def mistakes(self, wrong: NDArray[np.bool_]) -> Mistakes:
-        return Mistakes(self.sources, self.y, wrong)
+    def mistakes(self, wrong: NDArray[np.bool_], head: Floats | None = None) -> Mistakes:
+        return Mistakes(self.sources, self.y, wrong, head)
+
+
+READS_BREED = np.array([[1.0, -1.0], [-1.0, 1.0]]) @ np.eye(12)[:2]
 
 
 def find(pool: Photos, mistakes: Mistakes | None, **options: Any) -> Any:
@@ -107,7 +112,7 @@ def curated(pool: Photos, mistakes: Mistakes | None, features: Floats | None, **
 def test_the_subset_is_balanced_over_the_factor_that_was_found(tmp_path: Path) -> None:
     pool, val = Photos(600, 0), Photos(300, 1)
     pool.y = np.where(pool.luck < 0.95, pool.breed, 1 - pool.breed)  # most of each class are of one breed
-    subset = curated(pool, val.mistakes(val.breed != val.y), pool.features)
+    subset = curated(pool, val.mistakes(val.breed != val.y, READS_BREED), pool.features)
     counts = np.bincount(2 * pool.y[subset.index] + pool.breed[subset.index])
     assert subset.balanced == "features"
     assert subset.shortcut
@@ -118,13 +123,35 @@ def test_the_subset_is_balanced_over_the_factor_that_was_found(tmp_path: Path) -
     assert share[:2].sum() == share[2:].sum() == pytest.approx(1)
     subset.save(tmp_path)
     again = Subset.load(tmp_path)
-    assert (again.balanced, again.explains) == (subset.balanced, subset.explains)
+    assert (again.balanced, again.explains, again.evidence) == ("features", subset.explains, subset.evidence)
     pd.testing.assert_frame_equal(again.balance, subset.balance)
 
 
 def test_mistakes_that_a_factor_explains_entirely_are_all_of_it() -> None:
     pool, val = Photos(600, 0), Photos(300, 1)
     assert find(pool, val.mistakes(val.place != val.y)).explains > 0.9
+
+
+def test_an_attribute_that_shows_in_more_than_the_head_reads_is_evidence() -> None:
+    pool, val = Photos(600, 0), Photos(300, 1)
+    found = find(pool, val.mistakes(val.breed != val.y, READS_BREED))
+    assert found.evidence > 0.5
+
+
+def test_what_only_the_prediction_goes_with_is_no_evidence() -> None:
+    pool, val = Photos(600, 0), Photos(300, 1)
+    for of in (pool, val):  # a model that sees how much of class 1 there is, and errs where that is between
+        seen = of.y + 0.5 * np.random.default_rng(len(of.y)).normal(size=len(of.y))
+        of.features = np.column_stack([np.full(len(of.y), 10), 2 * seen, of.features])
+    found = find(pool, val.mistakes((seen > 0.5) != val.y, np.outer([-1, 1], np.eye(14)[1])))
+    assert found.explains > 0.2
+    assert found.evidence < 0.05
+
+
+def test_without_a_linear_head_the_environment_gives_the_evidence() -> None:
+    pool, val = Photos(600, 0), Photos(300, 1)
+    assert find(pool, val.mistakes(val.place != val.y)).evidence > 0.9
+    assert find(pool, val.mistakes(val.breed != val.y)).evidence < 0.05
 
 
 def test_nothing_to_explain_is_said() -> None:

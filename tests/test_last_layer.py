@@ -57,7 +57,7 @@ def held_out_rights(features: np.ndarray, y: np.ndarray, other: HeldOut) -> list
     """For each strength that is tried, which held-out images are right."""
     mean, std = features.mean(0), features.std(0)
     rights = []
-    for strength in STRENGTHS:
+    for strength in STRENGTHS["l1"]:
         fit = LogisticRegression(l1_ratio=1.0, C=strength, solver="liblinear", tol=1e-3, max_iter=500, random_state=0)
         rights.append(fit.fit((features - mean) / std, y).predict((other.features - mean) / std) == other.y)
     return rights
@@ -73,7 +73,7 @@ def test_tuning_takes_the_strength_of_the_best_worst_held_out_cell_and_needs_no_
     ]
     assert len(set(accuracies)) > 1
     assert head.held_out_accuracy == pytest.approx(max(accuracies))
-    assert head.strength == STRENGTHS[int(np.argmax(accuracies))]
+    assert head.strength == STRENGTHS["l1"][int(np.argmax(accuracies))]
 
 
 def test_a_cell_that_occurs_in_two_classes_counts_as_two_in_tuning() -> None:
@@ -96,7 +96,7 @@ def test_equal_accuracies_give_the_stronger_penalty() -> None:
     assert head.held_out_accuracy == 1
     right = [bool(right.all()) for right in held_out_rights(features, y, other)]
     assert sum(right) > 1
-    smallest = STRENGTHS[right.index(True)]
+    smallest = STRENGTHS["l1"][right.index(True)]
     assert head.strength == smallest
 
 
@@ -111,7 +111,7 @@ def test_a_cell_of_one_hopeless_image_does_not_leave_the_tuning_to_chance() -> N
     )
     with_it = fit_head(features, y, cells, hopeless, n_classes=2, seed=0)
     without = fit_head(features, y, cells, other, n_classes=2, seed=0)
-    assert with_it.strength > last_layer.STRENGTHS[0]
+    assert with_it.strength > last_layer.STRENGTHS["l1"][0]
     assert float((with_it.predict(other.features) == other.y).mean()) >= 0.9 * float(
         (without.predict(other.features) == other.y).mean()
     )
@@ -250,6 +250,24 @@ def test_val_joins_the_fit() -> None:
     assert worst(joined) > worst(alone) + 0.03
 
 
+def test_with_val_the_penalty_spreads_over_features_and_alone_it_picks_some() -> None:
+    settings = RetrainSettings(strength=0.01)
+    alone = fit_head(*drawn(BALANCED), settings=settings, n_classes=2)
+    joined = fit_head(*drawn(BALANCED), settings=settings, val=with_val(BALANCED), n_classes=2)
+    assert (alone.weight == 0).any()
+    assert (joined.weight != 0).all()
+
+
+def test_several_classes_are_told_apart_with_val_too() -> None:
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(3), 30)
+    features = rng.normal(size=(90, 4)) + 4 * np.eye(4)[y]
+    val = HeldOut(features[::2], y[::2], np.zeros(45, np.int64))
+    head = fit_head(features[1::2], y[1::2], np.zeros(45, np.int64), val=val, n_classes=3)
+    assert head.weight.shape == (3, 4)
+    assert (head.predict(features) == y).mean() > 0.95
+
+
 def test_cells_count_the_same_so_that_a_spurious_val_does_not_outvote_the_subset() -> None:
     many = {cell: 10 * count for cell, count in SPURIOUS.items()}
     features, y, place = drawn(BALANCED)
@@ -272,7 +290,8 @@ def test_the_strength_is_tuned_on_halves_of_val_that_were_not_fitted(monkeypatch
     val = with_val(SPURIOUS)
     seen: list[tuple[set[int], set[int]]] = []
 
-    def tune(scaled: Any, _y: Any, _cells: Any, _weights: Any, folds: Any, _n: int) -> tuple[float, float]:
+    def tune(scaled: Any, _y: Any, _cells: Any, _w: Any, folds: Any, _n: int, penalty: str) -> tuple[float, float]:
+        assert penalty == "l2"
         seen.extend((set(fitted.tolist()), set(judged.tolist())) for fitted, judged in folds)
         assert len(scaled) == len(y) + len(val.y)
         return 1.0, 0.5

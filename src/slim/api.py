@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from slim import attention as _attention
 from slim import curation as _curation
@@ -27,6 +28,8 @@ from slim.models import Classifier
 from slim.propagation import PropagateSettings, Scores, answers_array
 from slim.space import EmbedSettings, Space
 
+Floats = NDArray[np.floating]
+
 
 @dataclass(frozen=True, eq=False)
 class AttentionOf(Attention):
@@ -36,9 +39,12 @@ class AttentionOf(Attention):
     ----------
     table
         The images, one a row of every array.
+    head
+        (n_classes, p) weights of the linear head that reads the features; None where the network has none.
     """
 
     table: ImageTable
+    head: Floats | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +80,8 @@ def attend(classifier: Classifier, table: ImageTable, settings: AttendSettings |
     --------
     ``attention = slim.attend(reference, data.train)``
     """
-    return AttentionOf(**vars(_attention.attend(classifier, table, settings)), table=table)
+    found = _attention.attend(classifier, table, settings)
+    return AttentionOf(**vars(found), table=table, head=classifier.head_weight)
 
 
 def embed(attention: AttentionOf, settings: EmbedSettings | None = None, *, seed: int = 0) -> SpaceOf:
@@ -165,7 +172,9 @@ def curate(
     --------
     ``subset = slim.curate(attention, space, scores, val=slim.attend(reference, data.val), size=120)``
     """
-    seen = None if val is None else Mistakes.of(val.environment, val.features, val.probabilities, val.table.y)
+    seen = None
+    if val is not None:
+        seen = Mistakes.of(val.environment, val.features, val.probabilities, val.table.y, val.head)
     return _curation.curate(
         np.asarray(attention.core),
         np.asarray(attention.environment),

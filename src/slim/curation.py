@@ -80,8 +80,8 @@ class CurateSettings:
                 raise SettingsError(f"{name} must be at least 1. Got {value}. Leave it out to have it chosen.")
 
 
-SHORTCUT = 0.2
-"""Share of the reference's mistakes on val that clusters must explain for it to have taken a shortcut."""
+SHORTCUT = 0.05
+"""The least evidence, as `slim.factors.Factor` has it, for the reference to have taken a shortcut."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +106,9 @@ class Subset:
         the subset's; shares lie in [0, 1] and sum to 1 over a class.
     balanced
         What the environment clusters are clusters of: "environment" or "features", as in `CurateSettings`.
-    explains
-        Share of where the reference model errs that they explain: see `slim.factors.Factor`.
+    explains, evidence
+        Share of where the reference model errs that they explain, and the evidence for a shortcut: see
+        `slim.factors.Factor`.
     """
 
     frame: pd.DataFrame
@@ -118,6 +119,7 @@ class Subset:
     balance: pd.DataFrame
     balanced: Source = "environment"
     explains: float | None = None
+    evidence: float | None = None
 
     @property
     def shortcut(self) -> bool:
@@ -125,7 +127,7 @@ class Subset:
 
         True where nobody looked at its mistakes.
         """
-        return self.explains is None or self.explains >= SHORTCUT
+        return self.evidence is None or self.evidence >= SHORTCUT
 
     @property
     def index(self) -> Indices:
@@ -163,7 +165,8 @@ class Subset:
         write_text(folder / "subset.csv", self.frame.to_csv(index=False))
         write_json(folder / "cells.json", self.cells.to_dict("records"))
         write_json(folder / "balance.json", self.balance.to_dict("records"))
-        write_json(folder / "factor.json", {"balanced": self.balanced, "explains": self.explains})
+        factor = {"balanced": self.balanced, "explains": self.explains, "evidence": self.evidence}
+        write_json(folder / "factor.json", factor)
         np.savez(folder / "clusters.npz", core=self.core_cluster, environment=self.environment_cluster, kept=self.kept)
 
     @classmethod
@@ -226,7 +229,7 @@ def curate(
     Warns
     -----
     SlimWarning
-        Nothing that is looked at explains where the reference model errs: there may be no shortcut.
+        Nothing but the prediction goes with where the reference model errs: there may be no shortcut.
 
     Notes
     -----
@@ -290,6 +293,7 @@ def curate(
         balance,
         factor.source,
         factor.explains,
+        factor.evidence,
     )
 
 
@@ -366,11 +370,11 @@ def _factor(
         choose_by=settings.choose_by,
         seed=seed,
     )
-    if factor.explains is not None and factor.explains < SHORTCUT:
+    if factor.evidence is not None and factor.evidence < SHORTCUT:
         warnings.warn(
-            "Clusters of what the model sees must explain a fifth of where it errs on val, if it has taken a shortcut. "
-            f"Got {100 * max(0.0, factor.explains):.0f} %: there seems to be no shortcut to remove, and retraining "
-            "keeps the reference model. To retrain all the same, say what to balance: --balance features.",
+            "If the model has taken a shortcut, what its linear head does not read must tell at least a twentieth of "
+            f"where it errs on val. Got {100 * max(0.0, factor.evidence):.0f} %: there seems to be no shortcut to "
+            "remove, and retraining keeps the reference. To retrain all the same: --balance features.",
             SlimWarning,
             stacklevel=3,
         )

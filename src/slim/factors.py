@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -32,14 +32,19 @@ class Mistakes:
         (m,) labels.
     wrong
         (m,) whether the model errs.
+    head
+        (n_classes, p) weights of the linear head that reads "features"; None where there is none.
     """
 
     features: Mapping[Source, Floats]
     y: Indices
     wrong: NDArray[np.bool_]
+    head: Floats | None = None
 
     @classmethod
-    def of(cls, environment: Floats, features: Floats, probabilities: Floats, y: Indices) -> Mistakes:
+    def of(
+        cls, environment: Floats, features: Floats, probabilities: Floats, y: Indices, head: Floats | None = None
+    ) -> Mistakes:
         """From what `slim.Attention` holds of images, and their labels.
 
         Parameters
@@ -48,8 +53,11 @@ class Mistakes:
             (m, d), (m, p) and (m, n_classes).
         y
             (m,) labels.
+        head
+            (n_classes, p), see above.
         """
-        return cls({"environment": environment, "features": features}, y, np.asarray(probabilities).argmax(1) != y)
+        wrong = np.asarray(probabilities).argmax(1) != y
+        return cls({"environment": environment, "features": features}, y, wrong, head)
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,11 +73,15 @@ class Factor:
     explains
         Share of what the class leaves unexplained of where the model errs that class and cluster together explain,
         at most 1 = all of it; below 0 = less than so many cells would by chance. None where no mistakes were looked at.
+    evidence
+        What speaks for a shortcut: the same share, at most, for clusters of the features without what the linear head
+        reads in them; of the environment where there is no linear head.
     """
 
     source: Source
     cluster: Indices
     explains: float | None
+    evidence: float | None = None
 
 
 def find_factor(
@@ -105,6 +117,11 @@ def find_factor(
     unexplained is measured by the deviance of right and wrong given each cell's rate, penalised as in the Bayesian
     information criterion.
 
+    Clusters that are close to the predicted class explain mistakes too, of any model. So the evidence for a shortcut
+    comes from features whose part along the linear head's weights is taken out. An attribute that the model takes for
+    the class shows in much else of what it sees, and so still goes with the mistakes; those of a model without a
+    shortcut go with nothing.
+
     Examples
     --------
     >>> rng = np.random.default_rng(0)
@@ -127,9 +144,28 @@ def find_factor(
             cluster, of_others = _members(points, fit_on, k, seed, others)
             explains = _share_explained(mistakes, of_others)
             tried.append((explains, Factor(source, cluster, explains)))
+    assert mistakes is not None
     most = max(explains for explains, _ in tried)
     good = [(explains, factor) for explains, factor in tried if explains >= most - _AS_GOOD]
-    return min(good, key=lambda pair: (int(pair[1].cluster.max()), -pair[0]))[1]
+    fewest = min(good, key=lambda pair: (int(pair[1].cluster.max()), -pair[0]))[1]
+    return replace(fewest, evidence=_evidence(pool, mistakes, fit_on, seed))
+
+
+def _evidence(pool: Mapping[Source, Floats], mistakes: Mistakes, fit_on: NDArray[np.bool_], seed: int) -> float:
+    """See `Factor`."""
+    source: Source = "environment" if mistakes.head is None or "features" not in pool else "features"
+    seen, others = np.asarray(pool[source]), np.asarray(mistakes.features[source])
+    if source == "features":
+        read = _read_by(np.asarray(mistakes.head))
+        seen, others = seen - (seen @ read.T) @ read, others - (others @ read.T) @ read
+    components = Components(seen[fit_on], seed)
+    points, of_others = components(seen), components(others)
+    return max(_share_explained(mistakes, _members(points, fit_on, k, seed, of_others)[1]) for k in CLUSTERS)
+
+
+def _read_by(head: Floats) -> Floats:
+    """Orthonormal rows (n_classes - 1, p) that span all differences between the classes' weights."""
+    return np.asarray(np.linalg.svd(head - head.mean(0), full_matrices=False)[2][: len(head) - 1])
 
 
 def _members(

@@ -18,8 +18,10 @@ from slim.progress import track
 Floats = NDArray[np.floating]
 Indices = NDArray[np.int64]
 
-STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-"""Inverse regularisation strengths that are tried: scikit-learn's C, for standardised features."""
+STRENGTHS = {"l1": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), "l2": (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2)}
+"""Inverse regularisation strengths that are tried for each penalty: scikit-learn's C, for standardised features."""
+
+Penalty = Literal["l1", "l2"]
 
 
 @dataclass(frozen=True)
@@ -31,12 +33,13 @@ class RetrainSettings:
     mode
         "last-layer" refits the linear head on the reference's frozen features; "full" trains the network again.
     strength
-        Last layer: scikit-learn's C, the inverse strength of the l1 penalty; tuned on held-out images by default.
+        Last layer: scikit-learn's C, the inverse strength of the penalty; tuned on held-out images by default.
     refits
-        Last layer: fits to resampled subsets whose weights are averaged.
+        Last layer, subset alone: fits to resampled subsets whose weights are averaged.
     use_val
         Last layer: whether the val images are fitted to as well, by their class labels, every cell counting the same.
-        The reference was not trained on them, so that their features tell more than as many of the pool's.
+        The reference was not trained on them, so that their features tell more than as many of the pool's. The
+        penalty is l2 then, and l1, as in DFR, where the subset is alone.
     tune_on
         Last layer: val's (where it is used) or held-out images of the pool, over their "cells", or the val split over
         its "groups"; the latter uses group labels, and the report says so. Val then only tunes.
@@ -123,7 +126,7 @@ def fit_head(
     n_classes: int,
     seed: int = 0,
 ) -> Head:
-    """Fit an l1-penalised logistic regression to standardised features, as in DFR.
+    """Fit a penalised logistic regression to standardised features: to a subset as DFR does, or to it and val.
 
     Parameters
     ----------
@@ -139,8 +142,8 @@ def fit_head(
     settings
         See `RetrainSettings`.
     val
-        More images to fit to, of the same numbering of cells. Every (class, cell) then counts the same, and these
-        images tune the strength too, each half of them on the other.
+        More images to fit to, of the same numbering of cells. Every (class, cell) then counts the same, the penalty is
+        l2, and these images tune the strength too, each half of them on the other.
     n_classes
         Number of logits.
     seed
@@ -149,7 +152,7 @@ def fit_head(
     Returns
     -------
     Head
-        Average of the refits.
+        With val of one fit, else the average of the refits.
 
     Raises
     ------
@@ -163,8 +166,8 @@ def fit_head(
 
     Notes
     -----
-    DFR tunes on group labels and refits on group-balanced draws. Here the held-out images' curated cells stand in
-    for groups, and each refit draws from the subset with replacement, cell by cell.
+    DFR tunes on group labels and refits on group-balanced draws, with an l1 penalty. Here the held-out images' curated
+    cells stand in for groups, and each refit draws from the subset with replacement, cell by cell.
 
     Examples
     --------
@@ -180,34 +183,57 @@ def fit_head(
     if missing:
         raise DataError(f"The subset needs images of every class. Got none of class {missing[0]}. Make it larger.")
     rng = np.random.default_rng(seed)
-    weights: Floats = np.ones(len(y))
-    of_subset = len(y)
     if val is not None:
-        features, y = np.concatenate([features, val.features]), np.concatenate([y, val.y])
-        cells = np.concatenate([cells, val.cells])
-        weights = _equal_cells(y, cells)
-    mean, std = features.mean(0), features.std(0)
-    std = np.where(std > 0, std, 1.0)
-    scaled = (features - mean) / std
+        return _fit_with_val(features, y, cells, val, settings.strength, n_classes, rng)
+    mean, std, scaled = _standardised(features)
     strength, accuracy = settings.strength, None
-    if strength is None and val is not None:
-        folds = [(np.setdiff1d(np.arange(len(y)), half), half) for half in _halves(y, cells, of_subset, rng)]
-        strength, accuracy = _tune(scaled, y, cells, weights, folds, n_classes)
-    elif strength is None:
+    if strength is None:
         if held_out is None:
             raise SettingsError("Tuning needs held-out images. Got neither them nor a strength. Give one of them.")
-        others = (held_out.features - mean) / std
-        everything = np.concatenate([scaled, others]), np.concatenate([y, held_out.y])
-        fold = np.arange(len(y)), np.arange(len(y), len(y) + len(others))
-        of = np.concatenate([cells, held_out.cells])
-        strength, accuracy = _tune(*everything, of, np.ones(len(of)), [fold], n_classes)
-    fits = [
-        _fit(scaled[draw], y[draw], weights[draw], strength, n_classes)
-        for draw in (_resampled(cells, y, rng) for _ in track(range(settings.refits), "refitting the last layer"))
-    ]
-    weight = np.mean([weight for weight, _ in fits], axis=0) / std
-    bias = np.mean([bias for _, bias in fits], axis=0) - weight @ mean
-    return Head(weight, bias, strength, accuracy)
+        everything = np.concatenate([scaled, (held_out.features - mean) / std])
+        of = np.concatenate([y, held_out.y]), np.concatenate([cells, held_out.cells])
+        fold = np.arange(len(y)), np.arange(len(y), len(everything))
+        strength, accuracy = _tune(everything, *of, np.ones(len(everything)), [fold], n_classes, "l1")
+    fits = []
+    for _ in track(range(settings.refits), "refitting the last layer"):
+        draw = _resampled(cells, y, rng)
+        fits.append(_fit(scaled[draw], y[draw], np.ones(len(draw)), strength, n_classes, "l1"))
+    weight, bias = (np.mean(parts, axis=0) for parts in zip(*fits, strict=True))
+    return _unscaled(weight, bias, mean, std, strength, accuracy)
+
+
+def _fit_with_val(
+    features: Floats,
+    y: Indices,
+    cells: Indices,
+    val: HeldOut,
+    strength: float | None,
+    n_classes: int,
+    rng: np.random.Generator,
+) -> Head:
+    """A head for a subset and val, every (class, cell) counting the same; the strength is tuned where none is given."""
+    start = len(y)
+    y, cells = np.concatenate([y, val.y]), np.concatenate([cells, val.cells])
+    mean, std, scaled = _standardised(np.concatenate([features, val.features]))
+    weights, accuracy = _equal_cells(y, cells), None
+    if strength is None:
+        folds = [(np.setdiff1d(np.arange(len(y)), half), half) for half in _halves(y, cells, start, rng)]
+        strength, accuracy = _tune(scaled, y, cells, weights, folds, n_classes, "l2")
+    weight, bias = _fit(scaled, y, weights, strength, n_classes, "l2")
+    return _unscaled(weight, bias, mean, std, strength, accuracy)
+
+
+def _standardised(features: Floats) -> tuple[Floats, Floats, Floats]:
+    """Mean (d,), spread (d,) and standardised features (n, d)."""
+    mean, std = features.mean(0), features.std(0)
+    std = np.where(std > 0, std, 1.0)
+    return mean, std, (features - mean) / std
+
+
+def _unscaled(weight: Floats, bias: Floats, mean: Floats, std: Floats, strength: float, accuracy: float | None) -> Head:
+    """A head of standardised features as one of features as they are."""
+    weight = weight / std
+    return Head(weight, bias - weight @ mean, strength, accuracy)
 
 
 def _cell_numbers(y: Indices, cells: Indices) -> Indices:
@@ -236,6 +262,7 @@ def _tune(
     weights: Floats,
     folds: Sequence[tuple[Indices, Indices]],
     n_classes: int,
+    penalty: Penalty,
 ) -> tuple[float, float]:
     """The strength of the best worst-cell accuracy where it was not fitted, and that accuracy.
 
@@ -246,11 +273,11 @@ def _tune(
     judged = np.concatenate([others for _, others in folds])
     of = _cell_numbers(y[judged], cells[judged])
     n = np.bincount(of)
-    best, best_accuracy = STRENGTHS[0], (-1.0, -1.0)
-    for strength in STRENGTHS:
+    best, best_accuracy = 0.0, (-1.0, -1.0)
+    for strength in STRENGTHS[penalty]:
         hits = []
         for fitted, others in folds:
-            weight, bias = _fit(scaled[fitted], y[fitted], weights[fitted], strength, n_classes)
+            weight, bias = _fit(scaled[fitted], y[fitted], weights[fitted], strength, n_classes, penalty)
             hits.append((scaled[others] @ weight.T + bias).argmax(1) == y[others])
         right = np.bincount(of, np.concatenate(hits))
         accuracy = float(((right + 1) / (n + 2)).min()), float((right / n).mean())
@@ -259,22 +286,35 @@ def _tune(
     return best, worst
 
 
-def _fit(scaled: Floats, y: Indices, weights: Floats, strength: float, n_classes: int) -> tuple[Floats, Floats]:
-    """One weight row and bias a class, one class against the rest."""
+def _fit(
+    scaled: Floats, y: Indices, weights: Floats, strength: float, n_classes: int, penalty: Penalty
+) -> tuple[Floats, Floats]:
+    """Weights (n_classes, d) and biases: of all classes at once with l2, of one class against the rest with l1."""
     if n_classes == 2:
-        row, bias = _binary(scaled, y == 1, weights, strength)
-        return np.stack([-row, row]) / 2, np.array([-bias, bias]) / 2
-    rows = [_binary(scaled, y == k, weights, strength) for k in range(n_classes)]
-    return np.stack([row for row, _ in rows]), np.array([bias for _, bias in rows])
+        rows, biases = _solved(scaled, y == 1, weights, strength, penalty)
+        return np.concatenate([-rows, rows]) / 2, np.concatenate([-biases, biases]) / 2
+    if penalty == "l2":
+        return _solved(scaled, y, weights, strength, penalty)
+    each = [_solved(scaled, y == k, weights, strength, penalty) for k in range(n_classes)]
+    return np.concatenate([rows for rows, _ in each]), np.concatenate([biases for _, biases in each])
 
 
-def _binary(scaled: Floats, positive: NDArray[np.bool_], weights: Floats, strength: float) -> tuple[Floats, float]:
-    solver = LogisticRegression(l1_ratio=1.0, C=strength, solver="liblinear", tol=1e-3, max_iter=500, random_state=0)
+def _solved(
+    scaled: Floats, target: NDArray[np.generic], weights: Floats, strength: float, penalty: Penalty
+) -> tuple[Floats, Floats]:
+    solver = LogisticRegression(
+        l1_ratio=1.0 if penalty == "l1" else 0.0,
+        C=strength,
+        solver="liblinear" if penalty == "l1" else "lbfgs",
+        tol=1e-3,
+        max_iter=500,
+        random_state=0,
+    )
     with warnings.catch_warnings():
         # A fit that stops early is averaged with others and judged on held-out images like them.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        solver.fit(scaled, positive, sample_weight=weights)
-    return solver.coef_[0], float(solver.intercept_[0])
+        solver.fit(scaled, target, sample_weight=weights)
+    return solver.coef_, solver.intercept_
 
 
 def _resampled(cells: Indices, y: Indices, rng: np.random.Generator) -> Indices:

@@ -10,8 +10,10 @@ from math import isqrt
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import numpy as np
 import timm
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 from timm.data.config import resolve_model_data_config
 from torch import Tensor, nn
@@ -81,6 +83,11 @@ class Classifier:
                 "not. Retrain all of it: --mode full."
             )
         return cast(nn.Linear, self.module.get_submodule(self.head))
+
+    @property
+    def head_weight(self) -> NDArray[np.float64] | None:
+        """(n_classes, d) weights of the linear head; None where the network does not end in one."""
+        return None if self.head is None else self.linear.weight.detach().cpu().double().numpy()
 
     def normalize(self, images: Tensor) -> Tensor:
         """Turn bytes (b, 3, size, size) into the network's input, on its device, in channels-last order.

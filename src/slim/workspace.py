@@ -128,4 +128,5 @@ class Workspace:
     def mistakes(self) -> Mistakes:
         """Where the reference model errs on the val split."""
         val = self.attention("val")
-        return Mistakes.of(val.environment, val.features, val.probabilities, self.data.val.y)
+        head = self.classifier.head_weight
+        return Mistakes.of(val.environment, val.features, val.probabilities, self.data.val.y, head)

@@ -15,17 +15,14 @@ from numpy.typing import NDArray
 from rich.table import Column, Table
 from sklearn.metrics import roc_auc_score
 
-from slim.annotation import Queries, ask, choose_annotator
 from slim.artifacts import write_json, write_text
 from slim.comparison.figures import write_cost_figure
-from slim.comparison.rows import ROWS, Bench, fit_chosen, judged_scores
+from slim.comparison.rows import ROWS, Bench, fit_chosen, judged_scores, true_answers, worst_group
 from slim.comparison.running import check_seeds, digest, kept, prepared_bench
 from slim.comparison.table import interval, plain_records
 from slim.errors import SettingsError, SlimWarning
-from slim.evaluation import Groups
-from slim.metrics import accuracy_by_group
 from slim.progress import announce, quiet
-from slim.propagation import CORE, SPURIOUS, UNASKED, answers_array
+from slim.propagation import CORE, SPURIOUS, UNASKED
 
 Answers = NDArray[np.int8]
 
@@ -94,7 +91,7 @@ def _of_seed(bench: Bench, judgements: Sequence[int]) -> list[dict[str, Any]]:
 
     @cache
     def truth() -> Answers:
-        return _truth(bench)
+        return true_answers(bench)
 
     lines = []
     for number in judgements:
@@ -124,23 +121,9 @@ def _asking(bench: Bench, budget: int) -> Bench:
 
 def _worst_group(bench: Bench, judgements: int) -> float:
     """Test accuracy of the worst group after SLIM's last layer."""
-    subset, p = ROWS["slim" if judgements else "slim-unjudged"].subset, bench.pipeline
+    subset = ROWS["slim" if judgements else "slim-unjudged"].subset
     assert subset is not None
-    chosen, groups = subset(bench), Groups.from_table(p.data.test)
-    head = fit_chosen(bench, chosen)
-    seen = p.attention("test")
-    predicted = np.asarray(seen.probabilities).argmax(1) if head is None else head.predict(np.asarray(seen.features))
-    right = predicted == p.data.test.y
-    return accuracy_by_group(right, groups.of, groups.names, groups.training_shares).worst_group_accuracy
-
-
-def _truth(bench: Bench) -> Answers:
-    """(n,) what the oracle says of every image of the pool."""
-    p = bench.pipeline
-    oracle = choose_annotator(replace(p.settings.annotate, noise=0.0), p.pool, p.run.folder, bench.seed)
-    everything = Queries(np.arange(len(p.pool)), p.pool.y, p.pool, bench.attention.maps, p.pool.class_names)
-    said = ask(everything, oracle).frame
-    return answers_array(len(p.pool), said["index"].to_numpy(), said["answer"].tolist())
+    return worst_group(bench, fit_chosen(bench, subset(bench)))
 
 
 _NOTHING_REPORTED: dict[str, float | None] = {

@@ -12,7 +12,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from slim.annotation import BrowserAnnotator, TerminalAnnotator, ask, choose_annotator, select_queries
+from slim.annotation import (
+    AnnotateSettings,
+    BrowserAnnotator,
+    Queries,
+    TerminalAnnotator,
+    ask,
+    choose_annotator,
+    select_queries,
+)
 from slim.attention import Attention
 from slim.baselines import (
     afr_head,
@@ -27,11 +35,13 @@ from slim.comparison import spuco
 from slim.comparison.networks import group_dro_network, jtt_network
 from slim.curation import curate
 from slim.errors import SettingsError
+from slim.evaluation import Groups
 from slim.factors import Source
 from slim.last_layer import Head, HeldOut, fit_head
+from slim.metrics import accuracy_by_group
 from slim.models import Classifier
 from slim.pipeline import Pipeline
-from slim.propagation import UNASKED, Scores, answers_array, propagate
+from slim.propagation import CORE, UNASKED, Scores, answers_array, propagate
 from slim.settings import RunSettings, read_recipe
 from slim.space import Space, embed
 from slim.work import fit_subset_head
@@ -208,18 +218,39 @@ def judged_scores(
 ) -> tuple[Scores, NDArray[np.int8]]:
     """Attention scores of the pool, and the answers (n,) that they come from."""
     p, asked = bench.pipeline, settings.annotate
-    oracle = choose_annotator(asked, p.pool, p.run.folder, bench.seed)
+    queries = select_queries(
+        space.core, p.pool, attention.maps, budget=asked.budget, candidates=asked.candidates, seed=bench.seed
+    )
+    answers = _answered(bench, queries, asked)
+    return propagate(space.core, bench.y, answers, settings.propagate, class_names=p.pool.class_names), answers
+
+
+def true_answers(bench: Bench) -> NDArray[np.int8]:
+    """(n,) what the oracle says of every image of the pool, without noise."""
+    p = bench.pipeline
+    everything = Queries(np.arange(len(p.pool)), p.pool.y, p.pool, bench.attention.maps, p.pool.class_names)
+    return _answered(bench, everything, replace(p.settings.annotate, noise=0.0))
+
+
+def _answered(bench: Bench, queries: Queries, settings: AnnotateSettings) -> NDArray[np.int8]:
+    """(n,) the answers to some queries, for the whole pool."""
+    p = bench.pipeline
+    oracle = choose_annotator(settings, p.pool, p.run.folder, bench.seed)
     if isinstance(oracle, BrowserAnnotator | TerminalAnnotator):
         raise SettingsError(
             "A comparison takes its answers from masks, boxes or a file, since every seed asks anew. Got data without. "
             "Add --annotate.recorded FILE.csv, or choose rows without judgements (--rows)."
         )
-    queries = select_queries(
-        space.core, p.pool, attention.maps, budget=asked.budget, candidates=asked.candidates, seed=bench.seed
-    )
     judged = ask(queries, oracle).frame
-    answers = answers_array(len(p.pool), judged["index"].to_numpy(), judged["answer"].tolist())
-    return propagate(space.core, bench.y, answers, settings.propagate, class_names=p.pool.class_names), answers
+    return answers_array(len(p.pool), judged["index"].to_numpy(), judged["answer"].tolist())
+
+
+def _all_judged(bench: Bench) -> Chosen:
+    """SLIM's curation by the true answer to every image: what any number of answers can come to."""
+    n = len(bench.y)
+    # Above all that are not core; equals stay in no order.
+    scores = (true_answers(bench) == CORE) / 2 + np.random.default_rng((bench.seed, 6)).random(n) / 2
+    return _of_scores(bench, bench.pipeline.settings, bench.attention, bench.space, scores, n)
 
 
 def _unjudged(bench: Bench) -> Chosen:
@@ -284,6 +315,14 @@ def fit_chosen(bench: Bench, chosen: Chosen) -> Head | None:
     )
 
 
+def worst_group(bench: Bench, head: Head | None) -> float:
+    """Test accuracy of the worst group with a last layer, on kept features; None is the reference's own."""
+    p, seen, groups = bench.pipeline, bench.pipeline.attention("test"), Groups.from_table(bench.pipeline.data.test)
+    predicted = np.asarray(seen.probabilities).argmax(1) if head is None else head.predict(np.asarray(seen.features))
+    right = predicted == p.data.test.y
+    return accuracy_by_group(right, groups.of, groups.names, groups.training_shares).worst_group_accuracy
+
+
 def _dfr(bench: Bench) -> Head:
     val = bench.val()
     return dfr_head(val.features, val.y, val.cells, n_classes=bench.pipeline.pool.n_classes, seed=bench.seed)
@@ -291,7 +330,7 @@ def _dfr(bench: Bench) -> Head:
 
 def _afr(bench: Bench) -> Head:
     val, linear = bench.val(), bench.pipeline.classifier.linear
-    weight = linear.weight.detach().cpu().double().numpy()
+    weight = np.asarray(bench.pipeline.classifier.head_weight)
     bias = np.zeros(len(weight)) if linear.bias is None else linear.bias.detach().cpu().double().numpy()
     return afr_head(val.features, val.y, val.cells, Head(weight, bias, 0.0, None), seed=bench.seed)
 
@@ -365,6 +404,7 @@ ROWS = {
     ),
     "class-balanced": Row("Class-balanced subset", subset=_class_balanced),
     "slim-unjudged": Row("SLIM without judgements", subset=_unjudged),
+    "slim-all-judged": Row("SLIM, every image judged", subset=_all_judged),
     "slim-noise-10": Row("SLIM, 10 % wrong answers", subset=lambda bench: _slim(bench, annotate={"noise": 0.1})),
     "slim-noise-20": Row("SLIM, 20 % wrong answers", subset=lambda bench: _slim(bench, annotate={"noise": 0.2})),
     "val": Row("Val alone, class labels", trained_on="val", head=_val_alone),
