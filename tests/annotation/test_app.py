@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -14,6 +16,7 @@ from time import monotonic, sleep
 import httpx
 import numpy as np
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
 from slim.annotation import BrowserAnnotator, Pool, Queries, Store, app
@@ -147,13 +150,26 @@ def test_page_has_neither_inline_code_nor_addresses_of_others(client: TestClient
     assert " style=" not in page
     assert " onclick" not in page
     assert page.count("<script") == page.count('<script type="module" src="static/app.js">') == 1
-    names = {file.name for file in (Path(app.__file__).parent / "static").iterdir() if file.suffix != ".svg"}
+    names = {file.name for file in (Path(app.__file__).parent / "static").iterdir() if file.suffix in (".js", ".css")}
     assert {"app.js", "settle.js", "shared.js", "annotate.css"} <= names
     for name in names:
         text = client.get(f"/static/{name}").text.replace("http://www.w3.org/2000/svg", "")
         assert "http:" not in text
         assert "https:" not in text
         assert "eval(" not in text
+
+
+def test_introduction_has_small_photographs_of_both_kinds_with_words_for_them(client: TestClient) -> None:
+    pictures = re.findall(
+        r'<img src="(static/(core|spurious)-\w+\.jpg)" alt="(.+?)" width="(\d+)" height="(\d+)"', client.get("/").text
+    )
+    assert sorted(kind for _, kind, *_ in pictures) == ["core", "core", "spurious", "spurious"]
+    for address, _, words, width, height in pictures:
+        response = client.get(f"/{address}")
+        assert response.headers["content-type"] == "image/jpeg"
+        assert len(response.content) < 40_000
+        assert Image.open(io.BytesIO(response.content)).size == (int(width), int(height))
+        assert "the colour lies" in words
 
 
 def test_page_in_a_notebook_bears_its_token_and_may_be_framed_there(session: Session) -> None:

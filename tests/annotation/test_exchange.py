@@ -215,6 +215,32 @@ def test_label_studio_annotations_made_there_are_taken_in(sheet: Sheet, store: S
     assert [5, "core", "Label Studio 9", 4.5] in rows
 
 
+def test_label_studio_server_s_own_export_is_taken_in(store: Store, pool: ImageTable, tmp_path: Path) -> None:
+    # As the server of Label Studio 1.23.2 exports a task that was answered on its page, but for the pictures.
+    name = {"id": "ELyrWf1dG6", "from_name": "annotator", "to_name": "image", "type": "textarea", "origin": "manual"}
+    kind = {"id": "siCe3ZXy6X", "from_name": "judgement", "to_name": "image", "type": "choices", "origin": "manual"}
+    annotation = {
+        "id": 1,
+        "completed_by": 1,
+        "result": [{**kind, "value": {"choices": ["spurious"]}}, {**name, "value": {"text": ["Grace"]}}],
+        "was_cancelled": False,
+        "ground_truth": False,
+        "created_at": "2026-11-25T21:57:05.407597Z",
+        "updated_at": "2026-11-25T21:57:05.407633Z",
+        "lead_time": 5.854,
+        "prediction": {},
+        "unique_id": "ce02471d-93e4-4939-82c1-96aaa912be87",
+        "import_id": None,
+    }
+    data = {"path": pool.paths[5], "label": "n/a dog", "facts": "Label n/a dog", "answers": []}
+    (tmp_path / "back.json").write_text(
+        json.dumps([{"id": 1, "annotations": [annotation], "drafts": [], "data": data}])
+    )
+    assert take_in(store, pool, read_label_studio(tmp_path / "back.json")) == 1
+    assert [5, "spurious", "Grace", 5.854] in current(store)
+    assert store.history()["time"].tolist()[-1] == "2026-11-25T21:57:05.407Z"
+
+
 def test_label_studio_itself_takes_the_tasks_and_the_configuration(sheet: Sheet, tmp_path: Path) -> None:
     package = pytest.importorskip("label_studio_sdk.label_interface", reason="label-studio-sdk is not installed")
     write_label_studio(sheet, tmp_path / "tasks.json")
@@ -244,6 +270,21 @@ def test_lightly_rows_are_answers_and_scores(sheet: Sheet, tmp_path: Path) -> No
         ["spurious", "", "ann (settled)"],
         ["spurious", "0.9", "attention score"],
     ]
+
+
+def test_lightly_s_own_export_is_taken_in(store: Store, pool: ImageTable, tmp_path: Path) -> None:
+    # As LightlyStudio 1.2.0 writes it: every source, and the ends of lines that CSV asks for.
+    rows = [
+        "file_path_abs,class_name,confidence,annotation_source",
+        f"{pool.paths[0]},core,,ann",  # which she has said already
+        f"{pool.paths[0]},spurious,,ann (settled)",
+        f"{pool.paths[0]},spurious,0.9,attention score",
+        f"{pool.paths[1]},core,1.0,masks over 0.5",
+        f"{pool.paths[5]},unsure,,Heidi",
+    ]
+    (tmp_path / "back.csv").write_bytes("".join(f"{row}\r\n" for row in rows).encode())
+    assert [take_in(store, pool, read_lightly(tmp_path / "back.csv")) for _ in range(2)] == [1, 0]
+    assert [5, "unsure", "Heidi", 0.0] in current(store)
 
 
 # --- FiftyOne

@@ -88,6 +88,23 @@ def saved(page: Page) -> None:
     page.wait_for_selector("#saved[data-state=ok]", state="attached")  # phones do not show it
 
 
+def test_introduction_is_sharp_and_fits(browser: Any, annotator: Any) -> None:
+    laptop = {"viewport": {"width": 1366, "height": 768}}
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    for options in (laptop, phone):
+        page = browser.new_page(**options)
+        page.goto(annotator.link)
+        page.wait_for_selector("#intro[open]")
+        until(page, "[...document.querySelectorAll('.examples img')].every(image => image.complete)")
+        widths = "[...document.querySelectorAll('.examples img')].map(i => [i.clientWidth, i.naturalWidth])"
+        assert [2 * shown <= there for shown, there in page.evaluate(widths)] == [True] * 4
+        sizes = (
+            "(e => [e.scrollWidth - e.clientWidth, e.scrollHeight - e.clientHeight])(document.getElementById('intro'))"
+        )
+        assert page.evaluate(sizes) == [0, 0]
+        page.close()
+
+
 def test_a_whole_session_by_keyboard(open_page: Open, annotator: Any) -> None:
     page = open_page()
     assert page.inner_text("#question") == "Does the model look at the cat itself?"
@@ -167,6 +184,44 @@ def test_flagged_photo_is_passed_over_with_its_note(open_page: Open, annotator: 
     saved(page)
     assert annotator.rows() == []
     assert page.inner_text("#count").startswith("1 of 16")
+
+
+SAYS = "name => getComputedStyle(document.querySelector(`#frame-${name}`), '::after').content"
+
+
+def test_photo_that_cannot_be_read_says_so_once_and_may_be_flagged(open_page: Open) -> None:
+    page = open_page()
+    page.route("**/photo/*", lambda route: route.fulfill(status=404, json={"error": "no such file"}))
+    page.click("[data-at='12']")  # far enough not to be loaded yet
+    page.wait_for_selector("#frame-map.broken")
+    said = [page.evaluate(SAYS, name) for name in ("photo", "map", "spot")]
+    assert said == ['""', '"This photo cannot be read. Flag it (F), or skip it."', '""']
+    page.keyboard.press("f")
+    page.keyboard.press("Enter")
+    until(page, "document.querySelector('#count').textContent.startsWith('1 of 16')")
+
+
+def test_photo_that_a_lost_connection_holds_back_comes_by_itself(open_page: Open) -> None:
+    page = open_page()
+    for what in ("photo", "map"):
+        page.route(f"**/{what}/*", lambda route: route.abort())
+    page.click("[data-at='12']")
+    page.wait_for_selector("#frame-map.lost")
+    assert page.evaluate(SAYS, "map") == '"No connection. The photo comes when it is back."'
+    page.unroute_all()
+    page.wait_for_selector("#frame-photo img")
+    assert page.locator("#frame-map.lost").count() == 0
+
+
+def test_flat_map_is_explained(open_page: Open) -> None:
+    page = open_page()
+    page.route("**/map/*", lambda route: route.fulfill(body=bytes(49)))
+    page.click("[data-at='12']")
+    page.wait_for_selector("#frame-spot.flat")
+    assert "looks nowhere" in page.evaluate(SAYS, "spot")
+    page.unroute_all()
+    page.click("[data-at='0']")
+    page.wait_for_selector("#frame-spot:not(.flat) canvas")
 
 
 def test_hold_h_hides_the_map(open_page: Open) -> None:
@@ -453,6 +508,21 @@ def test_phone_width_fits_and_works_by_touch(open_page: Open, annotator: Any) ->
     assert [answer for _, answer, _ in annotator.rows()] == ["core", "spurious"]
     page.click("#view-grid")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_phone_shows_what_was_done_and_picked_wherever_it_was_scrolled_to(open_page: Open) -> None:
+    page = open_page(viewport={"width": 390, "height": 700}, has_touch=True, is_mobile=True)
+    inside = (
+        "id => (box => box.top >= 0 && box.bottom <= innerHeight)(document.getElementById(id).getBoundingClientRect())"
+    )
+    assert page.inner_text("#count") == "0 of 16"
+    page.locator("#stop").scroll_into_view_if_needed()
+    page.locator("#stop").tap()
+    assert page.evaluate(inside, "done-title")
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    page.locator("[data-at='3']").dispatch_event("click")
+    page.wait_for_selector("#frame-photo img")
+    assert page.evaluate(inside, "question")
 
 
 def test_nothing_moves_from_one_image_to_the_next(open_page: Open) -> None:

@@ -24,7 +24,7 @@ from slim.overlay import fitted_size, overlay
 
 SIDE = 512  # pixels of the longer side
 CONFIG = """<View>
-  <Header value="Does the model look at the $label itself?"/>
+  <Header value="Does the model look at the object itself?"/>
   <Text name="facts" value="$facts"/>
   <View style="display: grid; grid-template-columns: 1fr 1fr; gap: 12px">
     <Image name="image" value="$image"/>

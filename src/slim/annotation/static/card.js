@@ -6,6 +6,7 @@ const frames = ["photo", "map", "spot"].map(name => document.getElementById(`fra
 const look = {opacity: 0.75, threshold: 0.5};
 const made = new Map(); // index -> the layers of the three frames, with how they were drawn
 const MOST = 12;
+const RETRY = 1500; // milliseconds until a photo is asked for again after a lost connection
 let shown = null;
 
 async function make(index) {
@@ -44,6 +45,7 @@ function fill(layers, description) {
   frames[0].replaceChildren(layers.images[0]);
   frames[1].replaceChildren(layers.images[1], layers.map);
   frames[2].replaceChildren(layers.images[2], layers.spot);
+  frames[2].classList.toggle("flat", layers.picture.flat);
 }
 
 const mark = name => frames.forEach(frame => { frame.className = `frame ${name}`; });
@@ -57,8 +59,10 @@ export async function show(index, description) {
     mark("wait");
     try {
       await card.ready;
-    } catch {
-      if (shown === index) mark("broken");
+    } catch (error) {
+      if (shown !== index) return;
+      mark(error.status === 0 ? "lost" : "broken");
+      if (error.status === 0) setTimeout(() => shown === index && show(index, description), RETRY);
       return;
     }
     if (shown !== index) return;

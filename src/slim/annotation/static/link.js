@@ -37,7 +37,7 @@ export const postJson = async (path, body) =>
   (await request(path, {method: "POST", headers: {"Content-Type": "application/json"}, body: JSON.stringify(body)})).json();
 
 /** A name that no other post has; without crypto.randomUUID, which plain http beyond localhost lacks. */
-export function newKey() {
+function newKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(12)), byte => byte.toString(16).padStart(2, "0")).join("");
 }
 

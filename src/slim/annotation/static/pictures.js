@@ -23,16 +23,16 @@ export function prepare(session) {
   }
 }
 
-export const colourAt = level => {
+const colourAt = level => {
   const i = 3 * Math.round(255 * Math.min(Math.max(level, 0), 1));
   return [lut[i], lut[i + 1], lut[i + 2]];
 };
 
 /** Paint the colours from none to most into a canvas one pixel high. */
-export function paintScale(canvas, opacity = 1) {
+export function paintScale(canvas) {
   const context = canvas.getContext("2d");
   for (let x = 0; x < canvas.width; x++) {
-    context.fillStyle = `rgb(${colourAt(x / (canvas.width - 1)).join(" ")} / ${opacity})`;
+    context.fillStyle = `rgb(${colourAt(x / (canvas.width - 1)).join(" ")})`;
     context.clearRect(x, 0, 1, 1);
     context.fillRect(x, 0, 1, 1);
   }
@@ -76,13 +76,16 @@ class Picture {
   }
 
   async load() {
-    const image = this.element();
-    const [bytes] = await Promise.all([getBytes(`map/${this.index}?v=${run}`), image.decode()]);
+    const image = this.element(), decoded = image.decode();
+    decoded.catch(() => {}); // why it failed is asked below
+    const bytes = await getBytes(`map/${this.index}?v=${run}`); // tells a lost connection from a photo that cannot be read
+    await decoded;
     const scale = this.side / Math.max(image.naturalWidth, image.naturalHeight);
     this.image = image;
     this.width = Math.max(1, Math.round(image.naturalWidth * scale));
     this.height = Math.max(1, Math.round(image.naturalHeight * scale));
     this.levels = upsample(new Uint8Array(bytes), this.width, this.height);
+    this.flat = !this.levels.some(level => level > 0);
     return this;
   }
 

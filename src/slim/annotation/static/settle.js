@@ -1,17 +1,11 @@
 // Where people differ: each such photo with what everybody said, settled by one key.
 
+import {$, bold, make} from "./elements.js";
 import {getJson} from "./link.js";
 import {photos} from "./pictures.js";
 
-const list = document.getElementById("cases"), title = document.getElementById("settle-title"), text = document.getElementById("settle-text");
+const list = $("cases"), title = $("settle-title"), text = $("settle-text");
 const ANSWERS = {core: "Core", spurious: "Spurious", unsure: "Unsure"}, KEYS = {core: "C", spurious: "S", unsure: "U"};
-
-const make = (tag, name = "", ...parts) => {
-  const element = document.createElement(tag);
-  if (name) element.className = name;
-  element.append(...parts);
-  return element;
-};
 
 export class Settle {
   constructor(onSettle, describe) {
@@ -45,6 +39,7 @@ export class Settle {
   show() {
     const left = this.cases.filter(one => !one.settled).length, n = this.cases.length;
     title.textContent = n === 0 ? "Nobody differs" : left ? `People differ about ${n} ${n === 1 ? "photo" : "photos"}` : "All differences are settled";
+    $("settle-keys").hidden = n === 0;
     text.textContent = n ? "The answer that settles a photo counts; what everybody said stays." : "Where two people answer differently about a photo, it comes here.";
     const kept = new Map([...list.children].map(item => [Number(item.dataset.index), item.querySelector(".pair")]));
     list.replaceChildren(...this.cases.map(one => this.item(one, kept.get(one.index))));
@@ -56,8 +51,8 @@ export class Settle {
     item.dataset.index = one.index;
     item.tabIndex = -1;
     item.setAttribute("aria-label", this.describe(one));
-    const votes = make("ul", "votes", ...one.votes.map(([name, answer]) => make("li", "", make("i", `mark ${answer}`), make("b", "", name), ` ${answer}`)));
-    const notes = one.notes.map(([name, note]) => make("p", "", make("b", "", name), ` flagged it: ${note || "no note"}`));
+    const votes = make("ul", "votes", ...one.votes.map(([name, answer]) => make("li", "", make("i", `mark ${answer}`), bold(name), ` ${answer}`)));
+    const notes = one.notes.map(([name, note]) => make("p", "", bold(name), ` flagged it: ${note || "no note"}`));
     const buttons = Object.entries(ANSWERS).map(([answer, name]) => {
       const button = make("button", answer, make("i", `mark ${answer}`), name, make("kbd", "", KEYS[answer]));
       button.type = "button";

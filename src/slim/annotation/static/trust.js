@@ -1,14 +1,9 @@
 // How far the scores can be trusted: a line for each class, with its trend and a plain sentence.
 
-const SVG = "http://www.w3.org/2000/svg";
-const holder = document.getElementById("trust"), together = document.getElementById("together");
+import {$, bold, make} from "./elements.js";
 
-const make = (tag, text = "", name = "") => {
-  const element = document.createElement(tag);
-  element.textContent = text;
-  if (name) element.className = name;
-  return element;
-};
+const SVG = "http://www.w3.org/2000/svg";
+const holder = $("trust"), together = $("together");
 
 /** The AUC after each answer, with its interval; the dashed line is chance. */
 function trend(steps) {
@@ -37,13 +32,13 @@ function trend(steps) {
 }
 
 function one(line) {
-  const element = make("div", "", "class");
+  const element = make("div", "class");
   element.dataset.state = line.state;
-  const auc = make("span", "", "auc");
+  const auc = make("span", "auc");
   if (line.trend.at(-1)?.[0] == null) auc.textContent = `${line.n_core} core, ${line.n_spurious} spurious`;
-  else auc.append("AUC ", make("strong", line.auc.toFixed(2)), ` (${line.low.toFixed(2)} to ${line.high.toFixed(2)})`);
+  else auc.append("AUC ", make("strong", "", line.auc.toFixed(2)), ` (${line.low.toFixed(2)} to ${line.high.toFixed(2)})`);
   auc.title = "The chance that a photo judged core scores above one judged spurious, each scored without its own answer. 0.5 is chance, 1 is perfect. In brackets: 95 % interval.";
-  element.append(make("b", line.name), auc, trend(line.trend), make("p", line.advice));
+  element.append(bold(line.name), auc, trend(line.trend), make("p", "", line.advice));
   return element;
 }
 
