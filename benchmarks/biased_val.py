@@ -5,7 +5,7 @@ python benchmarks/biased_val.py FOLDER...
 Each FOLDER is one of `slim compare`, whose reference models are used. Val is taken whole, and with as many images of
 each group as give it train's shares. Worst-group accuracy on the test split, means over seeds; the subset is balanced
 over class and the clusters that SLIM finds, without judgements. Beside it, for every seed, what these clusters explain
-of the reference's mistakes on val, and the evidence for a shortcut.
+of the reference's mistakes on val, and the evidence for a shortcut, with either val.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from slim.baselines import balanced_subset, random_subset
 from slim.comparison.rows import Bench, worst_group
 from slim.curation import assign
-from slim.factors import find_factor
+from slim.factors import Mistakes, find_factor
 from slim.last_layer import HeldOut, fit_head
 from slim.pipeline import open_run
 from slim.progress import quiet
@@ -42,6 +42,11 @@ def biased(groups: Indices, shares: NDArray[np.floating], seed: int) -> Indices:
     )
 
 
+def _of(mistakes: Mistakes, some: Indices) -> Mistakes:
+    features = {source: np.asarray(values)[some] for source, values in mistakes.features.items()}
+    return Mistakes(features, mistakes.y[some], mistakes.wrong[some], mistakes.head)
+
+
 def measured(bench: Bench) -> dict[str, float]:
     """Worst-group accuracy of each way, and how much the clusters explain."""
     p, val = bench.pipeline, bench.pipeline.attention("val")
@@ -54,7 +59,10 @@ def measured(bench: Bench) -> dict[str, float]:
     groups, features, labels = bench.groups("val"), np.asarray(val.features), p.data.val.y
     shares = np.bincount(bench.groups("train"), minlength=int(groups.max()) + 1) / len(p.data.train)
     everyone = np.arange(len(labels))
+    biased_val = biased(groups, shares, bench.seed)
+    seen = find_factor(own, _of(p.mistakes(), biased_val), fit_on=np.ones(len(y), bool), seed=bench.seed)
     found = {"explains": float(factor.explains or 0.0), "evidence": float(factor.evidence or 0.0)}
+    found["evidence, biased val"] = float(seen.evidence or 0.0)
 
     def fitted(index: Indices, cells: Indices, others: Indices, of: Indices) -> float:
         held = HeldOut(features[others], labels[others], of[others])
@@ -62,7 +70,7 @@ def measured(bench: Bench) -> dict[str, float]:
         head = fit_head(pool[index], y[index], cells[index], val=held, n_classes=p.pool.n_classes, seed=bench.seed)
         return worst_group(bench, head)
 
-    for name, some in (("balanced", everyone), ("biased", biased(groups, shares, bench.seed))):
+    for name, some in (("balanced", everyone), ("biased", biased_val)):
         found[f"subset and {name} val"] = fitted(subset, cluster, some, joined)
         found[f"random and {name} val"] = fitted(drawn, np.zeros_like(cluster), some, np.zeros_like(joined))
     return found
@@ -76,6 +84,6 @@ if __name__ == "__main__":
                 lines.append({"data": Path(folder).name, **measured(Bench(open_run(run)))})
     table = pd.DataFrame(lines)
     print(table.groupby("data").mean().round(3).to_string())
-    for share in ("explains", "evidence"):
+    for share in ("explains", "evidence", "evidence, biased val"):
         print(f"\n{share}, by seed")
         print(table.groupby("data")[share].agg(lambda values: values.round(2).tolist()).to_string())
