@@ -132,19 +132,20 @@ def find_factor(
     >>> found.source, bool(found.explains > 0.9)
     ('features', True)
     """
+    if mistakes is None:
+        source, features = next(iter(pool.items()))
+        points = Components(np.asarray(features)[fit_on], seed)(np.asarray(features))
+        k = clusters or choose_k(points[fit_on], choose_by, seed)
+        return Factor(source, np.asarray(fit_clusters(points[fit_on], k, seed).predict(points), np.int64), None)
     tried: list[tuple[float, Factor]] = []
     for source, features in pool.items():
         components = Components(np.asarray(features)[fit_on], seed)
         points = components(np.asarray(features))
-        if mistakes is None:
-            k = clusters or choose_k(points[fit_on], choose_by, seed)
-            return Factor(source, _members(points, fit_on, k, seed)[0], None)
         others = components(np.asarray(mistakes.features[source]))
         for k in (clusters,) if clusters else CLUSTERS:
-            cluster, of_others = _members(points, fit_on, k, seed, others)
+            cluster, of_others = _members(points, others, fit_on, k, seed)
             explains = _share_explained(mistakes, of_others)
             tried.append((explains, Factor(source, cluster, explains)))
-    assert mistakes is not None
     most = max(explains for explains, _ in tried)
     good = [(explains, factor) for explains, factor in tried if explains >= most - _AS_GOOD]
     fewest = min(good, key=lambda pair: (int(pair[1].cluster.max()), -pair[0]))[1]
@@ -160,7 +161,7 @@ def _evidence(pool: Mapping[Source, Floats], mistakes: Mistakes, fit_on: NDArray
         seen, others = seen - (seen @ read.T) @ read, others - (others @ read.T) @ read
     components = Components(seen[fit_on], seed)
     points, of_others = components(seen), components(others)
-    return max(_share_explained(mistakes, _members(points, fit_on, k, seed, of_others)[1]) for k in CLUSTERS)
+    return max(_share_explained(mistakes, _members(points, of_others, fit_on, k, seed)[1]) for k in CLUSTERS)
 
 
 def _read_by(head: Floats) -> Floats:
@@ -168,13 +169,10 @@ def _read_by(head: Floats) -> Floats:
     return np.asarray(np.linalg.svd(head - head.mean(0), full_matrices=False)[2][: len(head) - 1])
 
 
-def _members(
-    points: Floats, fit_on: NDArray[np.bool_], k: int, seed: int, others: Floats | None = None
-) -> tuple[Indices, Indices]:
+def _members(points: Floats, others: Floats, fit_on: NDArray[np.bool_], k: int, seed: int) -> tuple[Indices, Indices]:
     """Clusters of the pool's images, and of others."""
     found = fit_clusters(points[fit_on], k, seed)
-    of_others = np.zeros(0, np.int64) if others is None else found.predict(others)
-    return np.asarray(found.predict(points), np.int64), np.asarray(of_others, np.int64)
+    return np.asarray(found.predict(points), np.int64), np.asarray(found.predict(others), np.int64)
 
 
 def _share_explained(mistakes: Mistakes, cluster: Indices) -> float:
