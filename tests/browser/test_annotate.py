@@ -525,6 +525,13 @@ def test_phone_shows_what_was_done_and_picked_wherever_it_was_scrolled_to(open_p
     assert page.evaluate(inside, "question")
 
 
+@pytest.mark.parametrize("width", [1440, 1280, 1000, 750, 390])
+def test_captions_are_whole_at_any_width(open_page: Open, width: int) -> None:
+    page = open_page(viewport={"width": width, "height": 800})
+    cut = "[...document.querySelectorAll('.panels figcaption')].filter(one => one.scrollWidth > one.clientWidth).length"
+    assert page.evaluate(cut) == 0
+
+
 def test_nothing_moves_from_one_image_to_the_next(open_page: Open) -> None:
     page = open_page()
     places = """["panels", "answers", "strip", "plot"].map(id => {
