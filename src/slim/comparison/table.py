@@ -31,7 +31,17 @@ MEASURES = (
 )
 _BASELINES = ("erm", "random", "published", "cluster-balanced")
 _SHOWN = _BASELINES[:2]
-_OPPONENTS = ("erm", "random", "class-balanced", "cluster-balanced", "published", "group-balanced", "dfr")
+_OPPONENTS = (
+    "erm",
+    "random",
+    "class-balanced",
+    "cluster-balanced",
+    "published",
+    "group-balanced",
+    "dfr",
+    "val",
+    "cluster-balanced-val",
+)
 
 
 def summarize(results: pd.DataFrame) -> pd.DataFrame:
