@@ -73,8 +73,9 @@ def serve(folder: Path, port: int) -> None:
     table = ImageTable(pd.read_csv(folder / "table.csv"), NAMES)
     pool = Pool(table, arrays["maps"], "benchmark")
     if "space" in arrays:
-        spreading = LiveSpreading(arrays["space"], table.y, PropagateSettings(), NAMES)
-        pool = Pool(table, arrays["maps"], "benchmark", arrays["probabilities"], arrays["space"], spreading)
+        spreading = LiveSpreading(arrays["components"], table.y, PropagateSettings(), NAMES)
+        space = arrays["space"], arrays["components"]
+        pool = Pool(table, arrays["maps"], "benchmark", arrays["probabilities"], *space, spreading)
     with Store(folder / "annotations.db") as store:
         session = Session(pool, arrays["queries"], store)
         with serving(session, "127.0.0.1", port, TOKEN) as (link, finished):
@@ -112,6 +113,7 @@ def made_run(n: int, *, spread: bool) -> Iterator[Server]:
     if spread:
         centres = rng.normal(scale=6, size=(12, 2))
         arrays["space"] = (centres[rng.integers(12, size=n)] + rng.normal(size=(n, 2))).astype(np.float32)
+        arrays["components"] = (rng.normal(size=(n, 20)) / np.sqrt(20)).astype(np.float32)
         arrays["probabilities"] = rng.dirichlet((1, 1), n).astype(np.float32)
         for index in queries:
             _photo(folder / f"{index}.jpg", rng)

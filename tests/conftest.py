@@ -21,9 +21,10 @@ from torch import nn
 from slim.cli import main
 from slim.datasets import ImageTable
 from slim.errors import SlimWarning
-from slim.models import Classifier, evaluating, wrap
+from slim.models import Classifier, wrap
 from slim.pipeline import run
 from slim.progress import quiet
+from slim.tracing import evaluating
 
 WIDTH, HEIGHT = 24, 16
 

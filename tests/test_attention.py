@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from slim.attention import AttendSettings, Attention, attend
 from slim.datasets import ImageTable, image_batches
 from slim.errors import SettingsError, SlimWarning
-from slim.gradcam import GradCam
+from slim.gradcam import GradCam, upsample
 from slim.models import Classifier, build, wrap
 
 pytestmark = pytest.mark.usefixtures("small_and_quiet")
@@ -52,6 +52,7 @@ def test_every_array_has_a_row_an_image_and_its_documented_range(photos: Photos,
         "maps": (8, 8, 8),
         "core": (8, 12),
         "environment": (8, 12),
+        "contrast": (8, 8),
         "features": (8, 12),
         "probabilities": (8, 3),
     }
@@ -60,6 +61,28 @@ def test_every_array_has_a_row_an_image_and_its_documented_range(photos: Photos,
     assert attention.maps.min() == 0
     assert attention.maps.max() == 1
     assert (attention.maps.max((1, 2)) > 0).sum() >= 4
+
+
+def test_contrast_is_what_the_finer_layer_sees_where_the_model_looks_beyond_what_it_sees_elsewhere(
+    photos: Photos, small_classifier: Nets
+) -> None:
+    table, classifier = photos(6), small_classifier()
+    assert (classifier.layer, classifier.finer) == ("5", "1")
+    attention = attend(classifier, table, settings())
+    images = torch.cat([images for images, *_ in image_batches(table, 16, 6)])
+    with torch.no_grad():
+        finer = classifier.module[:2](classifier.normalize(images)).numpy()
+    looked_at = 0
+    for one, features, contrast in zip(attention.maps, finer, attention.contrast, strict=True):
+        larger = np.asarray(upsample(torch.from_numpy(np.array(one))[None], 16)[0], np.float64)
+        if larger.max() == 0:
+            assert (contrast == 0).all()
+            continue
+        looked_at += 1
+        there = (features * larger).sum((1, 2)) / larger.sum()
+        elsewhere = (features * (1 - larger)).sum((1, 2)) / (1 - larger).sum()
+        np.testing.assert_allclose(contrast, there - elsewhere, atol=1e-4)
+    assert looked_at >= 3
 
 
 def test_rows_follow_the_order_of_the_table(photos: Photos, small_classifier: Nets) -> None:

@@ -152,6 +152,23 @@ def test_another_setting_makes_the_rows_again(finished_run: Path, tmp_path: Path
     assert json.loads(path.read_text())["train_images"] == 16
 
 
+def test_tables_keep_the_rows_of_earlier_calls_that_still_hold(finished_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "c"
+    folder.mkdir()
+    finished_run.rename(folder / "seed-0")
+
+    def tabled() -> list[list[str]]:
+        return pd.read_csv(folder / "results.csv")[["row", "mode"]].to_numpy().tolist()
+
+    settings = {"retrain": {"epochs": 1}}
+    compare(folder, seeds=[0], rows=["erm", "random"])
+    found = compare(folder, seeds=[0], rows=["erm", "class-balanced"], modes=["full"], settings=settings)
+    assert found["row"].tolist() == ["erm", "class-balanced"]
+    assert tabled() == [["erm", "reference"], ["class-balanced", "full"]]  # the random row was made otherwise
+    compare(folder, seeds=[0], rows=["random"], settings=settings)
+    assert tabled() == [["random", "last-layer"], ["erm", "reference"], ["class-balanced", "full"]]
+
+
 def test_full_retraining_is_a_row_of_its_own_and_comes_after_the_last_layers_of_all_seeds(
     finished_run: Path, tmp_path: Path
 ) -> None:

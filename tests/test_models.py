@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from slim.checkpoints import packaged_weights, read_state_dict
 from slim.errors import ModelError
-from slim.models import Classifier, build, evaluating, load_classifier, resolve_precision, restore, wrap
+from slim.models import Classifier, build, load_classifier, resolve_precision, restore, wrap
+from slim.tracing import evaluating
 
 pytestmark = pytest.mark.usefixtures("small_and_quiet")
 
@@ -32,38 +33,45 @@ def outputs(classifier: Classifier, size: int | None = None) -> Tensor:
         return classifier.module(classifier.normalize(images))
 
 
+LAST_NORM = "encoder.layers.encoder_layer_11.ln_1"
+
+
 @pytest.mark.parametrize(
-    ("arch", "size", "layer", "head"),
+    ("arch", "size", "layer", "finer", "head"),
     [
-        ("resnet10t", 64, "layer4", "fc"),
-        ("vit_tiny_patch16_224", 32, "blocks.11.norm1", "head"),
-        ("swin_tiny_patch4_window7_224", 56, "norm", "head.fc"),
-        ("convnext_atto", 64, "stages", "head.fc"),
-        ("tf_efficientnet_lite0", 64, "bn2", "classifier"),
+        ("resnet10t", 64, "layer4", "layer3", "fc"),
+        ("vit_tiny_patch16_224", 32, "blocks.11.norm1", "blocks.11.norm1", "head"),
+        ("swin_tiny_patch4_window7_224", 56, "norm", "layers.2", "head.fc"),
+        ("convnext_atto", 64, "stages", "stages.2", "head.fc"),
+        ("tf_efficientnet_lite0", 64, "bn2", "blocks.4", "classifier"),
     ],
 )
-def test_the_layer_and_the_head_of_timm_networks_are_found(arch: str, size: int, layer: str, head: str) -> None:
+def test_the_layers_and_the_head_of_timm_networks_are_found(
+    arch: str, size: int, layer: str, finer: str, head: str
+) -> None:
     classifier = build(arch, NAMES, weights=None, image_size=size)
-    assert (classifier.layer, classifier.head) == (layer, head)
+    assert (classifier.layer, classifier.finer, classifier.head) == (layer, finer, head)
     assert outputs(classifier).shape == (2, 2)
 
 
 @pytest.mark.parametrize(
-    ("make", "layer", "head"),
+    ("make", "layer", "finer", "head"),
     [
-        (torchvision.models.resnet18, "layer4", "fc"),
-        (torchvision.models.vit_b_16, "encoder.layers.encoder_layer_11.ln_1", "heads.head"),
-        (torchvision.models.swin_t, "permute", "head"),
-        (torchvision.models.vgg11, "features", "classifier.6"),
-        (torchvision.models.convnext_tiny, "features", "classifier.2"),
+        (torchvision.models.resnet18, "layer4", "layer3", "fc"),
+        (torchvision.models.vit_b_16, LAST_NORM, LAST_NORM, "heads.head"),
+        (torchvision.models.swin_t, "permute", "features.5", "head"),
+        (torchvision.models.vgg11, "features", "features.19", "classifier.6"),
+        (torchvision.models.densenet121, "features", "features.denseblock3", "classifier"),
+        (torchvision.models.convnext_tiny, "features", "features.5", "classifier.2"),
     ],
 )
-def test_the_layer_and_the_head_of_torchvision_networks_are_found(
-    make: Callable[[], nn.Module], layer: str, head: str
+def test_the_layers_and_the_head_of_torchvision_networks_are_found(
+    make: Callable[[], nn.Module], layer: str, finer: str, head: str
 ) -> None:
     with torch.device("meta"):  # shapes are enough, and cost no memory
         classifier = wrap(make())
-    assert (classifier.layer, classifier.head, classifier.n_classes) == (layer, head, 1000)
+    found = classifier.layer, classifier.finer, classifier.head, classifier.n_classes
+    assert found == (layer, finer, head, 1000)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +110,7 @@ def test_a_side_as_long_as_the_head_is_wide_is_not_taken_for_channels() -> None:
         nn.Conv2d(3, 16, 1), nn.Conv2d(16, 8, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2)
     )
     classifier = wrap(module, layer="0", image_size=8)
+    assert classifier.finer == "0"
     assert classifier.grid(torch.zeros(2, 16, 8, 8)).shape == (2, 16, 8, 8)
     assert classifier.grid(torch.zeros(2, 4, 4, 16)).shape == (2, 16, 4, 4)
 

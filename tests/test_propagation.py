@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 from sklearn.semi_supervised import LabelSpreading
 
 from slim.errors import AnnotationError, ArtifactError, DataError, SettingsError, SlimWarning
@@ -46,7 +47,7 @@ def quietly(*args, **kwargs):
 def one_class(coordinates, answers, gamma=5.0, alpha=1e-6):
     """The scores of images of a single class."""
     y = np.zeros(len(coordinates), dtype=int)
-    return quietly(coordinates, y, answers, PropagateSettings(gamma, alpha), class_names=["cat"])
+    return quietly(coordinates, y, answers, PropagateSettings("spreading", gamma, alpha), class_names=["cat"])
 
 
 def uniform(n, rng):
@@ -132,7 +133,7 @@ def test_scores_of_each_class_equal_dense_label_spreading_of_that_class():
     answers = np.full(600, UNASKED)
     for label in range(3):
         answers[y == label] = judged_at_random(coordinates[y == label], 20, rng)
-    scores = quietly(coordinates, y, answers, PropagateSettings(gamma=10), class_names="abc")
+    scores = quietly(coordinates, y, answers, PropagateSettings("spreading", gamma=10), class_names="abc")
     for label in range(3):
         expected = dense_scores(coordinates[y == label], answers[y == label], 10, 1e-6)
         assert scores.values[y == label] == pytest.approx(expected, abs=1e-5)
@@ -184,37 +185,60 @@ def test_propagating_needs_no_matrix_of_all_pairs():
 # ---- rules -----------------------------------------------------------------------------------------------------------
 
 
-def check_one_kind(answer, score, kind):
+@pytest.mark.parametrize("method", ["regression", "spreading"])
+@pytest.mark.parametrize(("answer", "score", "kind"), [(SPURIOUS, 0.0, "spurious"), (CORE, 1.0, "core")])
+def test_answers_of_one_kind_give_one_score_and_warn(answer, score, kind, method):
     coordinates = np.random.default_rng(0).normal(size=(60, 2))
     answers = np.full(60, UNASKED)
     answers[:5], answers[5] = answer, UNSURE
     with pytest.warns(SlimWarning, match=f"'cat'.*{kind} only") as caught:
-        scores = propagate(coordinates, np.zeros(60, int), answers, class_names=["cat"])
+        scores = propagate(coordinates, np.zeros(60, int), answers, PropagateSettings(method), class_names=["cat"])
     assert set(scores.values.tolist()) == {score}
     assert scores.trust[0].verdict == "one kind of answer"
     assert scores.trust[0].auc is scores.trust[0].gamma is scores.trust[0].low is None
     assert caught[0].filename == __file__
 
 
-def test_class_with_only_spurious_answers_scores_zero_and_warns():
-    check_one_kind(SPURIOUS, 0.0, "spurious")
-
-
-def test_class_with_only_core_answers_scores_one_and_warns():
-    check_one_kind(CORE, 1.0, "core")
-
-
 def test_class_with_one_kind_of_answer_leaves_other_classes_alone():
-    rng = np.random.default_rng(0)
-    coordinates, y = rng.normal(size=(400, 2)), np.arange(400) % 2
-    answers = np.full(400, UNASKED)
-    answers[:60] = np.where(y[:60] == 0, coordinates[:60, 0] > 0, SPURIOUS)
-    with pytest.warns(SlimWarning, match="'dog'") as caught:
-        scores = propagate(coordinates, y, answers, class_names=["cat", "dog"])
+    coordinates, y, answers = two_classes()
+    with pytest.warns(SlimWarning, match="'dog'.*to rank its images") as caught:
+        scores = propagate(coordinates, y, answers, PropagateSettings("spreading"), class_names=["cat", "dog"])
     assert len(caught) == 1
     assert scores.values[y == 0].max() == 1.0
     assert scores.values[y == 1].max() == 0.0
     assert [one.verdict for one in scores.trust] == ["above chance", "one kind of answer"]
+
+
+def two_classes():
+    """Of the first all kinds of answers, of the second spurious ones only."""
+    rng = np.random.default_rng(0)
+    coordinates, y = rng.normal(size=(400, 2)), np.arange(400) % 2
+    answers = np.full(400, UNASKED)
+    answers[:60] = np.where(y[:60] == 0, coordinates[:60, 0] > 0, SPURIOUS)
+    return coordinates, y, answers
+
+
+def test_answers_about_one_class_rank_the_others_by_regression():
+    coordinates, y, answers = two_classes()
+    with pytest.warns(SlimWarning, match="'dog'.*can be trusted.*rest on the answers about other classes") as caught:
+        scores = propagate(coordinates, y, answers, class_names=["cat", "dog"])
+    assert len(caught) == 1
+    for label in (0, 1):
+        assert np.corrcoef(scores.values[y == label], coordinates[y == label, 0])[0, 1] > 0.85
+        assert (scores.values[y == label].min(), scores.values[y == label].max()) == (0, 1)
+    assert [one.verdict for one in scores.trust] == ["above chance", "one kind of answer"]
+    assert scores.trust[1].auc is None
+
+
+def test_regression_takes_points_of_any_number_of_dimensions():
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(300, 20)) / np.sqrt(20)
+    answers = np.full(300, UNASKED)
+    answers[:60] = points[:60, 3] > 0
+    scores = quietly(points, np.zeros(300, int), answers, class_names=["cat"])
+    true = roc_auc_score(points[60:, 3] > 0, scores.values[60:])
+    assert true > 0.85
+    assert scores.trust[0].low <= true <= scores.trust[0].high
 
 
 @pytest.mark.parametrize("answer", [UNASKED, UNSURE])
@@ -254,10 +278,19 @@ def test_coordinates_that_are_not_finite_are_an_error(broken):
         propagate(coordinates, np.zeros(60, int), answers, class_names=["cat"])
 
 
-@pytest.mark.parametrize(("shape", "n_answers"), [((60, 3), 60), ((59, 2), 60), ((60, 2), 59), ((60,), 60)])
-def test_arrays_of_different_images_are_an_error(shape, n_answers):
+@pytest.mark.parametrize("method", ["regression", "spreading"])
+@pytest.mark.parametrize(("shape", "n_answers"), [((59, 2), 60), ((60, 2), 59), ((60,), 60), ((60, 2, 2), 60)])
+def test_arrays_of_different_images_are_an_error(shape, n_answers, method):
+    arrays = np.zeros(shape), np.zeros(60, int), np.zeros(n_answers, int)
     with pytest.raises(DataError, match="same images"):
-        propagate(np.zeros(shape), np.zeros(60, int), np.zeros(n_answers, int), class_names=["cat"])
+        propagate(*arrays, PropagateSettings(method), class_names=["cat"])
+
+
+def test_spreading_takes_the_plane_only():
+    with pytest.raises(DataError, match=r"Points \(n, 2\).*Got \(60, 3\)"):
+        propagate(
+            np.zeros((60, 3)), np.zeros(60, int), np.zeros(60, int), PropagateSettings("spreading"), class_names=["cat"]
+        )
 
 
 @pytest.mark.parametrize(("labels", "names"), [([0, 1, 2], "ab"), ([0, 0, 2], "abc"), ([0, -1, 1], "ab")])
@@ -447,14 +480,16 @@ def test_answers_that_follow_the_space_are_above_chance_without_warning():
     assert 0.5 < trust.low < trust.auc <= trust.high <= 1.0
 
 
-def test_answers_unrelated_to_the_space_are_not_above_chance_and_warn():
+@pytest.mark.parametrize("method", ["regression", "spreading"])
+def test_answers_unrelated_to_the_space_are_not_above_chance_and_warn(method):
     rng = np.random.default_rng(0)
     answers = np.full(300, UNASKED)
     answers[:40] = rng.permutation(40) < 20
     with pytest.warns(
         SlimWarning, match=r"'cat'.*0\.5 is chance.*slim annotate RUN --budget.*slim embed RUN"
     ) as caught:
-        scores = propagate(rng.normal(size=(300, 2)), np.zeros(300, int), answers, class_names=["cat"])
+        points, y = rng.normal(size=(300, 2)), np.zeros(300, int)
+        scores = propagate(points, y, answers, PropagateSettings(method), class_names=["cat"])
     assert scores.trust[0].verdict == "not above chance"
     assert caught[0].filename == __file__
 

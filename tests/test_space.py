@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -25,18 +26,19 @@ def blobs(n: int = 40, d: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarra
 
 def test_the_same_seed_gives_the_same_coordinates_and_leaves_the_global_state_alone() -> None:
     rng = np.random.default_rng(0)
-    core, environment = rng.normal(size=(30, 6)), rng.normal(size=(30, 6))
+    features = [rng.normal(size=(30, 6)) for _ in range(3)]
     before = np.random.get_state()[1].copy()
-    first, again, other = (embed(core, environment, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (embed(*features, seed=seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.core, again.core)
     np.testing.assert_array_equal(first.environment, again.environment)
+    np.testing.assert_array_equal(first.components, again.components)
     assert not np.array_equal(first.core, other.core)
     assert (np.random.get_state()[1] == before).all()
 
 
 def test_neighbours_stay_neighbours() -> None:
     core, which = blobs()
-    space = embed(core, core[::-1], PUBLISHED)
+    space = embed(core, core[::-1], core, PUBLISHED)
     assert len(space) == 40
     distance = np.linalg.norm(space.core[:, None] - space.core[None], axis=2)
     same = which[:, None] == which[None]
@@ -60,7 +62,7 @@ def test_of_more_images_than_asked_for_a_sample_is_fitted_and_the_rest_is_placed
     monkeypatch.setattr(UMAP, "fit_transform", fitting)
     monkeypatch.setattr(UMAP, "transform", placing)
     core, which = blobs()
-    space = embed(core, core, EmbedSettings(features="core", fit_on=24))
+    space = embed(core, core, core, EmbedSettings(features="core", fit_on=24))
     assert (fitted, placed) == ([24, 24], [16, 16])
     assert np.isfinite(space.core).all()
     centres = np.stack([np.median(space.core[which == k], axis=0) for k in (0, 1)])
@@ -68,28 +70,44 @@ def test_of_more_images_than_asked_for_a_sample_is_fitted_and_the_rest_is_placed
     np.testing.assert_array_equal(nearest, which)
 
 
-def test_the_published_space_sees_only_the_core_and_the_default_sees_the_environment_too() -> None:
+def test_the_published_plane_shows_the_core_and_the_default_the_contrast() -> None:
     rng = np.random.default_rng(0)
-    core, one, other = (rng.normal(size=(20, 6)) for _ in range(3))
-    published = [embed(core, environment, PUBLISHED).core for environment in (one, other)]
+    core, other, environment, contrast = (rng.normal(size=(20, 6)) for _ in range(4))
+    published = [embed(core, environment, values, PUBLISHED).core for values in (contrast, other)]
     np.testing.assert_array_equal(*published)
-    default = [embed(core, environment).core for environment in (one, other)]
-    assert not np.array_equal(*default)
+    default = [embed(values, environment, contrast).core for values in (core, other)]
+    np.testing.assert_array_equal(*default)
 
 
-def test_the_default_space_is_not_about_the_size_of_features() -> None:
+def test_components_are_those_of_the_contrast_at_a_mean_square_length_of_one() -> None:
     rng = np.random.default_rng(0)
-    core, environment = rng.normal(size=(20, 6)), rng.normal(size=(20, 6))
-    factor = 2.0 ** rng.integers(-3, 4, size=(20, 1))  # exact, so that not even a rounding differs
-    np.testing.assert_array_equal(embed(core * factor, environment).core, embed(core, environment).core)
+    core, environment = rng.normal(size=(40, 6)), rng.normal(size=(40, 6))
+    contrast = 7 * rng.normal(size=(40, 30))
+    components = embed(core, environment, contrast).components
+    assert components.shape == (40, 20)
+    assert np.square(components).sum(1).mean() == pytest.approx(1, rel=1e-5)
+    apart = np.corrcoef(components.T) - np.eye(20)
+    np.testing.assert_allclose(apart, 0, atol=1e-3)
 
 
-def test_images_without_any_core_feature_are_placed_too() -> None:
-    """Flat maps pool nothing."""
+def test_images_that_nothing_tells_apart_are_placed_too() -> None:
+    """Flat maps pool nothing, and have no contrast."""
     rng = np.random.default_rng(0)
-    core, environment = rng.normal(size=(20, 6)), rng.normal(size=(20, 6))
-    core[:3] = 0
-    assert np.isfinite(embed(core, environment).core).all()
+    core, environment, contrast = (rng.normal(size=(20, 6)) for _ in range(3))
+    core[:3] = contrast[:3] = 0
+    assert np.isfinite(embed(core, environment, contrast).core).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PCA and UMAP, about points that are all the same
+        space = embed(core, environment, np.zeros((20, 6)))
+    assert (space.components == 0).all()
+    assert np.isfinite(space.core).all()
+
+
+def test_each_way_of_asking_and_spreading_has_its_points() -> None:
+    features = [np.random.default_rng(0).normal(size=(12, 4)) for _ in range(3)]
+    space = embed(*features)
+    assert space.of("centres") is space.of("spreading") is space.core
+    assert space.of("information") is space.of("regression") is space.components
 
 
 def test_inputs_are_not_changed() -> None:
@@ -97,21 +115,21 @@ def test_inputs_are_not_changed() -> None:
     environment = core[::-1].copy()
     core.setflags(write=False)
     environment.setflags(write=False)
-    assert len(embed(core, environment)) == 12
+    assert len(embed(core, environment, core)) == 12
 
 
 def test_fewer_than_ten_images_are_refused() -> None:
     core, _ = blobs(10)
-    assert len(embed(core, core[::-1])) == 10
+    assert len(embed(core, core[::-1], core)) == 10
     with pytest.raises(DataError, match=r"at least 10 images\. Got 9"):
-        embed(core[:9], core[:0:-1])
+        embed(core[:9], core[:0:-1], core[:9])
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("which", [0, 1, 2])
 @pytest.mark.parametrize("settings", [None, PUBLISHED], ids=["default", "published"])
 def test_features_that_are_not_finite_are_refused(value: float, which: int, settings: EmbedSettings | None) -> None:
-    features = [blobs(12)[0], blobs(12)[0]]
+    features = [blobs(12)[0] for _ in range(3)]
     features[which][3, 2] = value
     with pytest.raises(DataError, match=r"must be finite.*--precision 32-true"):
         embed(*features, settings)
@@ -124,11 +142,12 @@ def test_settings_out_of_range_are_refused(name: str, value: int) -> None:
 
 
 def test_a_saved_space_loads_as_it_was(tmp_path: Path) -> None:
-    space = Space(np.arange(6, dtype=np.float32).reshape(3, 2), -np.ones((3, 2), np.float32))
+    space = Space(np.arange(6, dtype=np.float32).reshape(3, 2), -np.ones((3, 2), np.float32), np.eye(3, dtype="f4"))
     space.save(tmp_path / "deep" / "folder")
     loaded = Space.load(tmp_path / "deep" / "folder")
     np.testing.assert_array_equal(loaded.core, space.core)
     np.testing.assert_array_equal(loaded.environment, space.environment)
+    np.testing.assert_array_equal(loaded.components, space.components)
 
 
 def test_reducing_keeps_the_directions_of_most_variance() -> None:

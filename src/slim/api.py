@@ -7,7 +7,7 @@ hold the same functions on plain arrays.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,17 +85,24 @@ def attend(classifier: Classifier, table: ImageTable, settings: AttendSettings |
 
 
 def embed(attention: AttentionOf, settings: EmbedSettings | None = None, *, seed: int = 0) -> SpaceOf:
-    """Embed core and environment features in two dimensions each; see `slim.space.embed`.
+    """Embed what the model sees where it looks, and elsewhere, in two dimensions each; see `slim.space.embed`.
 
     Examples
     --------
     ``space = slim.embed(attention)``
     """
-    space = _space.embed(attention.core, attention.environment, settings, seed=seed)
-    return SpaceOf(space.core, space.environment, attention)
+    space = _space.embed(attention.core, attention.environment, attention.contrast, settings, seed=seed)
+    return SpaceOf(**vars(space), attention=attention)
 
 
-def select_queries(space: SpaceOf, *, budget: int = 20, candidates: int = 5, seed: int = 0) -> Queries:
+def select_queries(
+    space: SpaceOf,
+    *,
+    budget: int = 20,
+    select: Literal["information", "centres"] = "information",
+    candidates: int = 5,
+    seed: int = 0,
+) -> Queries:
     """Choose `budget` images a class to ask about; see `slim.annotation.select_queries`.
 
     Examples
@@ -103,7 +110,9 @@ def select_queries(space: SpaceOf, *, budget: int = 20, candidates: int = 5, see
     ``queries = slim.select_queries(space, budget=20)``
     """
     found = space.attention
-    chosen = _select_queries(space.core, found.table, found.maps, budget=budget, candidates=candidates, seed=seed)
+    chosen = _select_queries(
+        space.of(select), found.table, found.maps, budget=budget, select=select, candidates=candidates, seed=seed
+    )
     return QueriesOf(**vars(chosen), space=space)
 
 
@@ -126,8 +135,16 @@ def annotate(
 def _pool(space: SpaceOf) -> Pool:
     """Everything that the page of judgements shows."""
     found = space.attention
-    spreading = LiveSpreading(space.core, found.table.y, PropagateSettings(), found.table.class_names)
-    return Pool(found.table, found.maps, "judgements", found.probabilities, space.core, spreading, found.environment)
+    settings = PropagateSettings()
+    return Pool(
+        found.table,
+        found.maps,
+        probabilities=found.probabilities,
+        coordinates=space.core,
+        components=space.components,
+        spreading=LiveSpreading(space.of(settings.method), found.table.y, settings, found.table.class_names),
+        environment=found.environment,
+    )
 
 
 def propagate(space: SpaceOf, judgements: Judgements, settings: PropagateSettings | None = None) -> Scores:
@@ -140,7 +157,8 @@ def propagate(space: SpaceOf, judgements: Judgements, settings: PropagateSetting
     table, judged = space.attention.table, judgements.frame
     answers = answers_array(len(table), judged["index"].to_numpy(), judged["answer"].tolist())
     settings = settings or PropagateSettings()
-    return _propagation.propagate(space.core, table.y, answers, settings, class_names=table.class_names)
+    points = space.of(settings.method)
+    return _propagation.propagate(points, table.y, answers, settings, class_names=table.class_names)
 
 
 def curate(

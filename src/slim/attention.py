@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from slim.datasets import ImageTable, image_batches
 from slim.errors import SettingsError, SlimWarning
-from slim.gradcam import GradCam, Method, Seen, pool
+from slim.gradcam import GradCam, Method, Seen, pool, upsample
 from slim.models import Classifier, Precision
 from slim.progress import track
 
@@ -66,6 +67,9 @@ class Attention:
         (n, d) features where the model looks.
     environment
         (n, d) features elsewhere.
+    contrast
+        (n, e) mean features where the model looks minus those elsewhere, at the classifier's finer layer; all 0 of a
+        flat map.
     features
         (n, p) penultimate features, the input of the linear head; p is 0 where the network has no such head.
     probabilities
@@ -75,6 +79,7 @@ class Attention:
     maps: Floats
     core: Floats
     environment: Floats
+    contrast: Floats
     features: Floats
     probabilities: Floats
 
@@ -144,12 +149,16 @@ def _rows(seen: Seen, classes: Tensor, pooling: Literal["mean", "sum"]) -> dict[
     """One batch's share of each array; what is not finite becomes zero."""
     maps = seen.maps(classes)
     core, environment = pool(maps, seen.activations.nan_to_num(0.0, 0.0, 0.0), pooling)
+    finer = upsample(maps, seen.finer.shape[2])
+    there, elsewhere = pool(finer, seen.finer.nan_to_num(0.0, 0.0, 0.0), "mean")
+    contrast = torch.where(finer.amax((1, 2))[:, None] > 0, there - elsewhere, 0.0)
     probabilities = seen.logits.float().nan_to_num(0.0, 0.0, 0.0).softmax(1)
     features = seen.features.nan_to_num(0.0, 0.0, 0.0)
     return {
         "maps": maps,
         "core": core,
         "environment": environment,
+        "contrast": contrast,
         "features": features,
         "probabilities": probabilities,
     }

@@ -17,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from slim.errors import ModelError
-from slim.models import Classifier, evaluating
+from slim.models import Classifier
+from slim.tracing import evaluating
 
 Forward = Callable[[Tensor], Tensor]
 Outputs = tuple[tuple[tuple[int, ...], torch.dtype], ...]  # shape and type of what each call of a submodule gave

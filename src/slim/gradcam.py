@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from slim.errors import ModelError
-from slim.models import Classifier, Precision, evaluating, resolve_precision
+from slim.models import Classifier, Precision, resolve_precision
+from slim.tracing import evaluating
 
 Method = Literal["auto", "closed-form", "autograd"]
 
@@ -26,12 +27,15 @@ class Seen:
         (b, n_classes).
     activations
         (b, d, h, w) of the attended layer.
+    finer
+        (b, e, h', w') of the classifier's finer layer.
     features
         (b, p) penultimate features.
     """
 
     logits: Tensor
     activations: Tensor
+    finer: Tensor
     features: Tensor
     _cam: GradCam
     _leaf: Tensor | None
@@ -122,6 +126,7 @@ class GradCam:
         return Seen(
             logits=logits.float() if self.closed_form else logits,
             activations=self.classifier.grid(record["activations"].detach()).float(),
+            finer=self.classifier.grid(record["finer"]).float(),
             features=record.get("features", logits.new_zeros(len(logits), 0)).detach().float(),
             _cam=self,
             _leaf=None if self.closed_form else record["activations"],
@@ -147,7 +152,7 @@ class GradCam:
 
 @contextmanager
 def _recording(classifier: Classifier, differentiate: bool) -> Iterator[dict[str, Tensor]]:
-    """Note the attended layer's output and the head's input; let gradients begin at the former."""
+    """Note the attended and the finer layer's output and the head's input; let gradients begin at the first."""
     record: dict[str, Tensor] = {}
 
     def attended(_: nn.Module, __: object, output: Tensor) -> Tensor | None:
@@ -159,10 +164,15 @@ def _recording(classifier: Classifier, differentiate: bool) -> Iterator[dict[str
         record["activations"] = output.detach().requires_grad_()
         return record["activations"].clone()
 
+    def finer(_: nn.Module, __: object, output: Tensor) -> None:
+        record["finer"] = output.detach().clone()
+
     def penultimate(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         record["features"] = inputs[0]
 
-    handles = [classifier.module.get_submodule(classifier.layer).register_forward_hook(attended)]
+    finer_layer = classifier.module.get_submodule(classifier.finer)
+    handles = [finer_layer.register_forward_hook(finer)]  # first, since it may be the attended layer itself
+    handles.append(classifier.module.get_submodule(classifier.layer).register_forward_hook(attended))
     if classifier.head is not None:
         handles.append(classifier.linear.register_forward_pre_hook(penultimate))
     try:

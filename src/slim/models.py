@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isqrt
 from pathlib import Path
@@ -21,9 +20,7 @@ from torch import Tensor, nn
 from slim.artifacts import read_json, write_text
 from slim.checkpoints import load_tensors, packaged_weights, read_state_dict
 from slim.errors import ModelError, SettingsError
-
-# Modules that only pass on, pool or drop what the layer before them computed: never the layer to attend to.
-_PASSIVE = ("Identity", "Dropout", "Pool", "Flatten")
+from slim.tracing import find_finer, find_layer, run_once
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +35,9 @@ class Classifier:
         Its timm name, or None for a module that SLIM cannot build by name.
     layer
         Name of the submodule whose output is attended to.
+    finer
+        Name of the last submodule before it with a finer grid, where what lies under the attention is told apart
+        better; the layer itself where there is none, as in a transformer.
     head
         Name of the linear layer whose output is the logits, or None where there is none. Its input
         is the image's penultimate features.
@@ -52,6 +52,7 @@ class Classifier:
     module: nn.Module
     arch: str | None
     layer: str
+    finer: str
     head: str | None
     image_size: int
     mean: tuple[float, float, float]
@@ -380,7 +381,7 @@ def wrap(
     >>> model.layer, model.head, model.class_names
     ('1', '4', ('0', '1'))
     """
-    trace = _trace(module, image_size)
+    trace = run_once(module, image_size)
     n_classes = trace.logits.shape[1]
     names = tuple(class_names) if class_names is not None else tuple(map(str, range(n_classes)))
     if len(names) != n_classes:
@@ -391,60 +392,18 @@ def wrap(
     if layer is not None and layer not in trace.outputs:
         known = ", ".join([name for name, shape in trace.outputs.items() if len(shape) in (3, 4)][-5:])
         raise ModelError(f"The layer to attend to must be one that the network runs. Got {layer!r}. Its last: {known}.")
+    layer = layer or find_layer(trace)
     return Classifier(
         module=_channels_last(module),
         arch=arch,
-        layer=layer or _find_layer(trace),
+        layer=layer,
+        finer=find_finer(trace, layer),
         head=trace.head,
         image_size=image_size,
         mean=(mean[0], mean[1], mean[2]),
         std=(std[0], std[1], std[2]),
         class_names=names,
     )
-
-
-@dataclass(frozen=True)
-class _Trace:
-    """What one forward pass showed: each submodule's output shape in the order they ended, and the head."""
-
-    outputs: dict[str, tuple[int, ...]]
-    kinds: dict[str, str]
-    logits: Tensor
-    head: str | None
-
-
-def _trace(module: nn.Module, image_size: int) -> _Trace:
-    """Run one grey image through the network and note what each submodule gives."""
-    outputs: dict[str, tuple[int, ...]] = {}
-    names = {child: name for name, child in module.named_modules() if name}
-    linear: list[tuple[str, Tensor]] = []
-
-    def note(child: nn.Module, _: object, output: object) -> None:
-        if isinstance(output, Tensor):
-            outputs.pop(names[child], None)
-            outputs[names[child]] = tuple(output.shape)
-            if isinstance(child, nn.Linear):
-                linear.append((names[child], output))
-
-    hooks = [child.register_forward_hook(note) for child in names]
-    parameter = next(module.parameters())
-    try:
-        with evaluating(module), torch.no_grad():
-            logits = module(torch.zeros(1, 3, image_size, image_size, device=parameter.device))
-    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        raise ModelError(
-            f"The network must take images of {image_size} x {image_size}. Got: {str(error).splitlines()[0]}. "
-            "Give the size that it was made for (--image-size)."
-        ) from error
-    finally:
-        for hook in hooks:
-            hook.remove()
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ModelError(f"The network must give logits (images, classes). Got {shape}. Wrap it so that it does.")
-    head = next((name for name, output in reversed(linear) if output is logits), None)
-    kinds = {names[child]: type(child).__name__ for child in names}
-    return _Trace(outputs, kinds, logits, head)
 
 
 def _zero(module: nn.Module, name: str | None) -> None:
@@ -458,47 +417,6 @@ def _head_name(module: nn.Module) -> str | None:
     """Name of timm's classifier within its module."""
     classifier = cast("nn.Module", module.get_classifier())  # type: ignore[operator]
     return next((name for name, child in module.named_modules() if child is classifier), None)
-
-
-def _find_layer(trace: _Trace) -> str:
-    """The layer to attend to: the last with a grid, or a transformer's last block's first norm."""
-    active = {name: shape for name, shape in trace.outputs.items() if not any(p in trace.kinds[name] for p in _PASSIVE)}
-    grids = [name for name, shape in active.items() if len(shape) == 4 and sorted(shape[1:])[1] > 1]
-    tokens = [name for name, shape in active.items() if len(shape) == 3]
-    order = list(trace.outputs)
-    if tokens and (not grids or order.index(tokens[-1]) > order.index(grids[-1])):
-        norms = [name for name in tokens if "Norm" in trace.kinds[name] and name.rpartition(".")[0][-1:].isdigit()]
-        if norms:
-            last_block = norms[-1].rpartition(".")[0]
-            return next(name for name in norms if name.rpartition(".")[0] == last_block)
-    if not grids:
-        raise ModelError(
-            "The network must have a layer with a spatial grid to attend to. Got none that was recognised. "
-            "Name it: slim.wrap(module, layer=...) or --layer."
-        )
-    return grids[-1]
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode within the block; afterwards each submodule is in the mode that it was in before.
-
-    Examples
-    --------
-    >>> net = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
-    >>> with evaluating(net):
-    ...     net[0].training
-    False
-    >>> net[0].training, net[1].training
-    (True, False)
-    """
-    modes = {child: child.training for child in module.modules()}
-    module.eval()
-    try:
-        yield
-    finally:
-        for child, mode in modes.items():
-            child.training = mode
 
 
 Device = Literal["auto", "cpu", "cuda"]

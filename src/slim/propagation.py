@@ -1,7 +1,7 @@
 """From a few judgements to an attention score of every image, and how far to trust it.
 
-Label spreading (Zhou et al., *Learning with local and global consistency*, NeurIPS 2004) within each class, on the
-two-dimensional attention space, without a matrix of all pairs.
+By default one regression over all classes, on the components of the attention space (`slim.regression`). As published:
+label spreading within each class, on the two-dimensional plane (`slim.spreading`).
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy.typing as npt
 from slim.artifacts import read_json, write_json
 from slim.errors import AnnotationError, ArtifactError, DataError, SettingsError, SlimWarning
 from slim.gauss import FloatArray, IntArray
+from slim.regression import Regression
 from slim.spreading import JudgedPoints, core_probabilities
 from slim.trust import auc_with_interval, left_out_comparisons
 
@@ -35,18 +36,22 @@ class PropagateSettings:
 
     Parameters
     ----------
+    method
+        "regression" of the answers on the components of the space, one for all classes; or "spreading" over its plane,
+        each class by itself (published).
     gamma
-        Inverse width of the kernel ``exp(-gamma * squared distance)`` in the z-scored attention space. Picked from
+        Of spreading: inverse width of the kernel ``exp(-gamma * squared distance)`` in the z-scored plane. Picked from
         the judgements, class by class, when not given.
     alpha
-        How much an image takes from its neighbours rather than from its own judgement, between 0 and 1.
+        Of spreading: how much an image takes from its neighbours rather than from its own judgement, between 0 and 1.
 
     Examples
     --------
     >>> PropagateSettings(gamma=10)
-    PropagateSettings(gamma=10, alpha=1e-06)
+    PropagateSettings(method='regression', gamma=10, alpha=1e-06)
     """
 
+    method: Literal["regression", "spreading"] = "regression"
     gamma: float | None = None
     alpha: float = 1e-6
 
@@ -70,7 +75,7 @@ class ClassTrust:
     n_core, n_spurious, n_unsure, n_unasked
         How many of its images were answered so, or not asked about.
     gamma
-        The kernel's gamma that was used; None with one kind of answer, where none is needed.
+        The kernel's gamma that was used; None where none is needed: by regression, and with one kind of answer.
     auc
         Area under the ROC curve of the judged images' scores against answers that these scores never saw: the chance
         that a core image scores above a spurious one; 0.5 is chance, 1 is perfect. None with one kind of answer.
@@ -200,30 +205,31 @@ def answers_array(n: int, index: npt.ArrayLike, answers: Sequence[str]) -> npt.N
 
 
 def propagate(
-    coordinates: npt.ArrayLike,
+    points: npt.ArrayLike,
     y: npt.ArrayLike,
     answers: npt.ArrayLike,
     settings: PropagateSettings = PropagateSettings(),
     *,
     class_names: Sequence[str],
 ) -> Scores:
-    """Give every image an attention score by spreading the judgements over the attention space.
+    """Give every image an attention score from the judgements of a few.
 
-    Each class by itself: its coordinates are z-scored, answers core and spurious spread over the graph with weights
-    ``exp(-gamma * squared distance)``, the result is smoothed once with the same kernel over all its images, and the
-    probability of core is scaled so that the class's lowest is 0 and its highest 1.
+    By regression: one logistic regression of all answers gives each image's probability of core. By spreading, each
+    class by itself: its coordinates are z-scored, answers core and spurious spread over the graph with weights
+    ``exp(-gamma * squared distance)``, and the result is smoothed once with the same kernel over all its images.
+    Either way the probabilities are scaled so that a class's lowest is 0 and its highest 1.
 
     Parameters
     ----------
-    coordinates
-        (n, 2) attention space.
+    points
+        Of the attention space: (n, d) `components` for the regression, the (n, 2) plane `core` for spreading.
     y
         (n,) label of each image, an index into `class_names`.
     answers
         (n,) `CORE`, `SPURIOUS`, `UNSURE` or `UNASKED` for each image, as `answers_array` makes them. Unsure and unasked
         are both unlabelled; they are counted apart.
     settings
-        Kernel and clamping.
+        Method, kernel and clamping.
     class_names
         The name of each class.
 
@@ -235,21 +241,23 @@ def propagate(
     Raises
     ------
     DataError
-        Shapes do not fit, a coordinate is not finite, or a class has no image.
+        Shapes do not fit, a point is not finite, or a class has no image.
     AnnotationError
         A class has no answer core or spurious, or an answer is none of the four.
 
     Warns
     -----
     SlimWarning
-        A class has one kind of answer only: all its scores are 1 (all core) or 0 (all spurious). Or its scores are
-        not shown to be above chance.
+        A class has one kind of answer only: whether its scores can be trusted is not known, and where no other answer
+        is of the other kind (by spreading, none of its class) they are all 1 (all core) or 0 (all spurious). Or its
+        scores are not shown to be above chance.
 
     Notes
     -----
-    The probabilities are those of scikit-learn's ``LabelSpreading(kernel="rbf", gamma=gamma, alpha=alpha)`` and its
-    ``predict_proba`` on the class's own points, to within 1e-3 (typically 1e-7), in O(n) memory. We differ far from the
-    judged images, where scikit-learn runs out of floating point and answers 0/0:
+    **Spreading.** The probabilities are those of scikit-learn's
+    ``LabelSpreading(kernel="rbf", gamma=gamma, alpha=alpha)`` and its ``predict_proba`` on the class's own points, to
+    within 1e-3 (typically 1e-7), in O(n) memory. We differ far from the judged images, where scikit-learn runs out of
+    floating point and answers 0/0:
 
     - at the default alpha, a point at any distance goes with the judged images that are nearest to it;
     - with an alpha so large (0.01, say) that answers take further steps, a point without neighbours (kernel sum below
@@ -258,13 +266,13 @@ def propagate(
 
     A class whose probabilities differ by less than 1e-6 cannot be ranked; its scores are all 0.5.
 
-    **Trust.** Each pair of a core and a spurious image in turn loses both answers, and the first step of the spreading
-    and the smoothing give their probabilities; the AUC is the share of pairs in which the core image's is higher. Its
-    interval is method 5 of Newcombe (2006), widened, since left-out scores share answers. Pairs, since without a single
-    image the answers that stay lean to the other kind, which drives the AUC below 0.5 where answers and space are
-    unrelated. Where gamma is picked, it is the one of 1, 2, 5, 10, 20, 50 with the smallest log loss of the
-    probabilities without each image's own answer; it is picked again without each pair (`slim.trust` says where that
-    is approximate).
+    **Trust.** Each pair of a core and a spurious image in turn loses both answers, and the regression, or the first
+    step of the spreading and the smoothing, give their probabilities; the AUC is the share of pairs in which the core
+    image's is higher. Its interval is method 5 of Newcombe (2006), widened, since left-out scores share answers. Pairs,
+    since without a single image the answers that stay lean to the other kind, which drives the AUC below 0.5 where
+    answers and space are unrelated. Where spreading's gamma is picked, it is the one of 1, 2, 5, 10, 20, 50 with the
+    smallest log loss of the probabilities without each image's own answer; it is picked again without each pair
+    (`slim.trust` says where that is approximate).
 
     References
     ----------
@@ -274,10 +282,10 @@ def propagate(
 
     Examples
     --------
-    >>> coordinates = np.random.default_rng(0).normal(size=(200, 2))
-    >>> right = coordinates[:, 0] > 0
+    >>> points = np.random.default_rng(0).normal(size=(200, 2))
+    >>> right = points[:, 0] > 0
     >>> judged = answers_array(200, range(20), ["core" if one else "spurious" for one in right[:20]])
-    >>> scores = propagate(coordinates, np.zeros(200, int), judged, PropagateSettings(gamma=5), class_names=["bird"])
+    >>> scores = propagate(points, np.zeros(200, int), judged, class_names=["bird"])
     >>> scores
     Scores of 200 images
     class  core  spurious  unsure  unasked  gamma  AUC (95% interval)   verdict
@@ -285,32 +293,37 @@ def propagate(
     >>> round(float(scores.values[right].mean()), 1), round(float(scores.values[~right].mean()), 1)
     (0.8, 0.1)
     """
-    points, labels, codes = _checked(coordinates, y, answers, len(class_names))
-    values = np.empty(len(points), dtype=np.float32)
+    places, labels, codes = _checked(points, y, answers, len(class_names), settings.method)
+    values = np.empty(len(places), dtype=np.float32)
     trust = []
+    fitted = FittedRegression.of(places, codes) if settings.method == "regression" else None
     for label, name in enumerate(class_names):
         members = np.flatnonzero(labels == label)
-        values[members], one = propagate_class(points[members], codes[members], settings, name)
+        if fitted is None:
+            values[members], one = propagate_class(places[members], codes[members], settings, name)
+        else:
+            values[members], one = fitted.of_class(members, name)
         trust.append(one)
         if one.verdict != "above chance":
-            warnings.warn(_warning(one), SlimWarning, stacklevel=2)
+            warnings.warn(_warning(one, values[members]), SlimWarning, stacklevel=2)
     return Scores(values, tuple(trust))
 
 
 def _checked(
-    coordinates: npt.ArrayLike, y: npt.ArrayLike, answers: npt.ArrayLike, n_classes: int
+    places: npt.ArrayLike, y: npt.ArrayLike, answers: npt.ArrayLike, n_classes: int, method: str
 ) -> tuple[FloatArray, IntArray, npt.NDArray[np.int8]]:
     """The inputs as arrays that fit each other."""
-    points, labels, codes = np.asarray(coordinates, dtype=np.float64), np.asarray(y), np.asarray(answers)
+    points, labels, codes = np.asarray(places, dtype=np.float64), np.asarray(y), np.asarray(answers)
     n = len(labels)
-    if points.shape != (n, 2) or labels.ndim != 1 or codes.shape != (n,):
+    wide = points.shape[1:] == (2,) if method == "spreading" else points.ndim == 2
+    if not wide or len(points) != n or labels.ndim != 1 or codes.shape != (n,):
         raise DataError(
-            f"Coordinates (n, 2), labels (n,) and answers (n,) must be of the same images. "
-            f"Got {points.shape}, {labels.shape} and {codes.shape}. Run: slim embed RUN"
+            f"Points (n, {2 if method == 'spreading' else 'd'}), labels (n,) and answers (n,) must be of the same "
+            f"images. Got {points.shape}, {labels.shape} and {codes.shape}. Run: slim embed RUN"
         )
     broken = n - int(np.isfinite(points).all(axis=1).sum())
     if broken:
-        raise DataError(f"Coordinates must be finite. Got {broken} of {n} that are not. Run: slim embed RUN")
+        raise DataError(f"Points must be finite. Got {broken} of {n} that are not. Run: slim embed RUN")
     absent = sorted(set(range(n_classes)) - set(labels.tolist()))
     if absent or set(labels.tolist()) - set(range(n_classes)):
         raise DataError(
@@ -322,14 +335,19 @@ def _checked(
     return points, labels.astype(np.int64), codes.astype(np.int8)
 
 
-def _warning(trust: ClassTrust) -> str:
+def _warning(trust: ClassTrust, values: npt.NDArray[np.float32]) -> str:
     """What the user should know before he goes on."""
     if trust.verdict == "one kind of answer":
         kind, value = ("core", 1) if trust.n_core else ("spurious", 0)
+        ranked = bool(np.ptp(values))
+        needs, so = (
+            ("to tell whether its scores can be trusted", "they rest on the answers about other classes")
+            if ranked
+            else ("to rank its images", f"all its attention scores are {value}")
+        )
         return (
-            f"Class {trust.class_name!r} needs answers of both kinds to rank its images. Got {kind} only "
-            f"({trust.n_core + trust.n_spurious}), so all its attention scores are {value}. "
-            "Judge more images: slim annotate RUN --budget N"
+            f"Class {trust.class_name!r} needs answers of both kinds {needs}. Got {kind} only "
+            f"({trust.n_core + trust.n_spurious}), so {so}. Judge more images: slim annotate RUN --budget N"
         )
     return (
         f"Attention scores of class {trust.class_name!r} must predict left-out answers better than chance. "
@@ -339,10 +357,66 @@ def _warning(trust: ClassTrust) -> str:
     )
 
 
+@dataclass(frozen=True, eq=False)
+class FittedRegression:
+    """The regression of all answers.
+
+    Attributes
+    ----------
+    points, codes
+        (n, d) and (n,) of all images.
+    regression
+        None where all answers are of one kind.
+    """
+
+    points: FloatArray
+    codes: npt.NDArray[np.int8]
+    regression: Regression | None
+
+    @classmethod
+    def of(cls, points: FloatArray, codes: npt.NDArray[np.int8]) -> FittedRegression:
+        """From points (n, d) and codes (n,): the regression of all answers core and spurious among them."""
+        judged = codes <= CORE
+        core = codes[judged] == CORE
+        both = 0 < int(core.sum()) < len(core)
+        return cls(points, codes, Regression.fit(points[judged], core) if both else None)
+
+    def of_class(self, members: IntArray, name: str) -> tuple[FloatArray, ClassTrust]:
+        """(n,) attention scores of a class's images, and their trust.
+
+        Raises
+        ------
+        AnnotationError
+            No answer about the class is core or spurious.
+        """
+        counts = _counts(self.codes[members], name)
+        of_kind = self.codes <= CORE
+        among = np.isin(np.flatnonzero(of_kind), members)
+        if self.regression is None:
+            scores = np.full(len(members), float(self.codes[of_kind][0]))
+        else:
+            scores = _min_max(self.regression.probabilities(self.points[members]))
+        if self.regression is None or not (counts[1] and counts[2]):
+            return scores, ClassTrust(*counts, None, None, None, None, "one kind of answer")
+        auc, low, high = auc_with_interval(self.regression.left_out_comparisons(among))
+        return scores, ClassTrust(*counts, None, auc, low, high, "above chance" if low > 0.5 else "not above chance")
+
+
+def _counts(codes: npt.NDArray[np.int8], name: str) -> tuple[str, int, int, int, int]:
+    """Name, and numbers of core, spurious, unsure and unasked, of a class."""
+    n_spurious, n_core, n_unsure, n_unasked = np.bincount(codes, minlength=4).tolist()
+    if not n_core + n_spurious:
+        raise AnnotationError(
+            f"Class {name!r} must have an image judged core or spurious. Got {n_unsure} unsure and no other answer. "
+            "Run: slim annotate RUN"
+        )
+    return name, n_core, n_spurious, n_unsure, n_unasked
+
+
 def propagate_class(
     coordinates: FloatArray, codes: npt.NDArray[np.int8], settings: PropagateSettings, name: str
 ) -> tuple[FloatArray, ClassTrust]:
-    """One class's (n,) attention scores and their trust, as `propagate` gives them for each class.
+    """One class's (n,) attention scores by spreading, and their trust.
 
     Parameters
     ----------
@@ -358,15 +432,9 @@ def propagate_class(
     AnnotationError
         No answer is core or spurious.
     """
-    n_spurious, n_core, n_unsure, n_unasked = np.bincount(codes, minlength=4).tolist()
-    counts = (name, n_core, n_spurious, n_unsure, n_unasked)
-    if not n_core + n_spurious:
-        raise AnnotationError(
-            f"Class {name!r} must have an image judged core or spurious. Got {n_unsure} unsure and no other answer. "
-            "Run: slim annotate RUN"
-        )
-    if not (n_core and n_spurious):
-        constant = np.full(len(codes), 1.0 if n_core else 0.0)
+    counts = _counts(codes, name)
+    if not (counts[1] and counts[2]):
+        constant = np.full(len(codes), 1.0 if counts[1] else 0.0)
         return constant, ClassTrust(*counts, None, None, None, None, "one kind of answer")
     judged = np.flatnonzero(codes <= CORE)
     task = JudgedPoints(_z_scored(coordinates), judged, codes[judged] == CORE)

@@ -1,4 +1,4 @@
-"""The attention space: a 2-D embedding of core features in which judgements spread, and one of the environment."""
+"""The attention space: what the model sees where it looks, as components and as a plane, and what it sees elsewhere."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ from slim.progress import track
 
 Floats = NDArray[np.float32]
 
+COMPONENTS = 20
+"""Principal components of the contrast, in which images are chosen and judgements are spread."""
+
 
 @dataclass(frozen=True)
 class EmbedSettings:
@@ -23,7 +26,8 @@ class EmbedSettings:
     Parameters
     ----------
     features
-        What judgements spread over: the "core" features (published), or their "difference" to the environment's.
+        What the plane shows: the "contrast" of what the model sees where it looks to what it sees elsewhere, or the
+        "core" features (published).
     metric
         Distance between features; "cosine" compares directions and ignores sizes.
     neighbors
@@ -34,7 +38,7 @@ class EmbedSettings:
         At most so many images fit the embedding; the others are placed into it.
     """
 
-    features: Literal["core", "difference"] = "difference"
+    features: Literal["core", "contrast"] = "contrast"
     metric: Literal["cosine", "euclidean"] = "cosine"
     neighbors: int = 5
     components: int = 50
@@ -53,38 +57,51 @@ class Space:
     Attributes
     ----------
     core
-        (n, 2) coordinates in which judgements are asked for and spread.
+        (n, 2) plane of what the model sees where it looks.
     environment
         (n, 2) embedding of the environment features.
+    components
+        (n, at most 20) principal components of the contrast, scaled to a mean square length of 1; all 0 where nothing
+        differs.
     """
 
     core: Floats
     environment: Floats
+    components: Floats
 
     def __len__(self) -> int:
         return len(self.core)
 
     def save(self, folder: str | Path) -> None:
-        """Write ``core.npy`` and ``environment.npy`` into a folder."""
+        """Write ``core.npy``, ``environment.npy`` and ``components.npy`` into a folder."""
         Path(folder).mkdir(parents=True, exist_ok=True)
-        for name in ("core", "environment"):
-            np.save(Path(folder) / f"{name}.npy", getattr(self, name))
+        for name, values in vars(self).items():
+            np.save(Path(folder) / f"{name}.npy", values)
 
     @classmethod
     def load(cls, folder: str | Path) -> Space:
         """Load what `save` wrote."""
-        return cls(*(np.load(Path(folder) / f"{name}.npy") for name in ("core", "environment")))
+        return cls(**{name: np.load(Path(folder) / f"{name}.npy") for name in cls.__dataclass_fields__})
+
+    def of(self, way: Literal["information", "centres", "regression", "spreading"]) -> Floats:
+        """What a way of choosing queries, or of spreading judgements, works on: the plane (published) or components."""
+        return self.core if way in ("centres", "spreading") else self.components
 
 
 def embed(
-    core: NDArray[Any], environment: NDArray[Any], settings: EmbedSettings | None = None, *, seed: int = 0
+    core: NDArray[Any],
+    environment: NDArray[Any],
+    contrast: NDArray[Any],
+    settings: EmbedSettings | None = None,
+    *,
+    seed: int = 0,
 ) -> Space:
-    """Embed core and environment features in two dimensions each.
+    """Embed what the model sees where it looks, and elsewhere, in two dimensions each.
 
     Parameters
     ----------
-    core, environment
-        (n, d) features of the same images, as `slim.Attention` holds them.
+    core, environment, contrast
+        (n, d), (n, d) and (n, e) features of the same images, as `slim.Attention` holds them.
     settings
         See `EmbedSettings`.
     seed
@@ -111,24 +128,21 @@ def embed(
     Examples
     --------
     >>> rng = np.random.default_rng(0)
-    >>> space = embed(rng.normal(size=(30, 8)), rng.normal(size=(30, 8)))
-    >>> space.core.shape, space.environment.shape
-    ((30, 2), (30, 2))
+    >>> space = embed(rng.normal(size=(30, 8)), rng.normal(size=(30, 8)), rng.normal(size=(30, 4)))
+    >>> space.core.shape, space.environment.shape, space.components.shape
+    ((30, 2), (30, 2), (30, 4))
     """
     settings = settings or EmbedSettings()
     if len(core) < 10:
         raise DataError(f"An attention space needs at least 10 images. Got {len(core)}. Add images to the split.")
-    if not (np.isfinite(core).all() and np.isfinite(environment).all()):
+    if not all(np.isfinite(values).all() for values in (core, environment, contrast)):
         raise DataError("Features must be finite. Got NaN or infinity. Compute them again with --precision 32-true.")
-    judged = core if settings.features == "core" else _direction(core) - _direction(environment)
-    sources = track((judged, environment), "embedding what the model sees where it looks, and elsewhere")
-    return Space(*(_embedded(values, settings, seed) for values in sources))
-
-
-def _direction(features: NDArray[Any]) -> Floats:
-    """Features of length 1, so that differences are not about size."""
-    length = np.linalg.norm(features, axis=1, keepdims=True)
-    return np.asarray(features / np.where(length > 0, length, 1.0), np.float32)
+    shown = core if settings.features == "core" else contrast
+    sources = track((shown, environment), "embedding what the model sees where it looks, and elsewhere")
+    components = reduce(contrast, COMPONENTS, seed)
+    length = float(np.sqrt(np.square(components).sum(1).mean()))
+    plane, around = (_embedded(values, settings, seed) for values in sources)
+    return Space(plane, around, np.asarray(components / (length or 1.0), np.float32))
 
 
 def _embedded(features: NDArray[Any], settings: EmbedSettings, seed: int) -> Floats:

@@ -64,17 +64,19 @@ def _attend(p: Workspace, folder: Path) -> None:
 
 def _embed(p: Workspace, folder: Path) -> None:
     attention = p.attention(p.settings.pool)
-    embed(attention.core, attention.environment, p.settings.embed, seed=p.settings.seed).save(folder)
+    features = attention.core, attention.environment, attention.contrast
+    embed(*features, p.settings.embed, seed=p.settings.seed).save(folder)
 
 
 def queries(p: Workspace) -> Queries:
     """Whom the run's settings ask about."""
     settings = p.settings.annotate
     return select_queries(
-        Space.load(p.folder("embed")).core,
+        Space.load(p.folder("embed")).of(settings.select),
         p.pool,
         p.attention(p.settings.pool).maps,
         budget=settings.budget,
+        select=settings.select,
         candidates=settings.candidates,
         seed=p.settings.seed,
     )
@@ -113,9 +115,16 @@ def judgement_store(p: Workspace) -> Iterator[Store]:
 def page_pool(p: Workspace) -> Pool:
     """Everything that the page of judgements shows."""
     attention, space = p.attention(p.settings.pool), Space.load(p.folder("embed"))
-    spreading = LiveSpreading(space.core, p.pool.y, p.settings.propagate, p.pool.class_names)
+    settings = p.settings.propagate
     return Pool(
-        p.pool, attention.maps, p.run.folder.name, attention.probabilities, space.core, spreading, attention.environment
+        p.pool,
+        attention.maps,
+        p.run.folder.name,
+        attention.probabilities,
+        space.core,
+        space.components,
+        LiveSpreading(space.of(settings.method), p.pool.y, settings, p.pool.class_names),
+        attention.environment,
     )
 
 
@@ -141,8 +150,9 @@ def _set_aside_other_answers(folder: Path, about: str) -> None:
 def _propagate(p: Workspace, folder: Path) -> None:
     judged = Judgements.load(p.folder("annotate")).frame
     answers = answers_array(len(p.pool), judged["index"].to_numpy(), judged["answer"].tolist())
-    space = Space.load(p.folder("embed"))
-    propagate(space.core, p.pool.y, answers, p.settings.propagate, class_names=p.pool.class_names).save(folder)
+    settings = p.settings.propagate
+    points = Space.load(p.folder("embed")).of(settings.method)
+    propagate(points, p.pool.y, answers, settings, class_names=p.pool.class_names).save(folder)
 
 
 def _curate(p: Workspace, folder: Path) -> None:

@@ -33,9 +33,10 @@ from slim.propagation import PropagateSettings
 folder, port = Path(sys.argv[1]), int(sys.argv[2])
 table = ImageTable(pd.read_csv(folder / "table.csv"), ("cat", "sea dog"))
 arrays = np.load(folder / "arrays.npz")
-spreading = LiveSpreading(arrays["space"], table.y, PropagateSettings(gamma=2), table.class_names)
+spreading = LiveSpreading(arrays["space"], table.y, PropagateSettings(), table.class_names)
 environment = np.eye(4)[np.arange(len(table)) % 3] + 0.01 * arrays["space"][:, :1]
-pool = Pool(table, arrays["maps"], "pets", arrays["probabilities"], arrays["space"], spreading, environment)
+space = arrays["space"]
+pool = Pool(table, arrays["maps"], "pets", arrays["probabilities"], space, space, spreading, environment)
 with Store(folder / "annotations.db") as store:
     session = Session(pool, arrays["queries"], store)
     with serving(session, "127.0.0.1", port, "token-of-the-test") as (link, finished):

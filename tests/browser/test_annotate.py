@@ -276,8 +276,8 @@ def test_offline_and_closed_the_answers_are_sent_later(open_page: Open, annotato
     page.context.set_offline(True)
     press(page, "cs")
     page.wait_for_selector("#saved[data-state=off]")
-    page.close()
     assert annotator.rows() == []
+    page.close()
     page.context.set_offline(False)
     again = page.context.new_page()
     again.goto(annotator.link)

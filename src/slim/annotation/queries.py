@@ -1,4 +1,4 @@
-"""Whom to ask about: a few images of each class, spread over its attention space."""
+"""Whom to ask about: a few images of each class, those whose answers tell most of the others."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from slim.datasets import ImageTable
 from slim.errors import AnnotationError, SettingsError
 
 Answer = Literal["core", "spurious", "unsure"]
+Selection = Literal["information", "centres"]
 AnnotatorKind = Literal["auto", "masks", "boxes", "recorded", "browser", "terminal"]
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
@@ -30,8 +31,11 @@ class AnnotateSettings:
     ----------
     budget
         Judgements asked per class.
+    select
+        Which: those whose answers would leave least unknown ("information"), or one near each of `budget` k-means
+        "centres" of the plane (published).
     candidates
-        Each query is drawn from so many images nearest to its centre in the attention space.
+        By centres, each query is drawn from so many images nearest to its centre.
     annotator
         Who answers: masks or boxes (an oracle looks whether the attention lies on the object), recorded (answers
         in a CSV file), browser (you, on a page), terminal (you, with pictures in a folder). auto takes recorded
@@ -50,6 +54,7 @@ class AnnotateSettings:
     """
 
     budget: int = 20
+    select: Selection = "information"
     candidates: int = 5
     annotator: AnnotatorKind = "auto"
     recorded: str | None = None
@@ -59,6 +64,7 @@ class AnnotateSettings:
     def __post_init__(self) -> None:
         _at_least_one("budget", self.budget)
         _at_least_one("candidates", self.candidates)
+        _check_selection(self.select)
         if not 0 <= self.noise <= 1:
             raise SettingsError(f"noise must be from 0 to 1. Got {self.noise}. Try --noise 0.1.")
         if not 0 <= self.threshold < 1:
@@ -199,31 +205,36 @@ class Queries:
 
 
 def select_queries(
-    coordinates: Floats,
+    points: Floats,
     table: ImageTable,
     maps: Floats,
     *,
     budget: int = 20,
+    select: Selection = "information",
     candidates: int = 5,
     seed: int = 0,
 ) -> Queries:
-    """Choose the images to ask about: per class one near each of `budget` k-means centres.
+    """Choose the images to ask about.
 
     Parameters
     ----------
-    coordinates
-        (n, 2) attention space of the pool.
+    points
+        Of the pool's attention space: (n, d) `components` to select by information, the (n, 2) plane `core` for
+        centres.
     table
         The pool's n images.
     maps
         (n, h, w) their attention maps in [0, 1].
     budget
         Queries per class; the number is exact.
+    select
+        "information": one after the other the image whose answer would most lessen the mean variance of a linear
+        regression over its class, whatever the answers are. "centres": one near each of `budget` k-means centres.
     candidates
-        An image is drawn at random from so many of its class that are nearest to the centre. Where earlier draws
-        have taken all of them, the next nearest comes.
+        By centres an image is drawn at random from so many of its class that are nearest to the centre. Where earlier
+        draws have taken all of them, the next nearest comes.
     seed
-        The same seed gives the same queries.
+        Of centres and draws.
 
     Returns
     -------
@@ -235,28 +246,35 @@ def select_queries(
     SettingsError
         A class has fewer images than the budget.
     AnnotationError
-        Coordinates, images and maps differ in number, or coordinates are not finite.
+        Points, images and maps differ in number, or points are not finite.
 
     Notes
     -----
-    Where a class has fewer distinct points than the budget, the points take turns as centres.
+    By information, points should have a mean square length of 1, as the components do, and each class takes into
+    account what those before it ask. By centres, where a class has fewer distinct points than the budget, the points
+    take turns as centres.
+
+    References
+    ----------
+    K. Yu, J. Bi, V. Tresp, "Active learning via transductive experimental design", ICML 2006.
 
     Examples
     --------
     >>> import pandas as pd
     >>> frame = pd.DataFrame({"path": [f"/{i}.jpg" for i in range(6)], "y": [0, 0, 0, 1, 1, 1]})
     >>> table = ImageTable(frame, ("cat", "dog"))
-    >>> coordinates = np.array([[0, 0], [0, 1], [9, 9], [0, 0], [5, 5], [5, 6]])
-    >>> queries = select_queries(coordinates, table, np.zeros((6, 7, 7)), budget=2, candidates=1)
-    >>> queries.index[queries.y == 0].tolist().count(2)
-    1
+    >>> points = np.array([[1, 0], [1, 0.1], [0, 1], [0, 0], [-1, 1], [-1, 0.9]])
+    >>> queries = select_queries(points, table, np.zeros((6, 7, 7)), budget=2)
+    >>> queries.index[queries.y == 0].tolist()
+    [1, 2]
     >>> queries
     Queries(4: 2 of cat, 2 of dog)
     """
-    coordinates = np.asarray(coordinates, dtype=np.float64)
-    _check_pool(coordinates, table, maps)
+    points = np.asarray(points, dtype=np.float64)
+    _check_pool(points, table, maps)
     _at_least_one("budget", budget)
     _at_least_one("candidates", candidates)
+    _check_selection(select)
     y = table.y
     chosen: list[int] = []
     for label, name in enumerate(table.class_names):
@@ -266,53 +284,60 @@ def select_queries(
                 f"The budget must not exceed the images of a class. Got budget {budget} for {name!r}, "
                 f"which has {len(members)}. Try --budget {max(len(members), 1)} or less."
             )
-        rng = np.random.default_rng((seed, label))
-        chosen += members[_spread(coordinates[members], budget, candidates, seed, rng)].tolist()
+        if select == "information":
+            chosen += most_informative(points, members, np.array(chosen, np.int64), budget).tolist()
+        else:
+            rng = np.random.default_rng((seed, label))
+            chosen += members[_spread(points[members], budget, candidates, seed, rng)].tolist()
     index = np.array(chosen, dtype=np.int64)
     return Queries(index, y[index], table[index], np.asarray(maps[index], dtype=np.float32), table.class_names)
 
 
-def further_queries(
-    coordinates: Floats, members: Ints, asked: Ints, count: int, *, seed: int = 0, sample: int = 20_000
-) -> Ints:
-    """Choose more images of a class to ask about: near the k-means centres that lie farthest from those asked before.
+def most_informative(points: Floats, members: Ints, asked: Ints, count: int) -> Ints:
+    """Choose images of a class: each time the one whose answer would leave least unknown about the class.
 
     Parameters
     ----------
-    coordinates
-        (n, 2) attention space of the pool.
+    points
+        (n, d) of the pool, of a mean square length of about 1.
     members
         Positions of the class's images in the pool.
     asked
-        Positions that have been asked about; those of other classes do not matter.
+        Positions that have been asked about, of any class.
     count
         How many; fewer come where the class has no more.
-    seed
-        Of the centres.
-    sample
-        At most so many images make the centres.
+
+    Notes
+    -----
+    A Bayesian linear regression with an intercept, unit prior and unit noise: its variance depends on which points were
+    observed, not on what was observed there.
 
     Examples
     --------
-    >>> line = np.stack([np.arange(9.0), np.zeros(9)], axis=1)
-    >>> further_queries(line, np.arange(9), np.array([0, 4]), 1)
-    array([7])
+    >>> points = np.array([[1.0, 0.0], [0.9, 0.1], [0.8, 0.0], [0.0, 1.0], [0.1, 0.8]])
+    >>> most_informative(points, np.arange(5), np.array([0]), 1)
+    array([3])
     """
-    points = _scaled(np.asarray(coordinates, dtype=np.float64)[members])
-    known = np.isin(members, asked)
-    rng = np.random.default_rng((seed, len(asked)))
-    few = rng.choice(len(points), sample, replace=False) if len(points) > sample else slice(None)
-    centres = _centres(points[few], int(known.sum()) + count, seed)
-    if known.any():
-        gaps = np.square(centres[:, None] - points[known][None]).sum(2).min(1)
-        centres = centres[np.argsort(-gaps, kind="stable")]
-    free, chosen = ~known, []
-    for turn in range(min(count, int(free.sum()))):
-        gaps = np.where(free, np.square(points - centres[turn % len(centres)]).sum(1), np.inf)
-        pick = int(gaps.argmin())
+    inputs = np.concatenate([np.asarray(points, np.float64), np.ones((len(points), 1))], 1)
+    known = inputs[asked]
+    unknown = np.linalg.inv(np.eye(inputs.shape[1]) + known.T @ known)
+    of_class = inputs[members]
+    moments = of_class.T @ of_class
+    free, chosen = ~np.isin(members, asked), []
+    for _ in range(min(count, int(free.sum()))):
+        reach = of_class @ unknown
+        gains = ((reach @ moments) * reach).sum(1) / ((reach * of_class).sum(1) + 1)
+        pick = int(np.where(free, gains, -np.inf).argmax())
         free[pick] = False
         chosen.append(pick)
+        unknown = unknown - np.outer(reach[pick], reach[pick]) / (reach[pick] @ of_class[pick] + 1)
     return members[np.array(chosen, dtype=np.int64)]
+
+
+def _check_selection(select: str) -> None:
+    if select not in get_args(Selection):
+        known = " or ".join(get_args(Selection))
+        raise SettingsError(f"select must be {known}. Got {select!r}. Try --select information.")
 
 
 def _at_least_one(name: str, value: int) -> None:
@@ -320,17 +345,17 @@ def _at_least_one(name: str, value: int) -> None:
         raise SettingsError(f"{name} must be at least 1. Got {value}. Try --{name} 5.")
 
 
-def _check_pool(coordinates: Floats, table: ImageTable, maps: Floats) -> None:
+def _check_pool(points: Floats, table: ImageTable, maps: Floats) -> None:
     """Refuse arrays that are not of the table's images."""
-    if not len(coordinates) == len(table) == len(maps):
+    if not len(points) == len(table) == len(maps):
         raise AnnotationError(
-            "Coordinates, images and maps must be of the same pool. "
-            f"Got {len(coordinates)}, {len(table)} and {len(maps)}. Embed the split that was attended to."
+            "Points, images and maps must be of the same pool. "
+            f"Got {len(points)}, {len(table)} and {len(maps)}. Embed the split that was attended to."
         )
-    if not np.isfinite(coordinates).all():
-        bad = int((~np.isfinite(coordinates)).any(1).sum())
+    if not np.isfinite(points).all():
+        bad = int((~np.isfinite(points)).any(1).sum())
         raise AnnotationError(
-            f"The attention space must be finite. Got NaN or infinite coordinates of {bad} images. "
+            f"The attention space must be finite. Got NaN or infinity for {bad} images. "
             "Embed again, and look whether the reference model has diverged."
         )
 

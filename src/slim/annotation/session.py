@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from slim.annotation.judgements import majority
-from slim.annotation.queries import ANSWERS, Answer, Floats, Queries, further_queries
+from slim.annotation.queries import ANSWERS, Answer, Floats, Queries, most_informative
 from slim.annotation.spread import Spread, Spreading, Trust, advice, state
 from slim.annotation.store import Post, Store
 from slim.annotation.trend import DRAWN, Trends
@@ -39,7 +39,10 @@ class Pool:
     probabilities
         (n, k) of the reference model; None where they are not known.
     coordinates
-        (n, 2) attention space; None where there is none, and the page then neither shows it nor asks for more.
+        (n, 2) plane of the attention space; None where there is none, and the page then neither shows it nor asks for
+        more.
+    components
+        (n, d) of the attention space, in which more images to ask about are chosen.
     spreading
         Gives the scores from the answers; None where nothing is spread.
     environment
@@ -51,6 +54,7 @@ class Pool:
     title: str = "judgements"
     probabilities: Floats | None = None
     coordinates: Floats | None = None
+    components: Floats | None = None
     spreading: Spreading | None = None
     environment: Floats | None = None
 
@@ -127,7 +131,7 @@ class Session:
             "answers": [[int(i), a] for i, a in zip(own["index"], own["answer"], strict=True)],  # oldest first
             "seconds": round(float(own["seconds"].sum()), 1),
             "flags": sorted(set(self.store.flags()["index"].tolist())),
-            "space": self.pool.coordinates is not None,
+            "space": self.pool.components is not None,
             "environment": self.pool.environment is not None,
             "spread": self.summary(),
         }
@@ -150,15 +154,15 @@ class Session:
 
     def more(self, label: int) -> list[dict[str, Any]]:
         """Add the next best images of a class to the queue."""
-        if self.pool.coordinates is None or not 0 <= label < len(self.pool.table.class_names):
+        if self.pool.components is None or not 0 <= label < len(self.pool.table.class_names):
             raise AnnotationError(
                 "More images can be chosen in the attention space of a class. "
                 f"Got class {label} of {len(self.pool.table.class_names)}"
-                f"{'' if self.pool.coordinates is not None else ' and no space'}. Open the page with slim annotate RUN."
+                f"{'' if self.pool.components is not None else ' and no space'}. Open the page with slim annotate RUN."
             )
         members = np.flatnonzero(self._y == label)
         asked = np.asarray(self.queue(), dtype=np.int64)
-        return self.add(further_queries(self.pool.coordinates, members, asked, ROUND, seed=len(asked)).tolist())
+        return self.add(most_informative(self.pool.components, members, asked, ROUND).tolist())
 
     def add(self, index: Sequence[int]) -> list[dict[str, Any]]:
         """Add images to the queue; those that are in it stay where they are. Gives what the page says of the new."""

@@ -39,6 +39,11 @@ class Trust:
     high: float | None = None
 
     @property
+    def counts(self) -> tuple[int, int]:
+        """Answers of each kind."""
+        return self.n_core, self.n_spurious
+
+    @property
     def few(self) -> bool:
         """Whether there are so few answers of a kind that the AUC says nothing: leaving one out leaves hardly any."""
         return min(self.n_core, self.n_spurious) < FEW
@@ -111,7 +116,7 @@ def advice(name: str, steps: list[Step]) -> str:
     if now == "one kind":
         kind, n = ("on the object", trust.n_core) if trust.n_core else ("beside it", trust.n_spurious)
         few = "Go on" if n < 8 else "Ask for more, or pick photos from another part of the map"
-        return f"{n} of {n} answers about {name} say {kind}: nothing can be ranked before the other kind comes. {few}."
+        return f"{n} of {n} answers about {name} say {kind}: nothing can be told before the other kind comes. {few}."
     if trust.few:
         return (
             f"{trust.n_core} core and {trust.n_spurious} spurious about {name}: {FEW} of each are the least that can "

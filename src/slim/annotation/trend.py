@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -32,10 +33,12 @@ class Trends:
         self.steps: list[list[Step]] = [[] for _ in range(n_classes)]
 
     def note(self, before: Spread, now: Spread) -> None:
-        """Add a step to each class whose trust has changed."""
+        """Add a step to each class with other answers; answers about other classes may change its trust as well."""
         for label, steps in enumerate(self.steps):
-            if now.trust[label] != before.trust[label]:
+            if now.trust[label].counts != before.trust[label].counts:
                 steps.append(self._step(label, before, now))
+            elif steps:
+                steps[-1] = replace(steps[-1], trust=now.trust[label])
 
     def _step(self, label: int, before: Spread, now: Spread) -> Step:
         members = self._y == label
@@ -67,12 +70,12 @@ class Trends:
             for answers in course:
                 others = {index: answer for index, answer in now().items() if self._y[index] != label}
                 spread = spreading({**others, **answers})
-                if spread.trust[label] != before.trust[label]:
+                if spread.trust[label].counts != before.trust[label].counts:
                     recalled.append(self._step(label, before, spread))
                 before = spread
                 yield False
             live = self.steps[label]
-            if live and recalled and live[0].trust == recalled[-1].trust:
+            if live and recalled and live[0].trust.counts == recalled[-1].trust.counts:
                 live = live[1:]  # all that was there at the start, at once
             self.steps[label] = [*recalled[-DRAWN:], *live]
             yield True

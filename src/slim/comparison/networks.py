@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from slim.datasets import ImageTable, image_batches
-from slim.models import Classifier, evaluating
+from slim.models import Classifier
 from slim.pipeline import Pipeline
+from slim.tracing import evaluating
 from slim.training import train
 
 _GROUP_DRO_STEP = 0.01

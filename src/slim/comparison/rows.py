@@ -179,13 +179,18 @@ def _slim(bench: Bench, **changed: Mapping[str, Any]) -> Chosen:
 
 
 def _published(bench: Bench) -> Chosen:
-    """The published recipe: its features are pooled by sum, its space and its cut are its own."""
+    return _curated(bench, *published_parts(bench))
+
+
+def published_parts(bench: Bench) -> tuple[RunSettings, Attention, Space]:
+    """The published recipe's settings, features (pooled by sum) and space."""
     own = bench.pipeline.settings
     settings = RunSettings(train=own.train, pool=own.pool, seed=own.seed).updated(read_recipe("published"))
-    settings = replace(settings, annotate=own.annotate, curate=replace(settings.curate, size=own.curate.size))
+    asked = replace(own.annotate, select=settings.annotate.select, candidates=settings.annotate.candidates)
+    settings = replace(settings, annotate=asked, curate=replace(settings.curate, size=own.curate.size))
     attention = summed(bench.attention) if own.attend.pooling == "mean" else bench.attention
-    space = embed(attention.core, attention.environment, settings.embed, seed=own.seed)
-    return _curated(bench, settings, attention, space)
+    space = embed(attention.core, attention.environment, attention.contrast, settings.embed, seed=own.seed)
+    return settings, attention, space
 
 
 def summed(attention: Attention) -> Attention:
@@ -194,7 +199,7 @@ def summed(attention: Attention) -> Attention:
     Examples
     --------
     >>> maps = np.array([[[1.0, 0.5]]])
-    >>> found = summed(Attention(maps, np.array([[2.0]]), np.array([[4.0]]), maps[0], maps[0]))
+    >>> found = summed(Attention(maps, np.array([[2.0]]), np.array([[4.0]]), maps[0], maps[0], maps[0]))
     >>> found.core.tolist(), found.environment.tolist()
     ([[3.0]], [[2.0]])
     """
@@ -219,10 +224,16 @@ def judged_scores(
     """Attention scores of the pool, and the answers (n,) that they come from."""
     p, asked = bench.pipeline, settings.annotate
     queries = select_queries(
-        space.core, p.pool, attention.maps, budget=asked.budget, candidates=asked.candidates, seed=bench.seed
+        space.of(asked.select),
+        p.pool,
+        attention.maps,
+        budget=asked.budget,
+        select=asked.select,
+        candidates=asked.candidates,
+        seed=bench.seed,
     )
-    answers = _answered(bench, queries, asked)
-    return propagate(space.core, bench.y, answers, settings.propagate, class_names=p.pool.class_names), answers
+    answers, spread = _answered(bench, queries, asked), settings.propagate
+    return propagate(space.of(spread.method), bench.y, answers, spread, class_names=p.pool.class_names), answers
 
 
 def true_answers(bench: Bench) -> NDArray[np.int8]:

@@ -6,10 +6,10 @@ import hashlib
 import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -69,7 +69,8 @@ def compare(
     Notes
     -----
     Result files say what they were made from: the same call goes on where it stopped, and another setting makes the
-    rows again.
+    rows again. The tables hold every result of these seeds that the folder keeps and that still holds, those of other
+    rows and modes included.
 
     Examples
     --------
@@ -78,10 +79,12 @@ def compare(
     _check(seeds, rows, modes)
     folder = Path(folder)
     found: list[dict[str, Any]] = []
+    known: dict[int, list[dict[str, Any]]] = {}
     for mode, seed in product(modes, seeds):
         bench = prepared_bench(folder, seed, options)
         found += _rows_of_mode(bench, [key for key in rows if _takes_part(key, mode, modes)], mode)
-        write_tables(folder, pd.DataFrame(found), bench.pipeline.data.name)
+        known[seed] = _all_kept(bench)
+        write_tables(folder, pd.DataFrame(list(chain(*known.values()))), bench.pipeline.data.name)
     return pd.DataFrame(found)
 
 
@@ -133,15 +136,32 @@ def _in_each_mode(row: Row) -> bool:
 
 def _rows_of_mode(bench: Bench, keys: Sequence[str], mode: Mode) -> list[dict[str, Any]]:
     """The results of some rows, those from earlier included."""
-    digests = {key: digest(bench.pipeline, key, mode) for key in keys}
-    paths = {key: bench.pipeline.run.folder / "rows" / f"{key}.{mode}.json" for key in keys}
-    missing = [key for key in keys if kept(paths[key], digests[key]) is None]
+    missing = [key for key in keys if _kept_row(bench.pipeline, key, mode) is None]
     if missing:
         announce(f"seed {bench.seed} {mode}: {', '.join(missing)}")
     for key, result in _results(bench, missing, mode):
-        paths[key].parent.mkdir(exist_ok=True)
-        write_json(paths[key], {"made_from": digests[key], **result})
-    return [line for key in keys if (line := kept(paths[key], digests[key])) is not None]
+        path = _path(bench.pipeline, key, mode)
+        path.parent.mkdir(exist_ok=True)
+        write_json(path, {"made_from": digest(bench.pipeline, key, mode), **result})
+    return [line for key in keys if (line := _kept_row(bench.pipeline, key, mode)) is not None]
+
+
+def _all_kept(bench: Bench) -> list[dict[str, Any]]:
+    """Every result of a seed that still holds; of what is the same in each mode, one."""
+    found: list[dict[str, Any]] = []
+    for mode, key in product(get_args(Mode), ROWS):
+        line = _kept_row(bench.pipeline, key, mode)
+        if line is not None and all((line["row"], line["mode"]) != (other["row"], other["mode"]) for other in found):
+            found.append(line)
+    return found
+
+
+def _kept_row(p: Pipeline, key: str, mode: Mode) -> dict[str, Any] | None:
+    return kept(_path(p, key, mode), digest(p, key, mode))
+
+
+def _path(p: Pipeline, key: str, mode: Mode) -> Path:
+    return p.run.folder / "rows" / f"{key}.{mode}.json"
 
 
 def digest(p: Pipeline, key: str, mode: Mode) -> str:

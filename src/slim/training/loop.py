@@ -25,9 +25,10 @@ from slim.datasets import ImageTable
 from slim.errors import SettingsError, SlimWarning
 from slim.frozen import Cut, find_cut, last_stage
 from slim.metrics import accuracy_by_group
-from slim.models import Classifier, evaluating
+from slim.models import Classifier
 from slim.progress import track
 from slim.robust import balanced_order, robust_loss
+from slim.tracing import evaluating
 from slim.training.checkpoint import State, fingerprint, read_checkpoint, write_checkpoint
 from slim.training.settings import Task, TrainSettings
 from slim.training.sources import Batches, Source, in_batches, open_sources
