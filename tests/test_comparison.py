@@ -132,7 +132,7 @@ def test_a_comparison_goes_on_where_it_stopped_and_its_tables_agree(
     text, against = (folder / "results.md").read_text(), json.loads(result.stdout)["slim_against"]
     assert text.count("\n| ") == len(DEFAULT_ROWS) + 1 + len(against)
     opponents = {"erm", "random", "class-balanced", "cluster-balanced", "published", "group-balanced", "dfr"}
-    assert {line["row"] for line in against} == opponents | {"val", "cluster-balanced-val"}
+    assert {line["row"] for line in against} == opponents | {"val", "cluster-balanced-val", "slim-unjudged"}
     summary = pd.read_csv(folder / "summary.csv").set_index("row")
     for line in against:
         difference = summary.loc["slim", "worst_group_accuracy"] - summary.loc[line["row"], "worst_group_accuracy"]
@@ -407,7 +407,11 @@ def test_slim_is_tested_against_each_other_row_within_its_mode() -> None:
     # t(0.975; 2) = 4.3027, and the differences 0.3, 0.4, 0.2 have the deviation 0.1
     assert (first["low"], first["high"]) == pytest.approx((0.3 - 0.24841, 0.3 + 0.24841), abs=1e-4)
     assert first["p"] == pytest.approx(0.0352, abs=1e-3)
-    assert "| random | +0.400 (+0.152 to +0.648) | 0.020 | 3 |" in against_markdown(against)
+    text = against_markdown(against)
+    assert "| random | +0.400 (+0.152 to +0.648) | 0.020 | 3 |" in text
+    own, full = text.split("| SLIM, full, against |")
+    assert "| SLIM, against |" in own
+    assert full.count("| erm | ") == 1
     assert slim_against(given[given["row"] != "slim"]).empty
 
 

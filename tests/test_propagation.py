@@ -486,7 +486,7 @@ def test_answers_unrelated_to_the_space_are_not_above_chance_and_warn(method):
     answers = np.full(300, UNASKED)
     answers[:40] = rng.permutation(40) < 20
     with pytest.warns(
-        SlimWarning, match=r"'cat'.*0\.5 is chance.*slim annotate RUN --budget.*slim embed RUN"
+        SlimWarning, match=r"'cat'.*0\.5 is chance.*slim annotate RUN --budget.*slim run RUN --train.layer"
     ) as caught:
         points, y = rng.normal(size=(300, 2)), np.zeros(300, int)
         scores = propagate(points, y, answers, PropagateSettings(method), class_names=["cat"])

@@ -353,7 +353,7 @@ def _warning(trust: ClassTrust, values: npt.NDArray[np.float32]) -> str:
         f"Attention scores of class {trust.class_name!r} must predict left-out answers better than chance. "
         f"Got AUC {trust.auc:.2f} (95% interval {trust.low:.2f} to {trust.high:.2f}; 0.5 is chance) from "
         f"{trust.n_core + trust.n_spurious} answers: a subset picked by them may be no better than a random one. "
-        "Judge more images (slim annotate RUN --budget N) or change the attention space (slim embed RUN)."
+        "Judge more images (slim annotate RUN --budget N) or attend to another layer (slim run RUN --train.layer NAME)."
     )
 
 

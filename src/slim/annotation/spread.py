@@ -130,7 +130,7 @@ def advice(name: str, steps: list[Step]) -> str:
     if now == "unclear":
         return (
             f"{trust.n_core + trust.n_spurious} answers about {name} do not separate right from wrong. Ask for a few "
-            "more; if that does not help, try another attention space: slim embed RUN --features core."
+            "more; if that does not help, attend to another layer: slim run RUN --train.layer NAME."
         )
     if now == "settled":
         return f"More answers about {name} hardly change anything: the last {STEPS} moved its scores by under 2 %."

@@ -41,6 +41,7 @@ _OPPONENTS = (
     "dfr",
     "val",
     "cluster-balanced-val",
+    "slim-unjudged",
 )
 
 
@@ -224,18 +225,21 @@ def markdown(summary: pd.DataFrame) -> str:
 
 
 def against_markdown(against: pd.DataFrame) -> str:
-    """SLIM against other rows as a Markdown table.
+    """SLIM against other rows as Markdown, a table a mode.
 
     Parameters
     ----------
     against
         What `slim_against` returns.
     """
-    lines = ["", "| SLIM against | difference of worst group (95 %) | p | seeds |", "|---|---|---|---|"]
-    for row in against.to_dict("records"):
-        ends = "" if np.isnan(row["low"]) else f" ({row['low']:+.3f} to {row['high']:+.3f})"
-        p = "" if np.isnan(row["p"]) else "< 0.001" if row["p"] < 0.001 else _number(row["p"])
-        lines.append(f"| {_label(row)} | {row['difference']:+.3f}{ends} | {p} | {row['seeds']} |")
+    lines = []
+    for mode, of in against.groupby("mode", sort=False):
+        own = _label({"title": "SLIM", "row": "slim", "mode": mode})
+        lines += ["", f"| {own}, against | difference of worst group (95 %) | p | seeds |", "|---|---|---|---|"]
+        for row in of.to_dict("records"):
+            ends = "" if np.isnan(row["low"]) else f" ({row['low']:+.3f} to {row['high']:+.3f})"
+            p = "" if np.isnan(row["p"]) else "< 0.001" if row["p"] < 0.001 else _number(row["p"])
+            lines.append(f"| {_label(row)} | {row['difference']:+.3f}{ends} | {p} | {row['seeds']} |")
     lines += ["", "Paired over seeds; p-values are not corrected for their number."]
     return "\n".join(lines) + "\n"
 
@@ -277,8 +281,8 @@ def _number(value: float) -> str:
 
 
 def _label(row: dict[Any, Any]) -> str:
-    """A row's title, and whether the whole network was trained."""
-    return str(row["title"]) + (", full" if row["mode"] == "full" else "")
+    """A row's title, and whether the whole network was trained: not again, of the reference model."""
+    return str(row["title"]) + (", full" if row["mode"] == "full" and row["row"] != "erm" else "")
 
 
 def _difference(difference: float, p: float) -> str:
