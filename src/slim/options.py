@@ -60,7 +60,7 @@ def descriptions(record: type) -> dict[str, str]:
     --------
     >>> from slim.propagation import PropagateSettings
     >>> sorted(descriptions(PropagateSettings))
-    ['alpha', 'gamma']
+    ['alpha', 'gamma', 'method']
     """
     section = re.search(r"Parameters\n-+\n(.*?)(?:\n\n\w[^\n]*\n-+\n|\Z)", inspect.getdoc(record) or "", re.DOTALL)
     parts = re.split(r"^(\w+)[^\n]*\n", section[1] if section else "", flags=re.MULTILINE)

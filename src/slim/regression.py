@@ -53,7 +53,7 @@ class Regression:
         >>> points = np.array([[-1.0], [-0.5], [0.5], [1.0]])
         >>> fitted = Regression.fit(points, points[:, 0] > 0)
         >>> fitted.probabilities(np.array([[-2.0], [0.0], [2.0]])).round(2)
-        array([0.1, 0.5, 0.9])
+        array([0.13, 0.5 , 0.87])
         """
         inputs = np.concatenate([np.asarray(points, np.float64), np.ones((len(points), 1))], 1)
         weights = _balanced(core, np.ones((1, len(core))))
