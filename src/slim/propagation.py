@@ -365,21 +365,24 @@ class FittedRegression:
     ----------
     points, codes
         (n, d) and (n,) of all images.
+    judged
+        (m,) positions of those answered core or spurious.
     regression
         None where all answers are of one kind.
     """
 
     points: FloatArray
     codes: npt.NDArray[np.int8]
+    judged: IntArray
     regression: Regression | None
 
     @classmethod
     def of(cls, points: FloatArray, codes: npt.NDArray[np.int8]) -> FittedRegression:
         """From points (n, d) and codes (n,): the regression of all answers core and spurious among them."""
-        judged = codes <= CORE
+        judged = np.flatnonzero(codes <= CORE)
         core = codes[judged] == CORE
         both = 0 < int(core.sum()) < len(core)
-        return cls(points, codes, Regression.fit(points[judged], core) if both else None)
+        return cls(points, codes, judged, Regression.fit(points[judged], core) if both else None)
 
     def of_class(self, members: IntArray, name: str) -> tuple[FloatArray, ClassTrust]:
         """(n,) attention scores of a class's images, and their trust.
@@ -390,14 +393,13 @@ class FittedRegression:
             No answer about the class is core or spurious.
         """
         counts = _counts(self.codes[members], name)
-        of_kind = self.codes <= CORE
-        among = np.isin(np.flatnonzero(of_kind), members)
         if self.regression is None:
-            scores = np.full(len(members), float(self.codes[of_kind][0]))
+            scores = np.full(len(members), float(self.codes[self.judged[0]]))
         else:
             scores = _min_max(self.regression.probabilities(self.points[members]))
         if self.regression is None or not (counts[1] and counts[2]):
             return scores, ClassTrust(*counts, None, None, None, None, "one kind of answer")
+        among = np.isin(self.judged, members)
         auc, low, high = auc_with_interval(self.regression.left_out_comparisons(among))
         return scores, ClassTrust(*counts, None, auc, low, high, "above chance" if low > 0.5 else "not above chance")
 

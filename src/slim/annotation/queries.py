@@ -318,10 +318,10 @@ def most_informative(points: Floats, members: Ints, asked: Ints, count: int) -> 
     >>> most_informative(points, np.arange(5), np.array([0]), 1)
     array([3])
     """
-    inputs = np.concatenate([np.asarray(points, np.float64), np.ones((len(points), 1))], 1)
-    known = inputs[asked]
-    unknown = np.linalg.inv(np.eye(inputs.shape[1]) + known.T @ known)
-    of_class = inputs[members]
+    known, of_class = (
+        np.concatenate([np.asarray(points[some], np.float64), np.ones((len(some), 1))], 1) for some in (asked, members)
+    )
+    unknown = np.linalg.inv(np.eye(known.shape[1]) + known.T @ known)
     moments = of_class.T @ of_class
     free, chosen = ~np.isin(members, asked), []
     for _ in range(min(count, int(free.sum()))):
