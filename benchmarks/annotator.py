@@ -1,9 +1,9 @@
-"""How soon the annotator's page follows a key, and whether kills lose or double answers.
+"""Latency of the annotator's page, and whether killing its server loses or duplicates answers.
 
-python benchmarks/annotator.py [kills] [keys] [spread] [load]
+python benchmarks/annotator.py [kills] [keys] [scores] [load]
 
-Each part makes its own run, with photographs that are drawn on the spot, and prints a line for each figure. All but
-kills need Playwright and Chromium, which SLIM_CHROMIUM may name.
+Each part makes its own run with synthetic photographs and prints one line per figure. All but `kills` need Playwright
+and Chromium, whose path can be set in SLIM_CHROMIUM.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw, ImageFilter
 
-from slim.annotation import Pool, Store
-from slim.annotation.browser import serving
-from slim.annotation.session import Session
-from slim.datasets import ImageTable
-from slim.live import LiveSpreading
-from slim.propagation import PropagateSettings
+from slim.data import ImageTable
+from slim.stages.annotate.page.server import serving
+from slim.stages.annotate.page.session import Pool, Session
+from slim.stages.annotate.store import Store
+from slim.stages.propagate.incremental import IncrementalScores
+from slim.stages.propagate.scores import PropagateSettings
 
 TOKEN, NAMES, BUDGET, SIDE = "token-of-the-benchmark", ("cat", "dog"), 20, (500, 375)
 ANSWERS, KILLS, THREADS = 10_000, 20, 6
@@ -64,18 +64,18 @@ addEventListener("keydown", event => {
 """
 
 
-# ---------------------------------------------------------------- a server in a process of its own
+# ---------------------------------------------------------------- a server in its own process
 
 
 def serve(folder: Path, port: int) -> None:
-    """What the server's process does: serve the run in a folder until it is killed."""
+    """The server process: serve the run in a folder until it is killed."""
     arrays = np.load(folder / "arrays.npz")
     table = ImageTable(pd.read_csv(folder / "table.csv"), NAMES)
     pool = Pool(table, arrays["maps"], "benchmark")
     if "space" in arrays:
-        spreading = LiveSpreading(arrays["components"], table.y, PropagateSettings(), NAMES)
+        scoring = IncrementalScores(arrays["components"], table.y, PropagateSettings(), NAMES)
         space = arrays["space"], arrays["components"]
-        pool = Pool(table, arrays["maps"], "benchmark", arrays["probabilities"], *space, spreading)
+        pool = Pool(table, arrays["maps"], "benchmark", arrays["probabilities"], *space, scoring)
     with Store(folder / "annotations.db") as store:
         session = Session(pool, arrays["queries"], store)
         with serving(session, "127.0.0.1", port, TOKEN) as (link, finished):
@@ -84,7 +84,7 @@ def serve(folder: Path, port: int) -> None:
 
 
 class Server:
-    """A server that may be killed, and started again at the same address."""
+    """A server that can be killed, and restarted at the same address."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.port, self.link = folder, 0, ""
@@ -102,15 +102,15 @@ class Server:
 
 
 @contextmanager
-def made_run(n: int, *, spread: bool) -> Iterator[Server]:
-    """A run of n images, of which the queries' can be shown, served while the block runs."""
+def made_run(n: int, *, embedded: bool) -> Iterator[Server]:
+    """A run of n images, of which the queries have photos, served while the block runs."""
     folder, rng, y = Path(tempfile.mkdtemp()), np.random.default_rng(0), np.arange(n) % 2
     queries = np.concatenate([np.flatnonzero(y == label)[:: max(1, n // (2 * BUDGET))][:BUDGET] for label in (0, 1)])
     pd.DataFrame({"path": [str(folder / f"{i}.jpg") for i in range(n)], "y": y}).to_csv(
         folder / "table.csv", index=False
     )
     arrays = {"maps": rng.random((n, 7, 7), dtype=np.float32), "queries": queries}
-    if spread:
+    if embedded:
         centres = rng.normal(scale=6, size=(12, 2))
         arrays["space"] = (centres[rng.integers(12, size=n)] + rng.normal(size=(n, 2))).astype(np.float32)
         arrays["components"] = (rng.normal(size=(n, 20)) / np.sqrt(20)).astype(np.float32)
@@ -137,8 +137,8 @@ def _photo(path: Path, rng: np.random.Generator) -> None:
 
 
 def kills() -> None:
-    """Posts that never pause, from several clients that try again, while the server is killed at random moments."""
-    with made_run(ANSWERS, spread=False) as server:
+    """Clients post answers without a pause and retry, while the server is killed at random moments."""
+    with made_run(ANSWERS, embedded=False) as server:
         took: list[float] = []
         killed: list[float] = []
         over = Event()
@@ -153,12 +153,12 @@ def kills() -> None:
         doubled = len(history) - history["index"].nunique()
         say("answers kept over kills", f"{len(history)} over {len(killed)}", "10,000 over 20")
         say("lost, doubled", f"{lost}, {doubled}", "0, 0")
-        say("posts that had to be sent again", str(tries - ANSWERS), "")
-        say("one post, kills left out, ms", _spread(took), "")
+        say("posts sent more than once", str(tries - ANSWERS), "")
+        say("one post, without kills, ms", _quantiles(took), "")
 
 
 def _kill_at_random(server: Server, took: list[float], killed: list[float], over: Event) -> None:
-    """Kill and start again, each time after a random part of its share of the answers, at no moment between posts."""
+    """Kill and restart the server, each time after a random number of answers, in the middle of posts."""
     rng = random.Random(0)
     for number in range(KILLS):
         goal = ANSWERS * (number + rng.random()) / KILLS
@@ -172,7 +172,7 @@ def _kill_at_random(server: Server, took: list[float], killed: list[float], over
 
 
 def _post_all(server: Server, start: int, took: list[float]) -> int:
-    """One client: its share of the answers, each sent until it is called saved; how many posts that needed."""
+    """One client: sends its share of the answers, each until it is saved, and returns the number of attempts."""
     tries = 0
     browser = httpx.Client(timeout=10)
     for index in range(start, ANSWERS, THREADS):
@@ -198,7 +198,7 @@ def _post_all(server: Server, start: int, took: list[float]) -> int:
 
 @contextmanager
 def opened(server: Server) -> Iterator[Any]:
-    """The page in Chromium, with nobody's name yet."""
+    """The page in Chromium, opened for the first time."""
     from playwright.sync_api import sync_playwright
 
     path = os.environ.get("SLIM_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
@@ -225,8 +225,8 @@ DRAWN = "seen.scores > {} && seen.drawn > seen.scoresAt"
 
 
 def keys() -> None:
-    """From a key to the next image."""
-    with made_run(SMALL, spread=True) as server, opened(server) as page:
+    """Latency from a key to the next image."""
+    with made_run(SMALL, embedded=True) as server, opened(server) as page:
         until(page, DRAWN.format(0))
         page.wait_for_timeout(2000)
         took = []
@@ -235,13 +235,13 @@ def keys() -> None:
             until(page, "seen.next > seen.pressed")
             took.append(page.evaluate("seen.next - seen.pressed"))
             page.wait_for_timeout(400)
-        say("key to next image, ms", _spread(took), "")
+        say("key to next image, ms", _quantiles(took), "")
 
 
-def spread() -> None:
-    """From a key to the new scores, drawn on the map."""
+def scores() -> None:
+    """Latency from a key until the new scores are drawn on the map."""
     for n, bar in ((SMALL, "1 s"), (LARGE, "5 s")):
-        with made_run(n, spread=True) as server, opened(server) as page:
+        with made_run(n, embedded=True) as server, opened(server) as page:
             until(page, DRAWN.format(0))
             took = []
             for step in range(2 * BUDGET - 1):
@@ -250,12 +250,12 @@ def spread() -> None:
                 until(page, DRAWN.format(before))
                 took.append(page.evaluate("seen.drawn - seen.pressed"))
                 page.wait_for_timeout(200)
-            say(f"key to new scores drawn, {n:,} images, ms", _spread(took), bar)
+            say(f"key to new scores drawn, {n:,} images, ms", _quantiles(took), bar)
 
 
 def load() -> None:
-    """From the address to the first image and to the whole map."""
-    with made_run(LARGE, spread=True) as server:
+    """Latency from opening the link to the first image and to the complete map."""
+    with made_run(LARGE, embedded=True) as server:
         first, whole = [], []
         with opened(server) as page:
             for _ in range(5):
@@ -265,11 +265,11 @@ def load() -> None:
                 first.append(1000 * (time.perf_counter() - began))
                 until(page, DRAWN.format(0))
                 whole.append(1000 * (time.perf_counter() - began))
-        say(f"address to first image, {LARGE:,} images, ms", _spread(first), "2 s")
-        say(f"address to the whole map, {LARGE:,} images, ms", _spread(whole), "")
+        say(f"link to first image, {LARGE:,} images, ms", _quantiles(first), "2 s")
+        say(f"link to complete map, {LARGE:,} images, ms", _quantiles(whole), "")
 
 
-def _spread(values: list[float]) -> str:
+def _quantiles(values: list[float]) -> str:
     ordered = sorted(values)
     return f"median {statistics.median(ordered):.0f}, p95 {ordered[int(0.95 * (len(ordered) - 1))]:.0f}"
 
@@ -282,7 +282,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
         serve(Path(sys.argv[2]), int(sys.argv[3]))
     else:
-        parts = {part.__name__: part for part in (kills, keys, spread, load)}
+        parts = {part.__name__: part for part in (kills, keys, scores, load)}
         say("", "measured", "bar")
         for name in sys.argv[1:] or parts:
             parts[name]()

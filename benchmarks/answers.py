@@ -1,68 +1,76 @@
-"""What each part of asking and spreading brings: how well 40 answers rank the images that nobody judged.
+"""What each part of query selection and propagation contributes: how well 40 answers rank all other images.
 
 python benchmarks/answers.py FOLDER...
 
-Each FOLDER is one of `slim compare`, whose reference models and attention are used. True AUC of the attention scores
-against the oracle's answers about all other images, mean over classes and seeds, with one part of the default taken
-away at a time; and the ceiling: every image answered, cross-validated in five folds, each class by itself.
+Each FOLDER is the folder of a comparison (`slim compare`), whose reference models and attention are reused. Prints the
+true AUC of the attention scores, against the oracle's answers about the images that were not judged: means over classes
+and seeds, with one part of the default removed at a time. The last line is the ceiling: every image judged,
+cross-validated in five folds, each class by itself.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 
-from slim.comparison.rows import Bench, judged_scores, published_parts, true_answers
+from slim.arrays import Floats, Ints
+from slim.comparison.bench import Bench
+from slim.comparison.subsets import Answers, judged_scores, published_parts, true_answers
 from slim.comparison.table import interval
 from slim.errors import SlimWarning
-from slim.pipeline import open_run
 from slim.progress import quiet
-from slim.propagation import CORE, SPURIOUS, UNASKED, propagate
-from slim.regression import Regression
-from slim.space import Space, embed
+from slim.runs.run import open_run
+from slim.stages.embed import Space, embed
+from slim.stages.judgements import CORE, SPURIOUS, UNASKED, Judgements
+from slim.stages.propagate.propagate import propagate_answers
+from slim.stages.propagate.regression import Regression
+from slim.stages.propagate.scores import Scores
 
-Scored = tuple[NDArray[np.floating], NDArray[np.int8]]
-"""Scores (n,) and the answers (n,) that they come from."""
+Scored = tuple[Floats, Answers]
+"""Attention scores (n,), and the answers (n,) that they come from."""
 
 
 def _changed(**settings: Any) -> Callable[[Bench], Scored]:
     def scored(bench: Bench) -> Scored:
-        scores, answers = judged_scores(bench, bench.pipeline.settings.updated(settings), bench.attention, bench.space)
-        return scores.values, answers
+        return _scored(bench, *judged_scores(bench, bench.settings.updated(settings), bench.attention, bench.space))
 
     return scored
 
 
+def _scored(bench: Bench, scores: Scores, judgements: Judgements) -> Scored:
+    return scores.values, judgements.codes(len(bench.pool))
+
+
 def _each_class_by_itself(bench: Bench) -> Scored:
     _, answers = _changed()(bench)
-    scores = np.zeros(len(bench.y))
-    for k in np.unique(bench.y):
-        own = bench.y == k
+    y = bench.pool.y
+    scores = np.zeros(len(y))
+    for k in np.unique(y):
+        own = y == k
         points, codes = bench.space.components[own], answers[own]
-        scores[own] = propagate(points, np.zeros(own.sum(), int), codes, class_names=[str(k)]).values
+        scores[own] = propagate_answers(points, np.zeros(own.sum(), int), codes, class_names=[str(k)]).values
     return scores, answers
 
 
 def _attended_layer(bench: Bench) -> Scored:
-    core, environment = np.asarray(bench.attention.core), np.asarray(bench.attention.environment)
-    settings = bench.pipeline.settings
-    space = embed(core, environment, core - environment, settings.embed, seed=bench.seed)
-    scores, answers = judged_scores(bench, settings, bench.attention, space)
-    return scores.values, answers
+    pool = bench.pool_attention
+    coarse = replace(pool, contrast=np.asarray(pool.core) - np.asarray(pool.environment))
+    attention = replace(bench.attention, **{bench.space.pool: coarse})
+    space = embed(attention, bench.settings["embed"], seed=bench.seed)
+    return _scored(bench, *judged_scores(bench, bench.settings, attention, space))
 
 
 def _published(bench: Bench) -> Scored:
-    scores, answers = judged_scores(bench, *published_parts(bench))
-    return scores.values, answers
+    return _scored(bench, *judged_scores(bench, *published_parts(bench)))
 
 
 VARIANTS: dict[str, Callable[[Bench], Scored]] = {
@@ -70,48 +78,50 @@ VARIANTS: dict[str, Callable[[Bench], Scored]] = {
     "queries near k-means centres of the plane": _changed(annotate={"select": "centres"}),
     "label spreading in the plane": _changed(propagate={"method": "spreading"}),
     "a regression for each class": _each_class_by_itself,
-    "the attended layer in place of the finer one": _attended_layer,
+    "the attended layer instead of the finer one": _attended_layer,
     "published": _published,
 }
-CEILING = "every image answered, cross-validated"
+CEILING = "every image judged, cross-validated"
 
 
-def ceiling(space: Space, y: NDArray[np.int64], truth: NDArray[np.int8]) -> NDArray[np.floating]:
-    """(n,) probabilities from regressions that saw every other answer of the class, but those of the image's fold."""
-    found = np.zeros(len(y))
+def ceiling(space: Space, y: Ints, truth: Answers) -> Floats:
+    """(n,) probabilities from regressions on all answers of the class outside the image's own fold."""
+    probabilities = np.zeros(len(y))
     for k in np.unique(y):
         members = np.flatnonzero((y == k) & (truth <= CORE))
         core = truth[members] == CORE
         for fitted, others in StratifiedKFold(5, shuffle=True, random_state=0).split(members, core):
             regression = Regression.fit(space.components[members[fitted]], core[fitted])
-            found[members[others]] = regression.probabilities(space.components[members[others]])
-    return found
+            probabilities[members[others]] = regression.probabilities(space.components[members[others]])
+    return probabilities
 
 
-def true_auc(scores: NDArray[np.floating], y: NDArray[np.int64], truth: NDArray[np.int8]) -> float:
-    """Mean over classes, of the images that are not left out: truth `UNASKED`."""
+def true_auc(scores: Floats, y: Ints, truth: Answers) -> float:
+    """Mean AUC over classes; images whose truth is `UNASKED` are left out."""
     classes = [(y == k) & np.isin(truth, (CORE, SPURIOUS)) for k in np.unique(y)]
-    return float(np.mean([roc_auc_score(truth[of], scores[of]) for of in classes]))
+    return float(np.mean([roc_auc_score(truth[members], scores[members]) for members in classes]))
 
 
 def measured(bench: Bench) -> dict[str, float]:
     """The true AUC of each variant."""
-    truth = true_answers(bench)
-    found = {}
+    truth, y = true_answers(bench), bench.pool.y
+    aucs = {}
     for name, scored in VARIANTS.items():
         scores, answers = scored(bench)
-        found[name] = true_auc(scores, bench.y, np.where(answers == UNASKED, truth, UNASKED))
-    found[CEILING] = true_auc(ceiling(bench.space, bench.y, truth), bench.y, truth)
-    return found
+        aucs[name] = true_auc(scores, y, np.where(answers == UNASKED, truth, UNASKED))
+    aucs[CEILING] = true_auc(ceiling(bench.space, y, truth), y, truth)
+    return aucs
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", metavar="FOLDER", nargs="+", type=Path)
     warnings.simplefilter("ignore", SlimWarning)
     columns = {}
-    for folder in sys.argv[1:]:
+    for folder in parser.parse_args().folders:
         with quiet():
-            lines = pd.DataFrame([measured(Bench(open_run(run))) for run in sorted(Path(folder).glob("seed-*"))])
-        columns[Path(folder).name] = [
+            lines = pd.DataFrame([measured(Bench(open_run(run))) for run in sorted(folder.glob("seed-*"))])
+        columns[folder.name] = [
             "{:.3f} ({:.3f} to {:.3f})".format(lines[name].mean(), *interval(lines[name].to_numpy())) for name in lines
         ]
     rows = zip([*VARIANTS, CEILING], *columns.values(), strict=True)

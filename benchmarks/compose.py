@@ -4,17 +4,17 @@
 
 KIND is one of:
 
-multi    apple, car, cup, pear and tomato, each with a usual scene out of three (90 % of train; the rest evenly on the
-         other two). Attribute: scene.
-hard     cats and dogs on three scenes that tell nothing of the class and rule the features; a small sticker, of one
-         size and any colour, in the corner of 95 % of the cats of train and 5 % of its dogs. Attribute: sticker.
-two      as hard, with the scene as a second shortcut: 80 % of the cats of train in the forest, 80 % of its dogs by the
-         sea. Attribute: sticker.
-clean    as hard, without a sticker. Attribute: scene.
+multi    apple, car, cup, pear and tomato, each with a usual scene out of three (90 % of train; the rest is split
+         evenly between the other two). Attribute: scene.
+hard     cats and dogs on three scenes that dominate the features but do not depend on the class; a small sticker of
+         random colour in the corner of 95 % of the cats of train and 5 % of its dogs. Attribute: sticker.
+two      like hard, with the scene as a second shortcut: 80 % of the cats of train in the forest, 80 % of its dogs by
+         the sea. Attribute: sticker.
+clean    like hard, without stickers. Attribute: scene.
 
-PARTS holds ``objects/CLASS/OBJECT_VIEW.png`` (with an alpha channel) and ``scenes/SCENE/*.jpg``; PETS a table
-``metadata.csv`` of photographs with masks, whose ``object`` column says which animals are the same. Objects, animals
-and scenes are disjoint between splits; val and test are balanced over class and attribute.
+PARTS holds ``objects/CLASS/OBJECT_VIEW.png`` (with an alpha channel) and ``scenes/SCENE/*.jpg``. PETS holds a table
+``metadata.csv`` of photographs with masks; its column ``object`` identifies the individual animal. Splits share no
+objects, animals or scenes; val and test are balanced over class and attribute.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def compose(kind: str, parts: Path, pets: Path, folder: Path, seed: int = 0) -> 
 
 
 def _plan(kind: str, split: str, n_classes: int, rng: np.random.Generator) -> list[tuple[int, int, bool]]:
-    """Class, scene and whether there is a sticker, of each photograph of a split."""
+    """The class, scene and presence of a sticker for each photograph of a split."""
     n = SIZES[kind][split] // n_classes
     plan = []
     for y in range(n_classes):
@@ -93,39 +93,39 @@ def _plan(kind: str, split: str, n_classes: int, rng: np.random.Generator) -> li
 
 
 def _parted(items: list[Path], rng: np.random.Generator) -> dict[str, list[Path]]:
-    """The items of each split."""
+    """Distribute items over the splits at random."""
     order = [items[i] for i in rng.permutation(len(items))]
     ends = [0, *(round(len(order) * share) for share in np.cumsum(list(SHARES.values())))]
     return {split: order[ends[i] : ends[i + 1]] for i, split in enumerate(SPLITS)}
 
 
 def _fruit(parts: Path, rng: np.random.Generator) -> list[dict[str, list[Path]]]:
-    """By class and split, the views of its objects."""
-    found = []
+    """The views of the objects, by class and split."""
+    classes = []
     for name in FRUIT:
         views = sorted((parts / "objects" / name).glob("*.png"))
         objects = _parted(sorted({Path(view.stem.split("_")[0]) for view in views}), rng)
-        found.append({split: [v for v in views if Path(v.stem.split("_")[0]) in objects[split]] for split in SPLITS})
-    return found
+        classes.append({split: [v for v in views if Path(v.stem.split("_")[0]) in objects[split]] for split in SPLITS})
+    return classes
 
 
 def _animals(pets: Path) -> list[dict[str, list[tuple[Path, Path]]]]:
-    """By class and split, photographs and masks of animals."""
+    """Photographs and masks of animals, by class and split."""
     table = pd.read_csv(pets / "metadata.csv").drop_duplicates(["object", "split"])
-    named = {0: "train", 1: "val", 2: "test"}
+    split_names = {0: "train", 1: "val", 2: "test"}
     return [
         {
-            named[int(split)]: [
-                (pets / row.img_filename, pets / row.mask_filename) for row in of.itertuples(index=False)
+            split_names[int(split)]: [
+                (pets / row.img_filename, pets / row.mask_filename) for row in photos.itertuples(index=False)
             ]
-            for split, of in table[table["y"] == y].groupby("split")
+            for split, photos in table[table["y"] == y].groupby("split")
         }
         for y in (0, 1)
     ]
 
 
 def _cutout(source: Path | tuple[Path, Path]) -> Image.Image:
-    """An object with an alpha channel, cropped to it."""
+    """An object with an alpha channel, cropped to its extent."""
     if isinstance(source, tuple):
         cutout = Image.open(source[0]).convert("RGB")
         cutout.putalpha(Image.open(source[1]).convert("L").resize(cutout.size))
@@ -135,7 +135,7 @@ def _cutout(source: Path | tuple[Path, Path]) -> Image.Image:
 
 
 def _pasted(scene: Image.Image, cutout: Image.Image, rng: np.random.Generator) -> tuple[Image.Image, Image.Image]:
-    """A scene with the object at a random place, and the object's mask."""
+    """A scene with the object at a random position, and the object's mask."""
     photo = scene.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
     side = float(rng.uniform(0.35, 0.6)) * SIDE / max(cutout.size)
     cutout = cutout.resize([max(8, round(edge * side)) for edge in cutout.size], Image.Resampling.LANCZOS)
@@ -147,7 +147,7 @@ def _pasted(scene: Image.Image, cutout: Image.Image, rng: np.random.Generator) -
 
 
 def _stick(photo: Image.Image, rng: np.random.Generator) -> None:
-    """Draw a round sticker into a corner."""
+    """Draw a round sticker into a corner of the photograph."""
     color = tuple(int(v) for v in 255 * np.array(np.random.default_rng(rng.integers(6)).permutation([1.0, 0.85, 0.1])))
     left, top = (int(rng.choice([3, SIDE - STICKER - 3])) + int(rng.integers(-2, 3)) for _ in range(2))
     ImageDraw.Draw(photo).ellipse((left, top, left + STICKER, top + STICKER), fill=color)
@@ -159,5 +159,5 @@ if __name__ == "__main__":
     for name in ("parts", "pets", "folder"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    compose(given.kind, given.parts, given.pets, given.folder, given.seed)
+    options = parser.parse_args()
+    compose(options.kind, options.parts, options.pets, options.folder, options.seed)

@@ -18,13 +18,14 @@ from hypothesis import settings
 from PIL import Image
 from torch import nn
 
-from slim.cli import main
-from slim.datasets import ImageTable
+from slim.cli.main import main
+from slim.data import ImageTable
 from slim.errors import SlimWarning
-from slim.models import Classifier, wrap
-from slim.pipeline import run
+from slim.network.build import wrap
+from slim.network.classifier import Classifier
+from slim.network.tracing import evaluating
 from slim.progress import quiet
-from slim.tracing import evaluating
+from slim.runs.run import run
 
 WIDTH, HEIGHT = 24, 16
 

@@ -220,3 +220,35 @@ def test_group_accuracies_equal_a_loop_and_frame_the_averages(data: st.DataObjec
         row = result.table.iloc[g]
         assert row["accuracy"] == value
         assert row["low"] - 1e-9 <= value <= row["high"] + 1e-9
+
+
+# Rows by columns 2 x 3: a mix-up of the two axes gives other numbers, or none.
+WIDE_MAP = np.array([[[1.0, 0.9, 0.1], [0.8, 0.0, 0.2]]])
+WIDE_MASK = np.array([[[True, False, False], [True, True, False]]])
+BY_HAND = {
+    "inside_fraction": 1.8 / 2.7,
+    "energy_inside": 1.8 / 3.0,
+    "intersection_over_union": 1.8 / (1.0 + 0.9 + 0.1 + 1.0 + 1.0 + 0.2),
+    "pointing_game": 1.0,
+}
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_measures_of_a_map_wider_than_high_are_those_by_hand(name: str) -> None:
+    assert MEASURES[name](WIDE_MAP, WIDE_MASK) == pytest.approx([BY_HAND[name]])
+    turned = WIDE_MAP.transpose(0, 2, 1), WIDE_MASK.transpose(0, 2, 1)
+    assert MEASURES[name](*turned) == pytest.approx([BY_HAND[name]])
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_map_and_mask_of_exchanged_axes_do_not_fit(name: str) -> None:
+    with pytest.raises(ValueError, match="broadcast"):
+        MEASURES[name](WIDE_MAP, WIDE_MASK.transpose(0, 2, 1))
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_each_image_is_measured_by_itself(name: str) -> None:
+    maps, masks = np.concatenate([WIDE_MAP, 1 - WIDE_MAP]), np.concatenate([WIDE_MASK, ~WIDE_MASK])
+    together = MEASURES[name](maps, masks)
+    alone = [MEASURES[name](maps[i : i + 1], masks[i : i + 1])[0] for i in range(2)]
+    assert together.tolist() == alone

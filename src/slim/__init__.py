@@ -1,26 +1,8 @@
 """SLIM: find and remove the shortcuts of an image classifier, with a few dozen human judgements."""
 
-from slim.annotation import (
-    AnnotateSettings,
-    Annotator,
-    BoxOracle,
-    BrowserAnnotator,
-    Judgements,
-    MaskOracle,
-    NoisyOracle,
-    Queries,
-    Query,
-    RecordedAnswers,
-    Store,
-    TerminalAnnotator,
-)
-from slim.api import annotate, attend, curate, embed, propagate, select_queries
-from slim.artifacts import VERSION
-from slim.attention import AttendSettings, Attention
 from slim.comparison import compare
-from slim.curation import CurateSettings, Subset
-from slim.datasets import Dataset, ImageTable, load_dataset
-from slim.demo import compose_demo
+from slim.data import Dataset, ImageTable, load_dataset
+from slim.data.demo import compose_demo
 from slim.errors import (
     AnnotationError,
     ArtifactError,
@@ -30,16 +12,40 @@ from slim.errors import (
     SlimError,
     SlimWarning,
 )
-from slim.evaluation import EvaluateSettings, Evaluation, Groups, evaluate, evaluate_heads
-from slim.exchange import export_judgements, import_judgements
-from slim.factors import Mistakes
-from slim.last_layer import Head, HeldOut, RetrainSettings, fit_head
-from slim.models import Classifier, build, load_classifier, restore, wrap
-from slim.pipeline import Pipeline, open_run, run
-from slim.propagation import PropagateSettings, Scores
-from slim.settings import RunSettings
-from slim.space import EmbedSettings, Space
-from slim.training import TrainSettings, train
+from slim.files import VERSION
+from slim.network.build import build, restore, wrap
+from slim.network.classifier import Classifier
+from slim.runs.fit import Result, fit
+from slim.runs.run import Run, open_run, run
+from slim.runs.settings import RunSettings
+from slim.runs.transfer import export_judgements, import_judgements
+from slim.stages.annotate.annotate import annotate
+from slim.stages.annotate.annotator import Annotator, ask
+from slim.stages.annotate.oracle import MaskOracle, NoisyOracle
+from slim.stages.annotate.page.server import BrowserAnnotator
+from slim.stages.annotate.queries import Queries, Query
+from slim.stages.annotate.recorded import RecordedAnswers
+from slim.stages.annotate.selection import select_queries
+from slim.stages.annotate.settings import AnnotateSettings
+from slim.stages.annotate.store import Store
+from slim.stages.annotate.terminal import TerminalAnnotator
+from slim.stages.attend import AttendSettings, Attention, SplitAttention, attend, attend_split
+from slim.stages.curate.curate import curate
+from slim.stages.curate.subset import CurateSettings, Subset
+from slim.stages.embed import EmbedSettings, Space, embed
+from slim.stages.evaluate.evaluate import evaluate
+from slim.stages.evaluate.evaluation import EvaluateSettings, Evaluation, Evaluations, Groups
+from slim.stages.evaluate.measuring import evaluate_classifier, evaluate_heads
+from slim.stages.judgements import Judgements
+from slim.stages.propagate.propagate import propagate
+from slim.stages.propagate.scores import PropagateSettings, Scores
+from slim.stages.report.records import Report, RunFacts
+from slim.stages.report.report import report
+from slim.stages.retrain.last_layer import RetrainSettings
+from slim.stages.retrain.retrain import retrain
+from slim.stages.retrain.retrained import Retrained
+from slim.stages.train import train
+from slim.training import TrainSettings, train_classifier
 
 __version__ = VERSION
 
@@ -50,7 +56,6 @@ __all__ = [
     "ArtifactError",
     "AttendSettings",
     "Attention",
-    "BoxOracle",
     "BrowserAnnotator",
     "Classifier",
     "CurateSettings",
@@ -59,51 +64,59 @@ __all__ = [
     "EmbedSettings",
     "EvaluateSettings",
     "Evaluation",
+    "Evaluations",
     "Groups",
-    "Head",
-    "HeldOut",
     "ImageTable",
     "Judgements",
     "MaskOracle",
-    "Mistakes",
     "ModelError",
     "NoisyOracle",
-    "Pipeline",
     "PropagateSettings",
     "Queries",
     "Query",
     "RecordedAnswers",
+    "Report",
+    "Result",
     "RetrainSettings",
+    "Retrained",
+    "Run",
+    "RunFacts",
     "RunSettings",
     "Scores",
     "SettingsError",
     "SlimError",
     "SlimWarning",
     "Space",
+    "SplitAttention",
     "Store",
     "Subset",
     "TerminalAnnotator",
     "TrainSettings",
     "__version__",
     "annotate",
+    "ask",
     "attend",
+    "attend_split",
     "build",
     "compare",
     "compose_demo",
     "curate",
     "embed",
     "evaluate",
+    "evaluate_classifier",
     "evaluate_heads",
     "export_judgements",
-    "fit_head",
+    "fit",
     "import_judgements",
-    "load_classifier",
     "load_dataset",
     "open_run",
     "propagate",
+    "report",
     "restore",
+    "retrain",
     "run",
     "select_queries",
     "train",
+    "train_classifier",
     "wrap",
 ]

@@ -1,4 +1,4 @@
-"""Clusters of features: k-means on the principal components of their directions, and how many clusters."""
+"""Clusters of features: k-means on the principal components of their directions, and the number of clusters."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from sklearn.metrics import silhouette_score
 Floats = NDArray[np.floating]
 
 CLUSTERS = (2, 3, 4, 5)
-"""Numbers of clusters that are tried."""
+"""The numbers of clusters that are tried."""
 
 _COMPONENTS = 50
 
 
 class Components:
-    """Principal components of the directions of features: what is large counts no more than what is small.
+    """Principal components of the directions of features, so that long feature vectors count no more than short ones.
 
     Parameters
     ----------
     features
-        (n, d) that they are fitted to.
+        (n, d) features that the components are fitted to.
     seed
-        Of the fit.
+        Random seed of the fit.
 
     Examples
     --------
@@ -50,7 +50,7 @@ def _directions(features: Floats) -> Floats:
 
 
 def fit_clusters(points: Floats, k: int, seed: int) -> KMeans:
-    """k-means, with fewer clusters where fewer points differ."""
+    """k-means with k clusters, or fewer if there are fewer distinct points."""
     distinct = len(np.unique(points, axis=0))
     return KMeans(min(k, distinct), n_init=10, random_state=seed).fit(points)
 
@@ -63,10 +63,11 @@ def choose_k(points: Floats, by: Literal["elbow", "silhouette"], seed: int = 0) 
     points
         (n, d).
     by
-        "elbow": where the inertia's second difference is largest; it is computed from 1 to 6 clusters, so that each
-        of the four can win. "silhouette": where the mean silhouette is highest, over at most 2,000 points.
+        "elbow": where the second difference of the inertia is largest; inertia is computed from 1 to 6 clusters, so
+        that each of the four numbers can win. "silhouette": where the mean silhouette of at most 2,000 points is
+        highest.
     seed
-        Of k-means.
+        Random seed of k-means.
 
     Examples
     --------

@@ -8,12 +8,12 @@ SlimError
  └── ArtifactError    a run folder lacks something, or another version made it
 SlimWarning           the result stands, but read this before you trust it
 
-Every message says what must hold, what came instead, and what to do next, in one line.
+Every message is one line: what must hold, what SLIM got instead, and what to do next.
 """
 
 
 class SlimError(Exception):
-    """Something the user can mend; its text is the whole message."""
+    """A problem that the user can fix; its text is the whole message."""
 
 
 class DataError(SlimError):

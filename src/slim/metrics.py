@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating]
 
 STRONG = 0.8
-"""Attention at or above this is strong: what the inside fraction looks at."""
+"""Attention at or above this is strong; the inside fraction counts strong attention only."""
 
 
 def wilson_interval(correct: int, n: int, z: float = 1.959964) -> tuple[float, float]:
@@ -28,7 +28,7 @@ def wilson_interval(correct: int, n: int, z: float = 1.959964) -> tuple[float, f
     Returns
     -------
     tuple of float
-        Lower and upper end, in [0, 1]; (0, 1) where there were no trials.
+        Lower and upper bound, in [0, 1]; (0, 1) without any trials.
 
     References
     ----------
@@ -51,25 +51,25 @@ def wilson_interval(correct: int, n: int, z: float = 1.959964) -> tuple[float, f
 
 @dataclass(frozen=True, eq=False)
 class GroupAccuracy:
-    """Accuracy of each group, and the four averages that people mix up.
+    """Accuracy of each group, and four averages that are easily confused.
 
     Attributes
     ----------
     table
-        One row a group: ``name, n, correct, accuracy, low, high, training_share``. ``low`` and ``high`` are
+        One row per group: ``name, n, correct, accuracy, low, high, training_share``. ``low`` and ``high`` are
         Wilson's 95 % interval. Groups without an image have accuracy NaN.
     worst_group
-        Name of the group of the smallest accuracy.
+        Name of the group with the smallest accuracy.
     worst_group_accuracy
         Its accuracy.
     average_accuracy
         Over images.
     adjusted_average_accuracy
-        Group accuracies weighted by the groups' shares of the training images; None where these are not known.
+        Group accuracies weighted by the groups' shares of the training images; None if these are unknown.
     group_mean_accuracy
-        Plain mean over groups.
+        Unweighted mean over groups.
     missing
-        Groups without an image: they cannot be the worst one, so that they are named.
+        Names of the groups without an image, which cannot be the worst group.
     """
 
     table: pd.DataFrame
@@ -92,13 +92,13 @@ def accuracy_by_group(
     Parameters
     ----------
     correct
-        (n,) whether each image is classified right.
+        (n,) whether each image is classified correctly.
     groups
         (n,) indices into `group_names`.
     group_names
-        Of all groups, also of those without an image.
+        Name of every group, including groups without an image.
     training_shares
-        (n_groups,) share of each group of the training images.
+        (n_groups,) share of each group among the training images.
 
     Examples
     --------
@@ -157,9 +157,9 @@ def inside_fraction(maps: Floats, masks: NDArray[np.bool_], threshold: float = S
     maps
         (n, h, w) attention maps in [0, 1].
     masks
-        (n, h, w) where the object is.
+        (n, h, w) True on the object.
     threshold
-        Attention at or above it is strong.
+        Attention at or above this value is strong.
 
     Returns
     -------
@@ -220,20 +220,20 @@ def intersection_over_union(maps: Floats, masks: NDArray[np.bool_]) -> Floats:
 
 
 def adjusted_iou(iou_of_classes: Floats, y: NDArray[np.int64]) -> Floats:
-    """AIoU: the label's IoU against the best IoU of another class, ``iou_y / (iou_y + max over k != y of iou_k)``.
+    """AIoU: the label's IoU relative to the best IoU of another class, ``iou_y / (iou_y + max over k != y of iou_k)``.
 
     Parameters
     ----------
     iou_of_classes
-        (n, n_classes) the IoU of each class's own map with the mask.
+        (n, n_classes) IoU of each class's map with the mask.
     y
         (n,) labels.
 
     Returns
     -------
     ndarray of shape (n,)
-        In [0, 1]; 1 = only the label's map is on the object, 0.5 = no better than another class's. NaN where both
-        are zero.
+        In [0, 1]; 1 = only the label's map is on the object, 0.5 = no better than another class's. NaN if both are
+        zero.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Attention maps as a person sees them: upsampled smoothly, laid over the photo or cut out of it."""
+"""Attention maps as people see them: upsampled smoothly, laid over the photo or lighting a part of it."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torch.nn.functional import interpolate
 
 Floats = NDArray[np.floating[Any]]
 
-# From black over purple and orange to light yellow: lightness rises all the way, so that order survives
+# From black through purple and orange to light yellow. Lightness increases throughout, so that the order survives
 # colour blindness and grey printing.
-COLOURS = np.array(
+_COLOURS = np.array(
     [
         (0, 0, 4),
         (40, 11, 84),
@@ -26,13 +26,16 @@ COLOURS = np.array(
         (252, 255, 164),
     ]
 )
-_OPAQUE = 0.7  # how much of the strongest attention's pixel is colour; the rest is photo
-_HIDDEN = np.array([24.0, 24.0, 24.0])  # what the spotlight does not reach
-_DARK, _LIT = 0.35, 0.65  # the spotlight fades in between these levels of attention
+_OPAQUE = 0.7  # opacity of the colour where attention is strongest
+_HIDDEN = 24.0  # grey level outside the spotlight
+_THRESHOLD = 0.5  # attention above this level counts as attended
+_EDGE = 0.15  # the spotlight fades in over this distance on either side of the threshold
+_LINE = 0.9  # opacity of the outline
+_FLAT = 1e-6  # relative range below which a map is flat, up to rounding
 
 
 def upsample(maps: Floats, size: int | tuple[int, int]) -> NDArray[np.float32]:
-    """Bring attention maps to a larger size, bilinearly, and each to the whole of [0, 1] again.
+    """Resize attention maps bilinearly, and rescale each to [0, 1].
 
     Parameters
     ----------
@@ -57,7 +60,7 @@ def upsample(maps: Floats, size: int | tuple[int, int]) -> NDArray[np.float32]:
     smooth: NDArray[np.float32] = interpolate(coarse, size=size, mode="bilinear", align_corners=False)[:, 0].numpy()
     low, high = smooth.min((1, 2), keepdims=True), smooth.max((1, 2), keepdims=True)
     # Interpolating a constant may leave rounding noise, which must not be blown up to the full range.
-    flat = high - low <= 1e-6 * np.abs(high)
+    flat = high - low <= _FLAT * np.abs(high)
     return np.where(flat, 0, (smooth - low) / np.where(flat, 1, high - low)).astype(np.float32)
 
 
@@ -85,8 +88,9 @@ def overlay(photo: Image.Image, attention_map: Floats, size: int | tuple[int, in
     >>> result.size, result.getpixel((0, 0)), result.getpixel((7, 0))
     ((8, 4), (100, 100, 100), (206, 208, 145))
     """
-    pixels, level = _aligned(photo, attention_map, size)
-    return _blend(pixels, _colour(level), _OPAQUE * level)
+    photo = _resized(photo, size)
+    level = _levels(attention_map, photo.size)
+    return _laid_over(photo, _rgba(_colour(level), _OPAQUE * level))
 
 
 def spotlight(photo: Image.Image, attention_map: Floats, size: int | tuple[int, int]) -> Image.Image:
@@ -109,10 +113,86 @@ def spotlight(photo: Image.Image, attention_map: Floats, size: int | tuple[int, 
     >>> result.getpixel((0, 0)), result.getpixel((7, 0))
     ((24, 24, 24), (100, 100, 100))
     """
-    pixels, level = _aligned(photo, attention_map, size)
-    edge = np.clip((level - _DARK) / (_LIT - _DARK), 0, 1)
-    seen = edge * edge * (3 - 2 * edge)
-    return _blend(pixels, np.broadcast_to(_HIDDEN, pixels.shape), 1 - seen)
+    photo = _resized(photo, size)
+    return _laid_over(photo, spotlight_layer(attention_map, photo.size))
+
+
+def colour_layer(attention_map: Floats, size: tuple[int, int], threshold: float = _THRESHOLD) -> Image.Image:
+    """The colours of `overlay` without the photo, and a white outline around the attended region.
+
+    Parameters
+    ----------
+    attention_map
+        (h, w) in [0, 1]; 1 = the strongest attention.
+    size
+        Width and height of the layer in pixels.
+    threshold
+        The outline follows this level of attention, in (0, 1).
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGBA; the alpha channel is the attention itself, so that a viewer chooses the overall opacity.
+
+    Examples
+    --------
+    >>> layer = colour_layer(np.array([[0.0, 1.0]]), (8, 4))
+    >>> layer.getpixel((0, 0)), layer.getpixel((7, 0))
+    ((0, 0, 4, 0), (252, 255, 164, 255))
+    """
+    level = _levels(attention_map, size)
+    line = _outline(level, threshold)
+    colours = _colour(level) * (1 - line[..., None]) + 255 * line[..., None]
+    return _rgba(colours, np.maximum(level, line))
+
+
+def spotlight_layer(attention_map: Floats, size: tuple[int, int], threshold: float = _THRESHOLD) -> Image.Image:
+    """The darkness of `spotlight` without the photo.
+
+    Parameters
+    ----------
+    attention_map, size
+        As for `colour_layer`.
+    threshold
+        Level of attention, in (0, 1), at which half of the photo shows through.
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGBA: dark grey, transparent over the attended region.
+
+    Examples
+    --------
+    >>> layer = spotlight_layer(np.array([[0.0, 1.0]]), (8, 4))
+    >>> layer.getpixel((0, 0)), layer.getpixel((7, 0))
+    ((24, 24, 24, 255), (24, 24, 24, 0))
+    """
+    edge = np.clip((_levels(attention_map, size) - threshold) / (2 * _EDGE) + 0.5, 0, 1)
+    return _rgba(np.full((*edge.shape, 3), _HIDDEN), 1 - edge * edge * (3 - 2 * edge))
+
+
+def colour_scale(width: int) -> Image.Image:
+    """The colours of `overlay` from no attention (left) to the strongest (right), as an RGB image one pixel high.
+
+    Examples
+    --------
+    >>> scale = colour_scale(64)
+    >>> scale.size, scale.getpixel((0, 0)), scale.getpixel((63, 0))
+    ((64, 1), (0, 0, 4), (252, 255, 164))
+    """
+    return Image.fromarray(_bytes(_colour(np.linspace(0, 1, width)[None])))
+
+
+def is_flat(attention_map: Floats) -> bool:
+    """Whether an attention map (h, w) is the same everywhere, so that there is nothing to draw.
+
+    Examples
+    --------
+    >>> is_flat(np.full((7, 7), 0.3)), is_flat(np.eye(7))
+    (True, False)
+    """
+    low, high = attention_map.min(), attention_map.max()
+    return bool(high - low <= _FLAT * abs(high))
 
 
 def fitted_size(photo: Image.Image, longer_side: int) -> tuple[int, int]:
@@ -127,20 +207,42 @@ def fitted_size(photo: Image.Image, longer_side: int) -> tuple[int, int]:
     return max(1, round(photo.width * scale)), max(1, round(photo.height * scale))
 
 
-def _aligned(photo: Image.Image, attention_map: Floats, size: int | tuple[int, int]) -> tuple[Floats, Floats]:
-    """The photo's pixels (h, w, 3) in 0..255 and its attention (h, w, ) in [0, 1], both at the same size."""
-    width, height = fitted_size(photo, size) if isinstance(size, int) else size
-    pixels = np.asarray(photo.convert("RGB").resize((width, height), Image.Resampling.LANCZOS), dtype=np.float64)
-    return pixels, upsample(attention_map[None], (height, width))[0]
+def _resized(photo: Image.Image, size: int | tuple[int, int]) -> Image.Image:
+    """The photo in RGB at a size, given as for `overlay`."""
+    whole = fitted_size(photo, size) if isinstance(size, int) else size
+    return photo.convert("RGB").resize(whole, Image.Resampling.LANCZOS)
+
+
+def _laid_over(photo: Image.Image, layer: Image.Image) -> Image.Image:
+    """The photo with an RGBA layer of its size over it."""
+    return Image.alpha_composite(photo.convert("RGBA"), layer).convert("RGB")
+
+
+def _levels(attention_map: Floats, size: tuple[int, int]) -> NDArray[np.float32]:
+    """The attention (height, width) in [0, 1] at a size given as width and height."""
+    width, height = size
+    level: NDArray[np.float32] = upsample(attention_map[None], (height, width))[0]
+    return level
 
 
 def _colour(level: Floats) -> Floats:
     """The colour (h, w, 3) of each level of attention (h, w)."""
-    anchors = np.linspace(0, 1, len(COLOURS))
-    return np.stack([np.interp(level, anchors, channel) for channel in COLOURS.T], axis=-1)
+    anchors = np.linspace(0, 1, len(_COLOURS))
+    return np.stack([np.interp(level, anchors, channel) for channel in _COLOURS.T], axis=-1)
 
 
-def _blend(below: Floats, above: Floats, opacity: Floats) -> Image.Image:
-    """Lay one picture (h, w, 3) over another, with the opacity (h, w) of each pixel."""
-    weight = opacity[..., None]
-    return Image.fromarray((below * (1 - weight) + above * weight).round().clip(0, 255).astype(np.uint8))
+def _outline(level: Floats, threshold: float) -> Floats:
+    """Opacity (h, w) of a line about a pixel wide where the attention crosses a threshold."""
+    slope = np.hypot(np.diff(level, axis=1, append=level[:, -1:]), np.diff(level, axis=0, append=level[-1:]))
+    distance = np.abs(level - threshold) / np.maximum(1.2 * slope, 1e-9)  # in pixels, to first order
+    opacity: Floats = _LINE * np.clip(1 - distance, 0, 1)
+    return opacity
+
+
+def _rgba(colours: Floats, alpha: Floats) -> Image.Image:
+    """An image from its colours (h, w, 3) in 0..255 and its opacity (h, w) in [0, 1]."""
+    return Image.fromarray(_bytes(np.dstack([colours, 255 * alpha])))
+
+
+def _bytes(values: Floats) -> NDArray[np.uint8]:
+    return values.round().clip(0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Progress on stderr: a bar where a person watches, one line a step elsewhere."""
+"""Progress on stderr: a bar where a person watches, one line per step elsewhere."""
 
 from __future__ import annotations
 
@@ -41,22 +41,22 @@ def quiet() -> Iterator[None]:
 
 
 def announce(text: str) -> None:
-    """Say on stderr what begins now."""
+    """Print to stderr what starts now."""
     if not _quiet.get():
         Console(stderr=True).print(text, highlight=False, soft_wrap=True)
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
-    """Yield `items` while a bar on stderr shows how far it is and how long it still takes.
+    """Yield `items` while a bar on stderr shows the progress and the time left.
 
-    Without a terminal the bar is one line at the end, with the seconds that it took.
+    Without a terminal, one line at the end says how many items took how many seconds.
 
     Parameters
     ----------
     items
-        What to go through.
+        What to iterate over.
     description
-        What is happening, in a few words a newcomer understands.
+        What is happening, in a few words that a newcomer understands.
     total
         Number of items; taken from ``len(items)`` where it has one.
     """

@@ -1,4 +1,4 @@
-"""The pictures of a comparison; the same numbers give the same file."""
+"""The figures of a comparison; the same numbers give the same file."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ _OURS, _WITH_GROUPS = "#0b6e75", "#9a9a9a"
 
 
 def write_figure(path: Path, rows: Sequence[tuple[str, Mapping[Any, Any]]], name: str) -> None:
-    """Worst-group accuracy of every row with its interval; grey = it used group labels.
+    """Plot the worst-group accuracy of every row with its interval; grey = the row uses group labels.
 
     Parameters
     ----------
     path
-        Of the SVG.
+        The SVG file.
     rows
         Labels, and lines of what `summarize` returns, from top to bottom.
     name
-        Of the data set.
+        Name of the data set.
     """
     figure = Figure(figsize=(7.5, 0.32 * len(rows) + 1.1), layout="constrained")
     axes = figure.add_subplot()
@@ -35,7 +35,7 @@ def write_figure(path: Path, rows: Sequence[tuple[str, Mapping[Any, Any]]], name
         axes.plot(row["worst_group_accuracy"], place, "o", color=color, markersize=6)
     axes.set_yticks(range(len(rows)), [label for label, _ in reversed(rows)])
     axes.set_xlim(0, 1)
-    axes.set_xlabel("worst-group accuracy; grey: uses group labels")
+    axes.set_xlabel("worst-group accuracy (grey: uses group labels)")
     axes.set_title(name, loc="left", fontsize=11)
     _style(axes, "x")
     axes.tick_params(axis="y", length=0)
@@ -43,16 +43,16 @@ def write_figure(path: Path, rows: Sequence[tuple[str, Mapping[Any, Any]]], name
 
 
 def write_cost_figure(path: Path, summary: pd.DataFrame, name: str) -> None:
-    """Worst-group accuracy, and the true and the reported AUC, over the number of judgements.
+    """Plot worst-group accuracy, and the true and the reported AUC, against the number of judgements.
 
     Parameters
     ----------
     path
-        Of the SVG.
+        The SVG file.
     summary
         What `summarize_cost` returns.
     name
-        Of the data set.
+        Name of the data set.
     """
     figure = Figure(figsize=(7.5, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -64,7 +64,7 @@ def write_cost_figure(path: Path, summary: pd.DataFrame, name: str) -> None:
     right.fill_between(
         n, summary["reported_low"], summary["reported_high"], color=_WITH_GROUPS, alpha=0.25, linewidth=0
     )
-    right.plot(n, summary["reported_auc"], "o-", color=_WITH_GROUPS, label="reported, with its interval")
+    right.plot(n, summary["reported_auc"], "o-", color=_WITH_GROUPS, label="reported, with 95 % interval")
     right.plot(n, summary["true_auc"], "o-", color=_OURS, label="true")
     right.set_ylabel("AUC of the attention score")
     right.legend(frameon=False, loc="lower right")
@@ -82,7 +82,7 @@ def _style(axes: Axes, grid: Literal["x", "y"]) -> None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    """Write the file without a date, and with a fixed salt for the names in it."""
+    """Write the file without a date, and with a fixed salt for the identifiers in it."""
     FigureCanvasSVG(figure)
     with matplotlib.rc_context({"svg.hashsalt": "slim", "svg.fonttype": "none"}):
         figure.savefig(path, metadata={"Date": None})

@@ -1,4 +1,4 @@
-"""Runs the rows on every seed, and goes on where an earlier call stopped."""
+"""Computes the rows for every seed, and continues where an earlier call stopped."""
 
 from __future__ import annotations
 
@@ -13,18 +13,22 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
-import torch
 
-from slim.artifacts import VERSION, read_json, write_json
-from slim.comparison.rows import DEFAULT_ROWS, ROWS, Bench, Chosen, Row, fit_chosen
+from slim.comparison.bench import Bench
+from slim.comparison.rows import DEFAULT_ROWS, ROWS, Row
+from slim.comparison.subsets import SelectedSubset
 from slim.comparison.table import write_tables
+from slim.data import Dataset
 from slim.errors import SettingsError, SlimWarning
-from slim.evaluation import Evaluation, evaluate, evaluate_heads
-from slim.last_layer import Head
-from slim.models import Classifier
-from slim.pipeline import Pipeline, open_run
+from slim.files import VERSION, read_json, write_json
+from slim.network.classifier import Classifier
 from slim.progress import announce, quiet
-from slim.work import train_on_subset
+from slim.runs.run import Run, open_run
+from slim.stages import STAGES
+from slim.stages.evaluate.evaluation import Evaluation
+from slim.stages.evaluate.measuring import evaluate_classifier, evaluate_heads
+from slim.stages.retrain.last_layer import Head
+from slim.stages.retrain.retrain import train_on, with_head
 
 Mode = Literal["last-layer", "full"]
 
@@ -39,38 +43,39 @@ def compare(
     modes: Sequence[Mode] = ("last-layer",),
     **options: Any,
 ) -> pd.DataFrame:
-    """Compare SLIM with other methods on one data set.
+    """Compare SLIM with other methods on one data set, over seeds.
 
     Parameters
     ----------
     folder
-        Receives a run for each seed, with the reference model, attention and space that all rows share, a result a
-        row, and the tables: ``results.csv`` (a line a row and seed), ``results.json``, ``results.md``,
-        ``results.svg``.
+        Receives one run per seed, with the reference model, attention and space that all rows share and a result per
+        row; and the tables: ``results.csv`` (one line per row and seed), ``summary.csv``, ``results.json``,
+        ``results.md`` and ``results.svg``.
     seeds
-        Each trains a reference model of its own; tests are paired over them.
+        Random seeds. Each trains its own reference model; tests are paired over seeds.
     rows
-        Keys of `ROWS`; by default those that need no further package.
+        Keys of `ROWS`; by default every row whose package is installed.
     modes
-        What is retrained: the last layer, the full network, or both, one after the other for all seeds.
+        What is retrained: the last layer, the full network, or both. The second mode starts once the first is done for
+        all seeds.
     **options
         As for `slim.open_run`: ``data, recipe, settings, ...``, for every seed.
 
     Returns
     -------
     DataFrame
-        A line a row and seed.
+        One line per row, mode and seed.
 
     Raises
     ------
     SettingsError
-        A row or a mode does not exist, or a row needs group labels or a package that is not there.
+        A row or a mode does not exist, or a row needs group labels or a package that is missing.
 
     Notes
     -----
-    Result files say what they were made from: the same call goes on where it stopped, and another setting makes the
-    rows again. The tables hold every result of these seeds that the folder keeps and that still holds, those of other
-    rows and modes included.
+    Result files record what they were made from: repeating the call continues where it stopped, and changed settings
+    recompute the rows. The tables show every result in the folder for these seeds that is still valid, including rows
+    and modes of earlier calls.
 
     Examples
     --------
@@ -78,37 +83,39 @@ def compare(
     """
     _check(seeds, rows, modes)
     folder = Path(folder)
-    found: list[dict[str, Any]] = []
-    known: dict[int, list[dict[str, Any]]] = {}
+    lines: list[dict[str, Any]] = []
+    tabled: dict[int, list[dict[str, Any]]] = {}
     for mode, seed in product(modes, seeds):
         bench = prepared_bench(folder, seed, options)
-        found += _rows_of_mode(bench, [key for key in rows if _takes_part(key, mode, modes)], mode)
-        known[seed] = _all_kept(bench)
-        write_tables(folder, pd.DataFrame(list(chain(*known.values()))), bench.pipeline.data.name)
-    return pd.DataFrame(found)
+        lines += _rows_of_mode(bench, [key for key in rows if _takes_part(key, mode, modes)], mode)
+        tabled[seed] = _all_kept(bench)
+        write_tables(folder, pd.DataFrame(list(chain(*tabled.values()))), bench.data.name)
+    return pd.DataFrame(lines)
 
 
 def prepared_bench(folder: Path, seed: int, options: Mapping[str, Any]) -> Bench:
-    """A seed's run with what all rows share, done where it was not.
+    """Open the run of one seed, and do the stages that all rows share where they are not done.
 
     Parameters
     ----------
     folder, seed, options
         As for `compare`.
     """
-    pipeline = open_run(folder / f"seed-{seed}", **options, seed=seed)
+    run = open_run(folder / f"seed-{seed}", **options, seed=seed)
     for number, verb in enumerate(_SHARED, 1):
-        if pipeline.state(verb) != "done":
+        if run.state(verb) != "done":
             announce(f"seed {seed} [{number}/{len(_SHARED)}] {verb}")
-            pipeline.stage(verb)
-    return Bench(pipeline)
+            run.stage(verb)
+    return Bench(run)
 
 
 def _check(seeds: Sequence[int], rows: Sequence[str], modes: Sequence[str]) -> None:
     for name, wanted, known in (("row", rows, tuple(ROWS)), ("mode", modes, ("last-layer", "full"))):
         unknown = [value for value in wanted if value not in known]
         if unknown or not wanted:
-            raise SettingsError(f"A {name} must be one of {', '.join(known)}. Got {', '.join(unknown) or 'none'}.")
+            raise SettingsError(
+                f"A {name} must be one of {', '.join(known)}. Got {', '.join(unknown) or 'none'}. Set --{name}s."
+            )
     for key in rows:
         if not ROWS[key].installed:
             package = ROWS[key].package
@@ -122,109 +129,113 @@ def _check(seeds: Sequence[int], rows: Sequence[str], modes: Sequence[str]) -> N
 def check_seeds(seeds: Sequence[int]) -> None:
     """Refuse a comparison without a seed."""
     if not len(seeds):
-        raise SettingsError("A comparison needs a seed. Got none. Give five or more, so that there are intervals.")
+        raise SettingsError("A comparison must have at least one seed. Got none. Use five or more to get intervals.")
 
 
 def _takes_part(key: str, mode: Mode, modes: Sequence[Mode]) -> bool:
-    """Whether a row has a result in a mode: what can be retrained in each does, the others once."""
+    """Whether a row has a result in a mode: rows that exist in one mode only appear once, with the first mode."""
     return _in_each_mode(ROWS[key]) or mode == modes[0]
 
 
 def _in_each_mode(row: Row) -> bool:
+    """Whether the whole network can be trained as well as the last layer."""
     return row.subset is not None or row.network is not None
 
 
 def _rows_of_mode(bench: Bench, keys: Sequence[str], mode: Mode) -> list[dict[str, Any]]:
-    """The results of some rows, those from earlier included."""
-    missing = [key for key in keys if _kept_row(bench.pipeline, key, mode) is None]
+    """The results of some rows, those of earlier calls included."""
+    missing = [key for key in keys if _kept_row(bench.run, key, mode) is None]
     if missing:
         announce(f"seed {bench.seed} {mode}: {', '.join(missing)}")
     for key, result in _results(bench, missing, mode):
-        path = _path(bench.pipeline, key, mode)
+        path = _path(bench.run, key, mode)
         path.parent.mkdir(exist_ok=True)
-        write_json(path, {"made_from": digest(bench.pipeline, key, mode), **result})
-    return [line for key in keys if (line := _kept_row(bench.pipeline, key, mode)) is not None]
+        write_json(path, {"made_from": digest(bench.run, key, mode), **result})
+    return [line for key in keys if (line := _kept_row(bench.run, key, mode)) is not None]
 
 
 def _all_kept(bench: Bench) -> list[dict[str, Any]]:
-    """Every result of a seed that still holds; of what is the same in each mode, one."""
-    found: list[dict[str, Any]] = []
+    """Every valid result of a seed; a row that is the same in both modes appears once."""
+    lines: dict[tuple[str, str], dict[str, Any]] = {}
     for mode, key in product(get_args(Mode), ROWS):
-        line = _kept_row(bench.pipeline, key, mode)
-        if line is not None and all((line["row"], line["mode"]) != (other["row"], other["mode"]) for other in found):
-            found.append(line)
-    return found
+        line = _kept_row(bench.run, key, mode)
+        if line is not None:
+            lines.setdefault((line["row"], line["mode"]), line)
+    return list(lines.values())
 
 
-def _kept_row(p: Pipeline, key: str, mode: Mode) -> dict[str, Any] | None:
-    return kept(_path(p, key, mode), digest(p, key, mode))
+def _kept_row(run: Run, key: str, mode: Mode) -> dict[str, Any] | None:
+    return kept(_path(run, key, mode), digest(run, key, mode))
 
 
-def _path(p: Pipeline, key: str, mode: Mode) -> Path:
-    return p.run.folder / "rows" / f"{key}.{mode}.json"
+def _path(run: Run, key: str, mode: Mode) -> Path:
+    return run.folder.path / "rows" / f"{key}.{mode}.json"
 
 
-def digest(p: Pipeline, key: str, mode: Mode) -> str:
-    """What identifies everything that a result depends on."""
-    stages = {verb: p.run.digest(p.folder(verb).name) for verb in _SHARED}
-    settings = {verb: p.settings.of(verb) for verb in ("annotate", "propagate", "curate", "retrain", "evaluate")}
-    return hashlib.sha256(json.dumps([VERSION, key, mode, stages, settings]).encode()).hexdigest()[:16]
+def digest(run: Run, key: str, mode: Mode) -> str:
+    """A hash of everything that a result depends on."""
+    stages = {verb: run.folder.digest(STAGES[verb].folder) for verb in _SHARED}
+    settings = {verb: run.settings.plain(verb) for verb in STAGES if verb not in _SHARED}
+    recorded_answers = run.inputs(STAGES["annotate"]).get("file")
+    parts = [VERSION, key, mode, stages, settings, recorded_answers]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
 def kept(path: Path, made_from: str) -> dict[str, Any] | None:
-    """A result from earlier, if it was made from this; None where it was not."""
+    """The result of an earlier call; None where there is none, or one made from something else."""
     result: dict[str, Any] = read_json(path) if path.exists() else {}
     return result if result.pop("made_from", None) == made_from else None
 
 
 def _results(bench: Bench, keys: Sequence[str], mode: Mode) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Each row's result; those that differ in their last layer alone are measured together."""
-    p = bench.pipeline
-    heads: dict[str, Classifier] = {}
-    told: dict[str, tuple[Chosen | None, float]] = {}
+    """The result of each row; rows that differ only in their last layer are evaluated in one pass."""
+    test, settings = bench.data.test, bench.settings["evaluate"]
+    models: dict[str, Classifier] = {}
+    facts: dict[str, tuple[SelectedSubset | None, float]] = {}
     for key in keys:
         start, row = perf_counter(), ROWS[key]
         with quiet(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", SlimWarning)  # what they warn of is in the table
-            chosen = row.subset(bench) if row.subset is not None else None
+            warnings.simplefilter("ignore", SlimWarning)  # the table shows what they warn about
+            subset = row.subset(bench) if row.subset is not None else None
             if mode == "full" and _in_each_mode(row):
-                model = _network(p, row, chosen, p.run.folder / "rows" / f"{key}.full")
-                evaluation = evaluate(model, p.data.test, p.settings.evaluate)
-                yield key, _record(bench, key, mode, evaluation, chosen, perf_counter() - start)
+                model = _network(bench, row, subset, bench.run.folder.path / "rows" / f"{key}.full")
+                evaluation = evaluate_classifier(model, test, settings)
+                yield key, _record(bench, key, mode, evaluation, subset, perf_counter() - start)
                 continue
-            head = _head(bench, row, chosen)
-        if head is None:
-            heads[key] = p.classifier
-        else:
-            heads[key] = p.classifier.with_head(torch.from_numpy(head.weight), torch.from_numpy(head.bias))
-        told[key] = chosen, perf_counter() - start
-    if heads:
-        for key, evaluation in evaluate_heads(heads, p.data.test, p.settings.evaluate).items():
-            yield key, _record(bench, key, mode, evaluation, *told[key])
+            head = _head(bench, row, subset)
+        models[key] = bench.reference if head is None else with_head(bench.reference, head)
+        facts[key] = subset, perf_counter() - start
+    if models:
+        for key, evaluation in evaluate_heads(models, test, settings).items():
+            yield key, _record(bench, key, mode, evaluation, *facts[key])
 
 
-def _network(p: Pipeline, row: Row, chosen: Chosen | None, folder: Path) -> Classifier:
-    """A row's whole network."""
-    if chosen is not None and not chosen.shortcut:
-        return p.classifier
-    if chosen is not None:
-        return train_on_subset(p, chosen.index, folder)
-    assert row.network is not None
-    return row.network(p, folder)
+def _network(bench: Bench, row: Row, subset: SelectedSubset | None, folder: Path) -> Classifier:
+    """The whole network of a row."""
+    if subset is None:
+        assert row.network is not None
+        return row.network(bench, folder)
+    if not subset.shortcut:
+        return bench.reference
+    settings = bench.settings
+    index, pool = subset.selection.index, bench.space.pool
+    return train_on(
+        index, bench.data, bench.reference, pool, settings["retrain"], settings["train"], bench.seed, folder
+    )
 
 
-def _head(bench: Bench, row: Row, chosen: Chosen | None) -> Head | None:
-    """A row's last layer; None for the reference model."""
-    if chosen is not None:
-        return fit_chosen(bench, chosen)
+def _head(bench: Bench, row: Row, subset: SelectedSubset | None) -> Head | None:
+    """The last layer of a row; None for the reference model."""
+    if subset is not None:
+        return subset.fit_head(bench)
     return row.head(bench) if row.head is not None else None
 
 
 def _record(
-    bench: Bench, key: str, mode: Mode, evaluation: Evaluation, chosen: Chosen | None, seconds: float
+    bench: Bench, key: str, mode: Mode, evaluation: Evaluation, subset: SelectedSubset | None, seconds: float
 ) -> dict[str, Any]:
     """One line of the results."""
-    row, p, accuracy = ROWS[key], bench.pipeline, evaluation.accuracy
+    row = ROWS[key]
     measures: dict[str, float | None] = {}
     for name in ("inside_fraction", "aiou"):
         measure = (evaluation.attention or {}).get(name)
@@ -234,30 +245,30 @@ def _record(
         "title": row.title,
         "mode": mode if _in_each_mode(row) else "last-layer" if row.head is not None else "reference",
         "seed": bench.seed,
-        "worst_group_accuracy": accuracy.worst_group_accuracy,
-        "average_accuracy": accuracy.average_accuracy,
-        "adjusted_average_accuracy": accuracy.adjusted_average_accuracy,
+        "worst_group_accuracy": evaluation.worst_group_accuracy,
+        "average_accuracy": evaluation.average_accuracy,
+        "adjusted_average_accuracy": evaluation.adjusted_average_accuracy,
         **measures,
-        "judgements": chosen.judgements if chosen is not None else 0,
+        "judgements": subset.judgements if subset is not None else 0,
         "group_labels": row.group_labels,
-        "train_images": _train_images(p, row, chosen, mode),
-        "minority_share": _minority_share(bench, chosen),
+        "train_images": _train_images(bench.data, row, subset, mode),
+        "minority_share": _minority_share(bench, subset),
         "seconds": round(seconds, 2),
     }
 
 
-def _train_images(p: Pipeline, row: Row, chosen: Chosen | None, mode: Mode) -> int:
-    """How many images the row's model was last fitted to, copies counted."""
-    if chosen is None or not chosen.shortcut:
-        return len(getattr(p.data, row.trained_on))
-    return len(chosen.index) + (len(p.data.val) if chosen.fits_val and mode == "last-layer" else 0)
+def _train_images(data: Dataset, row: Row, subset: SelectedSubset | None, mode: Mode) -> int:
+    """How many images the model of the row was last fitted to, copies counted."""
+    if subset is None or not subset.shortcut:
+        return len(data.split(row.trained_on))
+    return len(subset.selection.index) + (len(data.val) if subset.selection.fits_val and mode == "last-layer" else 0)
 
 
-def _minority_share(bench: Bench, chosen: Chosen | None) -> float | None:
-    """Share of the subset that is of groups with less than half an equal share of the pool; None without groups."""
-    groups = bench.pipeline.pool.groups
-    if chosen is None or groups is None:
+def _minority_share(bench: Bench, subset: SelectedSubset | None) -> float | None:
+    """Share of the subset from groups below half an equal share of the pool; None where there are no groups."""
+    groups = bench.pool.groups
+    if subset is None or groups is None:
         return None
     shares = np.bincount(groups) / len(groups)
     minority = shares < 0.5 / len(shares)
-    return float(minority[groups[chosen.index]].mean())
+    return float(minority[groups[subset.selection.index]].mean())

@@ -1,8 +1,8 @@
-"""Check rows: DFR and GroupDRO as the package spuco has them, on the same features as ours.
+"""Cross-checks: DFR and GroupDRO as the package spuco implements them, on the same features as ours.
 
 S. Joshi et al., "Towards mitigating spurious correlations in the wild: a benchmark and a more realistic dataset",
-2023. The package is optional: ``pip install 'slim-vision[spuco]'``. Importing it takes a while, so it is imported where
-it is used.
+2023. The package is optional: ``pip install 'slim-vision[spuco]'``. It is slow to import, and so imported where it is
+used.
 """
 
 from __future__ import annotations
@@ -14,29 +14,29 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader, TensorDataset
 
-from slim.baselines import best_head, halves, standardised
+from slim.arrays import Floats
+from slim.comparison.baselines import best_head, halves, standardised
 from slim.errors import SettingsError
-from slim.last_layer import Head, HeldOut
+from slim.stages.retrain.last_layer import Head, HeldOut
 
 _DECAYS = (1e-3, 1e-1, 1.0, 10.0)
 _EPOCHS = 20
 _BATCH_SIZE = 128
 
 
-def dfr_head(train: NDArray[np.floating], val: HeldOut, *, seed: int) -> Head:
-    """Deep feature reweighting by spuco's own tuning and fits, on val; uses its group labels.
+def dfr_head(train: Floats, val: HeldOut, *, seed: int) -> Head:
+    """DFR with spuco's own tuning and fits, on val; uses group labels of val.
 
     Parameters
     ----------
     train
-        (n, d) features of the train split, by which all are standardised.
+        (n, d) features of the train split, whose means and deviations standardise all features.
     val
         The val split with its groups. Half of it tunes the penalty on the other half's worst group.
     seed
-        Of draws and halves.
+        Random seed of the draws and halves.
 
     Raises
     ------
@@ -45,13 +45,13 @@ def dfr_head(train: NDArray[np.floating], val: HeldOut, *, seed: int) -> Head:
 
     Notes
     -----
-    The steps of ``DFR.train`` are called one by one: its own halves come from ``random.sample`` of a set, which Python
-    refuses since 3.11.
+    The steps of ``DFR.train`` are called one by one, since it takes its halves from ``random.sample`` of a set, which
+    Python has refused since 3.11.
     """
     classes = np.unique(val.y)
     if len(classes) != 2:
         raise SettingsError(
-            f"The row spuco-dfr takes two classes, as scikit-learn's liblinear does. Got {len(classes)}. "
+            f"The row spuco-dfr needs two classes, since it fits with scikit-learn's liblinear. Got {len(classes)}. "
             "Leave it out (--rows)."
         )
     from spuco.last_layer_retrain import DFR
@@ -69,18 +69,18 @@ def dfr_head(train: NDArray[np.floating], val: HeldOut, *, seed: int) -> Head:
 
 
 def group_dro_head(train: HeldOut, val: HeldOut, *, n_classes: int, seed: int) -> Head:
-    """GroupDRO of a linear layer by spuco's own loss, sampling and steps; uses the group labels of train and val.
+    """GroupDRO of a linear layer with spuco's own loss, sampling and steps; uses group labels of train and val.
 
     Parameters
     ----------
     train
         The train split with its groups.
     val
-        The val split with its groups, whose worst one chooses the weight decay and the epoch.
+        The val split with its groups; the worst-group accuracy selects the weight decay and the epoch.
     n_classes
         Number of logits.
     seed
-        Of batches and first weights.
+        Random seed of the batches and initial weights.
     """
     from spuco.datasets import GroupLabeledDatasetWrapper
     from spuco.robust_train import GroupDRO
@@ -96,7 +96,7 @@ def group_dro_head(train: HeldOut, val: HeldOut, *, n_classes: int, seed: int) -
                 optimizer = torch.optim.SGD(layer.parameters(), lr=1e-3, momentum=0.9, weight_decay=decay)
                 labelled = GroupLabeledDatasetWrapper(images, partition)
                 dro = GroupDRO(layer, labelled, _BATCH_SIZE, optimizer, _EPOCHS)
-                # Four worker processes an epoch, as by default, take longer than the steps.
+                # The default, four worker processes per epoch, takes longer than the steps themselves.
                 dro.trainer.trainloader = DataLoader(labelled, _BATCH_SIZE, sampler=dro.trainer.sampler)
                 for epoch in range(_EPOCHS):
                     dro.train_epoch(epoch)
@@ -108,13 +108,13 @@ def group_dro_head(train: HeldOut, val: HeldOut, *, n_classes: int, seed: int) -
 
 @contextmanager
 def _contained(seed: int) -> Iterator[None]:
-    """Within the block spuco's seed is this one and its warnings are kept quiet; the global generators come back."""
+    """Seed spuco and silence its warnings within the block; global random generators are restored afterwards."""
     from spuco.utils import set_seed
 
     before = random.getstate(), np.random.get_state()  # noqa: NPY002 (spuco draws from it)
     try:
         with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of names that scikit-learn has since changed
+            warnings.simplefilter("ignore")  # about names that scikit-learn has since changed
             set_seed(seed)
             yield
     finally:

@@ -1,4 +1,4 @@
-"""What the rows come to over seeds: means, intervals, paired tests, and the tables and figure that show them."""
+"""Statistics of the rows over seeds: means, intervals and paired tests, and the tables and figure that show them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from rich.table import Column, Table
 from scipy import stats
 
-from slim.artifacts import write_json, write_text
+from slim.arrays import Floats
 from slim.comparison.figures import write_figure
-
-Floats = NDArray[np.floating]
+from slim.files import write_json, write_text
 
 MEASURES = (
     "worst_group_accuracy",
@@ -46,21 +44,21 @@ _OPPONENTS = (
 
 
 def summarize(results: pd.DataFrame) -> pd.DataFrame:
-    """Each row over its seeds.
+    """Summarise each row over seeds.
 
     Parameters
     ----------
     results
-        What `compare` returns: a line a row and seed.
+        What `compare` returns: one line per row, mode and seed.
 
     Returns
     -------
     DataFrame
-        A line a row and mode, the best worst-group accuracy first: ``row, title, mode, group_labels, seeds``; the mean
-        of each measure; ``low`` and ``high``, the 95 % t-interval of the mean worst-group accuracy; and, against
-        "erm", "random", "published" and "cluster-balanced" on the same seeds, ``over_erm``, the mean difference of
-        worst-group accuracy, and ``p_erm``, the p-value of the paired t-test, and so on. What needs two seeds is NaN
-        for one.
+        One line per row and mode, the best worst-group accuracy first: ``row, title, mode, group_labels, seeds``; the
+        mean of each measure; ``low`` and ``high``, the 95 % t-interval of the mean worst-group accuracy; ``over_erm``,
+        the mean difference of worst-group accuracy to "erm" on the same seeds, and ``p_erm``, the p-value of the
+        paired t-test; and the same for "random", "published" and "cluster_balanced". Intervals and p-values are NaN
+        for a single seed.
 
     Examples
     --------
@@ -96,7 +94,7 @@ def summarize(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def slim_against(results: pd.DataFrame) -> pd.DataFrame:
-    """SLIM's row and the rows that it is tested against, seed by seed.
+    """Test SLIM against other rows, paired over seeds.
 
     Parameters
     ----------
@@ -106,9 +104,9 @@ def slim_against(results: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        A line a mode and opponent, as far as there are results of both: ``mode, row, title, seeds, difference`` (the
-        mean of SLIM's worst-group accuracy minus the other's), its 95 % t-interval ``low`` and ``high``, and ``p``
-        of the paired t-test. What needs two seeds is NaN for one.
+        One line per mode and opponent with results of both: ``mode, row, title, seeds, difference`` (the mean of SLIM's
+        worst-group accuracy minus the opponent's), its 95 % t-interval ``low`` and ``high``, and ``p``, the p-value of
+        the paired t-test. Intervals and p-values are NaN for a single seed.
 
     Examples
     --------
@@ -132,7 +130,7 @@ def slim_against(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def _by_seed(results: pd.DataFrame, row: str) -> dict[str, pd.Series]:
-    """A row's worst-group accuracies, by mode and then by seed."""
+    """The worst-group accuracies of a row, by mode and then by seed."""
     lines = results[results["row"] == row]
     return {
         str(mode): part.set_index("seed")["worst_group_accuracy"] for mode, part in lines.groupby("mode", sort=False)
@@ -140,7 +138,7 @@ def _by_seed(results: pd.DataFrame, row: str) -> dict[str, pd.Series]:
 
 
 def _mean(values: pd.Series) -> float:
-    """NaN where nothing was measured."""
+    """The mean; NaN where nothing was measured."""
     return float(pd.to_numeric(values).mean())
 
 
@@ -159,13 +157,13 @@ def interval(values: Floats) -> tuple[float, float]:
 
 
 def _differences(own: pd.Series, other: pd.Series) -> Floats:
-    """Own minus other, on the seeds that both have."""
+    """Own minus other, on the seeds that they share."""
     both = own.index.intersection(other.index)
     return (own[both] - other[both]).to_numpy(float)
 
 
 def _p_value(differences: Floats) -> float:
-    """Of the paired t-test; NaN where it cannot be made."""
+    """The p-value of the paired t-test; NaN where the test is undefined."""
     if len(differences) < 2 or np.ptp(differences) == 0:
         return np.nan
     return float(stats.ttest_1samp(differences, 0).pvalue)
@@ -183,12 +181,12 @@ def write_tables(folder: Path, results: pd.DataFrame, name: str) -> None:
 
 
 def plain_records(table: pd.DataFrame) -> list[dict[Any, Any]]:
-    """The lines of a table as JSON can hold them: None where a number is missing."""
+    """The lines of a table for JSON: None where a number is missing."""
     return table.astype(object).where(table.notna(), None).to_dict("records")
 
 
 def markdown(summary: pd.DataFrame) -> str:
-    """The summary as a Markdown table.
+    """Format the summary as a Markdown table.
 
     Parameters
     ----------
@@ -217,15 +215,27 @@ def markdown(summary: pd.DataFrame) -> str:
             f"{row['seconds']:.1f}",
         ]
         lines.append(f"| {' | '.join(cell.replace('nan (nan)', '').replace('(nan to nan)', '') for cell in cells)} |")
-    seeds = int(summary["seeds"].max())
-    lines += ["", f"Means over {seeds} seeds. In brackets: the 95 % t-interval, and the paired t-test's p-value."]
+    seeds = means_over_seeds(summary)
+    lines += ["", f"{seeds}. In parentheses: 95 % t-intervals, and p-values of paired t-tests."]
     if (summary["mode"] == "full").any():
-        lines[-1] += " Rows that say full train the whole network, the others the last layer."
+        lines[-1] += " Rows marked full train the whole network, the others the last layer."
     return "\n".join(lines) + "\n"
 
 
+def means_over_seeds(summary: pd.DataFrame) -> str:
+    """How a caption begins.
+
+    Examples
+    --------
+    >>> means_over_seeds(pd.DataFrame({"seeds": [4, 5]}))
+    'Means over 5 seeds'
+    """
+    seeds = int(summary["seeds"].max())
+    return f"Means over {seeds} seed{'s' if seeds > 1 else ''}"
+
+
 def against_markdown(against: pd.DataFrame) -> str:
-    """SLIM against other rows as Markdown, a table a mode.
+    """Format SLIM against other rows as Markdown, one table per mode.
 
     Parameters
     ----------
@@ -233,19 +243,19 @@ def against_markdown(against: pd.DataFrame) -> str:
         What `slim_against` returns.
     """
     lines = []
-    for mode, of in against.groupby("mode", sort=False):
+    for mode, opponents in against.groupby("mode", sort=False):
         own = _label({"title": "SLIM", "row": "slim", "mode": mode})
-        lines += ["", f"| {own}, against | difference of worst group (95 %) | p | seeds |", "|---|---|---|---|"]
-        for row in of.to_dict("records"):
+        lines += ["", f"| {own}, against | worst-group difference (95 %) | p | seeds |", "|---|---|---|---|"]
+        for row in opponents.to_dict("records"):
             ends = "" if np.isnan(row["low"]) else f" ({row['low']:+.3f} to {row['high']:+.3f})"
             p = "" if np.isnan(row["p"]) else "< 0.001" if row["p"] < 0.001 else _number(row["p"])
             lines.append(f"| {_label(row)} | {row['difference']:+.3f}{ends} | {p} | {row['seeds']} |")
-    lines += ["", "Paired over seeds; p-values are not corrected for their number."]
+    lines += ["", "Paired over seeds; p-values are not corrected for multiple comparisons."]
     return "\n".join(lines) + "\n"
 
 
 def comparison_table(summary: pd.DataFrame) -> Table:
-    """The summary as a table for a terminal.
+    """Show the summary as a table in the terminal.
 
     Parameters
     ----------
@@ -281,12 +291,12 @@ def _number(value: float) -> str:
 
 
 def _label(row: dict[Any, Any]) -> str:
-    """A row's title, and whether the whole network was trained: not again, of the reference model."""
+    """The title of a row, marked where its whole network was trained; the reference model is not."""
     return str(row["title"]) + (", full" if row["mode"] == "full" and row["row"] != "erm" else "")
 
 
 def _difference(difference: float, p: float) -> str:
-    """How much better than a baseline, and how sure that is; empty where there is none."""
+    """The difference to a baseline with its p-value; empty where there is none."""
     if np.isnan(difference):
         return ""
     certainty = "" if np.isnan(p) else " (p < 0.001)" if p < 0.001 else f" (p {p:.3f})"

@@ -1,4 +1,4 @@
-"""`train` and `fit`: what they refuse, where they run, and the model that they start from."""
+"""`train_classifier` and `fit`: their checks, the device they run on, and the initial model."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from slim.datasets import ImageTable
+from slim.data import ImageTable
 from slim.errors import DataError, SettingsError
-from slim.models import Classifier, build, resolve_device, resolve_precision
+from slim.network.build import build
+from slim.network.classifier import Classifier
+from slim.network.devices import resolve_device, resolve_precision
 from slim.training.loop import Loop, Training
 from slim.training.settings import Task, TrainSettings
 
 
-def train(
+def train_classifier(
     table: ImageTable,
     val: ImageTable,
-    settings: TrainSettings = TrainSettings(),
+    settings: TrainSettings | None = None,
     *,
     seed: int = 0,
     folder: str | Path | None = None,
@@ -39,44 +41,43 @@ def train(
     val
         The images that select the epoch.
     settings
-        How to train.
+        How to train; `TrainSettings()` when None.
     seed
-        At least 0. Together with the settings, the images and `initial` it determines the result: bit for bit on
-        one machine's CPU with one number of threads, and as far as its kernels are deterministic on a GPU.
+        At least 0. Together with the settings, the images and `initial` it determines the result: bit for bit on the
+        CPU of one machine with the same number of threads, and as far as kernels are deterministic on a GPU.
     folder
-        Where to write ``last.ckpt`` while training, ``history.csv`` after each epoch, and ``model.safetensors`` and
-        ``model.json`` at the end. A later call with the same arguments goes on from ``last.ckpt``. Nothing is
-        written when None.
+        Receives the checkpoint ``last.safetensors`` during training, ``history.csv`` after each epoch, and
+        ``model.safetensors`` and ``model.json`` at the end. A later call with the same arguments resumes from the
+        checkpoint. Nothing is written when None.
     initial
-        Start from this classifier, which is left as it is, in place of ``settings.arch``, ``weights``,
-        ``image_size`` and ``layer``.
+        Start from a copy of this classifier instead of ``settings.arch``, ``weights``, ``image_size`` and ``layer``.
     group_dro
-        Online GroupDRO over the groups of `table` in place of the mean loss: how fast a group's share follows its
-        loss, above 0; the paper's value is 0.01. Class weights are not used.
+        Minimise the loss of online GroupDRO over the groups of `table` instead of the mean loss. The value is the
+        step size of the groups' shares, above 0; the paper uses 0.01. Class weights are ignored.
 
     Raises
     ------
     DataError
-        Too few images or classes, or `val` does not go with `table`.
+        There are too few images or classes, or `val` does not match `table`.
     SettingsError
-        A setting does not go with the images or the machine, the loss is no longer finite, or GroupDRO is asked for
-        without groups.
+        A setting does not fit the images or the machine, the loss is no longer finite, or there are no groups for
+        GroupDRO.
     ModelError
-        The network cannot be built, or cannot be cut where ``settings.trainable`` says.
+        The network cannot be built, or cannot be cut at ``settings.trainable``.
 
     Warns
     -----
     SlimWarning
-        The kept epoch's model answers the same class for every validation image; or ``last.ckpt`` was made with
-        other arguments and is not used.
+        The model of the best epoch predicts the same class for every validation image, or ``last.safetensors`` was
+        written with other arguments and is not used.
 
     Notes
     -----
     The validation loss is not weighted by class. Parameters that do not require a gradient in `initial` are not
-    trained. With ``class_weights="balanced"`` a class without an image in `table` counts nothing.
+    trained. With ``class_weights="balanced"`` a class without an image in `table` has weight 0.
 
-    With `group_dro` an epoch draws as many images as there are, with replacement and each group equally often on
-    average, as the paper's authors do; their adjustment by the groups' sizes is left out.
+    With `group_dro` each epoch draws ``len(table)`` images with replacement, each group equally often on average, as
+    the paper's authors do; their adjustment for group sizes is left out.
 
     Examples
     --------
@@ -89,7 +90,7 @@ def train(
     >>> frame = pd.DataFrame({"path": [f"{folder}/red.png", f"{folder}/blue.png"] * 4, "y": [0, 1] * 4})
     >>> table = ImageTable(frame, ("red", "blue"))
     >>> settings = TrainSettings(arch="resnet10t", weights=None, image_size=32, epochs=3, device="cpu")
-    >>> model = train(table, table, settings)
+    >>> model = train_classifier(table, table, settings)
     >>> model.class_names, model.module.training
     (('red', 'blue'), False)
     """
@@ -99,17 +100,15 @@ def train(
 def fit(
     table: ImageTable,
     val: ImageTable,
-    settings: TrainSettings = TrainSettings(),
+    settings: TrainSettings | None = None,
     *,
     seed: int = 0,
     folder: str | Path | None = None,
     initial: Classifier | None = None,
     group_dro: float | None = None,
 ) -> Training:
-    """Train as `train` does, and return the history too.
-
-    Parameters, errors and warnings are those of `train`.
-    """
+    """Train like `train_classifier`, with the same parameters, errors and warnings, and return the history too."""
+    settings = settings or TrainSettings()
     task = Task(table, val, settings, seed, group_dro)
     _check(task)
     device = _device(settings)
@@ -125,17 +124,18 @@ def fit(
 
 
 def _check(task: Task) -> None:
-    """Refuse images and seeds that cannot be trained with."""
+    """Refuse images, groups and seeds that cannot be used for training."""
     table, val = task.table, task.val
     present = np.unique(table.y)
     if len(table) < 2 or len(present) < 2:
         raise DataError(
-            "Training takes at least two images, of at least two classes. "
-            f"Got {len(table)} images of {len(present)} classes. Give more images, or curate a larger subset (--size)."
+            "There must be at least two images to train on, of at least two classes. "
+            f"Got {len(table)} images of {len(present)} classes. Add images, or curate a larger subset (--size)."
         )
     if len(val) == 0:
         raise DataError(
-            "The best epoch is selected by validation images. Got none. Give the data set a val split, or pass val=."
+            "There must be validation images to select the best epoch by. Got none. "
+            "Add a val split to the data set, or pass val=."
         )
     if table.class_names != val.class_names:
         raise DataError(
@@ -144,22 +144,22 @@ def _check(task: Task) -> None:
         )
     if task.settings.select_by == "worst-group" and val.groups is None:
         raise SettingsError(
-            "Selection by worst-group needs validation images with a spurious attribute. Got none. "
-            "Use class-balanced-accuracy, or name the attribute when the data set is loaded (--attribute)."
+            "To select by worst-group, validation images must have a spurious attribute. Got none. "
+            "Use class-balanced-accuracy, or name the attribute when you load the data set (--attribute)."
         )
     if task.group_dro is not None and table.groups is None:
         raise SettingsError(
-            "GroupDRO needs train images with a spurious attribute. Got none. "
-            "Leave group_dro out, or name the attribute when the data set is loaded (--attribute)."
+            "For GroupDRO, train images must have a spurious attribute. Got none. "
+            "Leave group_dro out, or name the attribute when you load the data set (--attribute)."
         )
     if task.group_dro is not None and not 0 < task.group_dro < float("inf"):
-        raise SettingsError(f"group_dro must be above 0. Got {task.group_dro}. The paper's value is 0.01.")
+        raise SettingsError(f"group_dro must be above 0. Got {task.group_dro}. Try 0.01, as in the paper.")
     if task.seed < 0:
         raise SettingsError(f"seed must be at least 0. Got {task.seed}. Try 0.")
 
 
 def _device(settings: TrainSettings) -> torch.device:
-    """The device that the settings mean, if it is there and computes in the precision."""
+    """The device that the settings mean, which must support the precision."""
     device = resolve_device(settings.device)
     if settings.precision == "16-mixed" and device.type == "cpu":
         raise SettingsError("precision 16-mixed must run on a GPU. Got the CPU. Use --precision auto or 32-true.")
@@ -168,7 +168,7 @@ def _device(settings: TrainSettings) -> torch.device:
 
 @contextmanager
 def _contained(device: torch.device) -> Iterator[None]:
-    """Within the block random numbers, cuDNN and Fabric's messages are ours; after it they are as before."""
+    """Restore the random state, cuDNN's flags and Fabric's log level after the block."""
     logger, cudnn = logging.getLogger("lightning_fabric"), torch.backends.cudnn
     before = logger.level, cudnn.deterministic, cudnn.benchmark
     logger.setLevel(logging.WARNING)
@@ -182,7 +182,7 @@ def _contained(device: torch.device) -> Iterator[None]:
 
 
 def _first_model(task: Task, initial: Classifier | None) -> Classifier:
-    """A model of our own to train: built, or a copy of the one given."""
+    """The model to train: a new one, or a copy of `initial`."""
     settings, names = task.settings, task.table.class_names
     if initial is None:
         return build(
@@ -193,10 +193,10 @@ def _first_model(task: Task, initial: Classifier | None) -> Classifier:
             layer=settings.layer,
             seed=task.seed,
         )
-    unnamed = tuple(map(str, range(len(names))))  # what slim.wrap calls classes by default
+    unnamed = tuple(map(str, range(len(names))))  # the default of slim.wrap
     if initial.class_names not in (names, unnamed):
         raise DataError(
-            f"The images must have the classes that the model tells apart, {', '.join(initial.class_names)}. "
+            f"The images must have the classes of the model, {', '.join(initial.class_names)}. "
             f"Got {', '.join(names)}. Leave initial= out to train a new model."
         )
     return replace(initial, module=deepcopy(initial.module), class_names=names)

@@ -1,6 +1,6 @@
-"""The training loop: what a step does depends on the seed, the epoch and the step alone.
+"""The training loop. Each step depends only on the seed, the epoch and the step number.
 
-So a training that was killed goes on from its last checkpoint as if nothing had happened.
+A killed training therefore resumes from its last checkpoint and ends with the same result.
 """
 
 from __future__ import annotations
@@ -14,27 +14,27 @@ from typing import cast
 from warnings import warn
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from slim.datasets import ImageTable
+from slim.arrays import Ints
+from slim.data import ImageTable
 from slim.errors import SettingsError, SlimWarning
-from slim.frozen import Cut, find_cut, last_stage
 from slim.metrics import accuracy_by_group
-from slim.models import Classifier
+from slim.network.classifier import Classifier
+from slim.network.partial import Cut, find_cut, last_stage
+from slim.network.tracing import evaluating
 from slim.progress import track
-from slim.robust import balanced_order, robust_loss
-from slim.tracing import evaluating
 from slim.training.checkpoint import State, fingerprint, read_checkpoint, write_checkpoint
+from slim.training.group_dro import balanced_order, robust_loss
 from slim.training.settings import Task, TrainSettings
 from slim.training.sources import Batches, Source, in_batches, open_sources
 
 CHECKPOINT_SECONDS = 60.0
-"""Within an epoch a checkpoint is written when the last one is older than this."""
+"""Within an epoch, a checkpoint is written once the last one is older than this."""
 
 _SELECT_BY = {
     "accuracy": "val_accuracy",
@@ -46,18 +46,18 @@ _SELECT_BY = {
 
 @dataclass(frozen=True, eq=False)
 class Training:
-    """What `fit` returns.
+    """The result of `fit`.
 
     Attributes
     ----------
     classifier
-        With the best epoch's weights, in evaluation mode.
+        Has the weights of the best epoch and is in evaluation mode.
     history
-        One row an epoch: ``epoch, train_loss, train_accuracy, val_loss, val_accuracy,
-        val_class_balanced_accuracy``, ``val_worst_group_accuracy`` (only where it selects), ``lr`` (of the last
-        step), ``seconds``. The train columns are means over the steps, as the weights change.
+        One row per epoch: ``epoch, train_loss, train_accuracy, val_loss, val_accuracy,
+        val_class_balanced_accuracy``, ``val_worst_group_accuracy`` (only if it selects the epoch), ``lr`` (of the
+        last step), ``seconds``. The train columns are means over the steps of the epoch.
     best_epoch
-        Which row was kept, counted from 1.
+        The epoch whose weights were kept, counted from 1.
     """
 
     classifier: Classifier
@@ -66,7 +66,7 @@ class Training:
 
 
 class Loop:
-    """One training, from its first or its last checkpoint to its end."""
+    """One training, from its start or its last checkpoint to its end."""
 
     def __init__(self, model: Classifier, task: Task, fabric: Fabric, folder: Path | None) -> None:
         self.model, self.task, self.fabric, self.folder = model, task, fabric, folder
@@ -82,7 +82,7 @@ class Loop:
         self.saved = perf_counter()
 
     def run(self) -> Training:
-        """Train to the end and keep the best epoch."""
+        """Train to the end and return the best epoch."""
         settings = self.task.settings
         self._resume()
         if not self.state.finished(settings):
@@ -93,7 +93,7 @@ class Loop:
         return self._result()
 
     def _epoch(self, source: Source) -> None:
-        """The steps of an epoch that are still to do."""
+        """Run the remaining steps of an epoch."""
         state, task = self.state, self.task
         rng = np.random.default_rng((task.seed, state.epoch, 0, 0, 0))
         order = rng.permutation(len(task.table)) if self.groups is None else balanced_order(self.groups, rng)
@@ -102,16 +102,16 @@ class Loop:
         description = f"training, epoch {state.epoch} of {task.settings.epochs}"
         if state.history:
             description += f", loss {state.history[-1]['train_loss']:.2g}"
-        left = source.batches(batches, state.epoch, task.settings.augmentation, state.step)
+        remaining = source.batches(batches, state.epoch, task.settings.augmentation, state.step)
         start, before = perf_counter(), state.seconds
-        for inputs, y in track(left, description, total=len(batches) - state.step):
+        for inputs, y in track(remaining, description, total=len(batches) - state.step):
             self._step(source, inputs, y.to(self.fabric.device), batches)
             state.seconds = before + perf_counter() - start
             if perf_counter() - self.saved >= CHECKPOINT_SECONDS:
                 self._save()
 
     def _step(self, source: Source, inputs: Tensor, y: Tensor, batches: Batches) -> None:
-        """One update of the weights, with the batch whose turn it is."""
+        """Update the weights once, on the next batch."""
         state, settings, n_steps = self.state, self.task.settings, len(batches)
         lr = _learning_rate(settings, (state.epoch - 1) * n_steps + state.step, settings.epochs * n_steps)
         for group in self.optimizer.param_groups:
@@ -125,8 +125,8 @@ class Loop:
         self.stepper.step()
         self.stepper.zero_grad()
 
-    def _loss(self, logits: Tensor, y: Tensor, batch: npt.NDArray[np.int64]) -> Tensor:
-        """Mean over the batch, or over groups by their shares, which it brings up to date."""
+    def _loss(self, logits: Tensor, y: Tensor, batch: Ints) -> Tensor:
+        """Mean loss of the batch, or the loss of GroupDRO, whose shares are updated."""
         if self.groups is None or self.task.group_dro is None:
             return cross_entropy(logits, y, self.weights)
         if self.state.group_shares is None:
@@ -139,7 +139,7 @@ class Loop:
         return loss
 
     def _add(self, loss: float, correct: int, n: int) -> None:
-        """Sum up what the history says of the train images."""
+        """Add a batch to the sums for the history."""
         state = self.state
         _check_finite(loss, f"in step {state.step} of epoch {state.epoch}", self._lr())
         state.loss, state.correct, state.seen = state.loss + loss * n, state.correct + correct, state.seen + n
@@ -149,7 +149,7 @@ class Loop:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def _validate(self, source: Source) -> None:
-        """End an epoch: its row of the history, and whether it is the best one so far."""
+        """End an epoch: append its row to the history, and keep its weights if it is the best so far."""
         start, state, settings = perf_counter(), self.state, self.task.settings
         logits = self._val_logits(source)
         row = {
@@ -162,7 +162,7 @@ class Loop:
         _check_finite(row["val_loss"], f"on the validation images after epoch {state.epoch}", self._lr())
         state.history.append(row)
         value = row[_SELECT_BY[settings.select_by]] * (-1 if settings.select_by == "loss" else 1)
-        if value > state.best_value:
+        if state.best_value is None or value > state.best_value:
             self._remember(value, np.unique(logits.argmax(1).numpy()))
         state.next_epoch()
         self._save()
@@ -173,15 +173,15 @@ class Loop:
         with evaluating(self.model.module), torch.no_grad():
             return torch.cat([source.logits(inputs).float().cpu() for inputs, _ in source.batches(batches, 0, "none")])
 
-    def _remember(self, value: float, answers: npt.NDArray[np.int64]) -> None:
-        """Note the present weights as the best."""
+    def _remember(self, value: float, predicted: Ints) -> None:
+        """Keep the present weights as the best."""
         state = self.state
         state.best_epoch, state.best_value = state.epoch, value
-        state.only_answer = int(answers[0]) if len(answers) == 1 else None
+        state.only_prediction = int(predicted[0]) if len(predicted) == 1 else None
         state.best = {name: tensor.detach().cpu().clone() for name, tensor in self._changing().items()}
 
     def _changing(self) -> dict[str, Tensor]:
-        """The trained parameters and all buffers: what tells the model from the one it started as."""
+        """The trained parameters and all buffers: everything in which the model differs from the initial one."""
         frozen = {name for name, _ in self.model.module.named_parameters()} - self.trained.keys()
         return {name: tensor for name, tensor in self.model.module.state_dict().items() if name not in frozen}
 
@@ -200,7 +200,7 @@ class Loop:
         write_checkpoint(self.folder, checkpoint, self.state.history)
 
     def _resume(self) -> None:
-        """Go on from the folder's checkpoint, where there is one of this training."""
+        """Resume from the checkpoint in the folder, if it belongs to this training."""
         if self.folder is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -212,18 +212,17 @@ class Loop:
             self.fabric.strategy.precision.load_state_dict(checkpoint["precision"])
 
     def _result(self) -> Training:
-        """The model with its best weights, written into the folder."""
+        """The model with its best weights, which are saved into the folder."""
         state, settings = self.state, self.task.settings
         self.model.module.load_state_dict(state.best, strict=False)
         self.model.module.eval()
-        if state.only_answer is not None and len(np.unique(self.task.val.y)) > 1:
+        if state.only_prediction is not None and len(np.unique(self.task.val.y)) > 1:
             warn(
-                "The model must tell the classes apart. Got one that answers "
-                f"{self.model.class_names[state.only_answer]} for every validation image. Try another learning rate "
-                f"(--lr, here {settings.lr:g}) or a smaller weight decay (--weight-decay, here "
+                f"The model predicts {self.model.class_names[state.only_prediction]} for every validation image. Try "
+                f"another learning rate (--lr, here {settings.lr:g}) or a smaller weight decay (--weight-decay, here "
                 f"{settings.weight_decay:g}).",
                 SlimWarning,
-                stacklevel=5,  # the caller of `train`
+                stacklevel=5,  # the caller of `train_classifier`
             )
         if self.folder is not None:
             self.model.save(self.folder)
@@ -231,7 +230,7 @@ class Loop:
 
 
 def _cut(model: Classifier, trainable: str) -> Cut | None:
-    """Where training starts within the network; None = at its input."""
+    """The cut before the part to train; None trains all of it."""
     if trainable == "all":
         return None
     if trainable == "head":
@@ -243,7 +242,7 @@ def _cut(model: Classifier, trainable: str) -> Cut | None:
 
 
 def _freeze(model: Classifier, cut: Cut | None, settings: TrainSettings) -> dict[str, nn.Parameter]:
-    """The parameters to train; the others require no gradient from now on."""
+    """The parameters to train; the others no longer require a gradient."""
     trained = {}
     for name, values in model.module.named_parameters():
         values.requires_grad_(values.requires_grad and (cut is None or name in cut.trained))
@@ -252,7 +251,7 @@ def _freeze(model: Classifier, cut: Cut | None, settings: TrainSettings) -> dict
     if not trained:
         raise SettingsError(
             f"There must be parameters to train in the part {settings.trainable!r} of the network. Got none that "
-            "require a gradient. Name an earlier part (--trainable), or call requires_grad_() on them."
+            "require a gradient. Name an earlier part (--trainable), or call requires_grad_() on the parameters."
         )
     return trained
 
@@ -264,7 +263,7 @@ def _optimizer(parameters: Iterable[nn.Parameter], settings: TrainSettings) -> t
 
 
 def _learning_rate(settings: TrainSettings, step: int, n_steps: int) -> float:
-    """Learning rate of a step, counted from 0 over the whole training."""
+    """Learning rate of a step; steps are counted from 0 over the whole training."""
     rising = round(settings.warmup * n_steps)
     if step < rising:
         return settings.lr * (step + 1) / (rising + 1)
@@ -274,8 +273,8 @@ def _learning_rate(settings: TrainSettings, step: int, n_steps: int) -> float:
 
 
 def _seed_step(seed: int, epoch: int, step: int, device: torch.device) -> None:
-    """Seed what dropout and drop path draw from in a step, and not the generators of other GPUs."""
-    # Five numbers, since shorter keys are padded with zeros and would meet those of the images' augmentation.
+    """Seed the generators that dropout and drop path use in a step, but not the generators of other GPUs."""
+    # Five numbers: shorter keys are padded with zeros and would collide with the keys of the augmentation.
     drawn = int(np.random.SeedSequence((seed, epoch, step, 0, 1)).generate_state(1)[0])
     torch.default_generator.manual_seed(drawn)
     if device.type == "cuda":
@@ -283,7 +282,7 @@ def _seed_step(seed: int, epoch: int, step: int, device: torch.device) -> None:
 
 
 def _class_weights(table: ImageTable, settings: TrainSettings) -> Tensor:
-    """(n_classes,) how much an image of each class counts."""
+    """(n_classes,) weight of an image of each class."""
     if settings.class_weights == "none":
         return torch.ones(table.n_classes)
     n = torch.bincount(torch.from_numpy(table.y), minlength=table.n_classes)
@@ -291,7 +290,7 @@ def _class_weights(table: ImageTable, settings: TrainSettings) -> Tensor:
 
 
 def _val_columns(logits: Tensor, val: ImageTable, settings: TrainSettings) -> dict[str, float]:
-    """What the history says of the validation images."""
+    """The validation columns of the history."""
     y = torch.from_numpy(val.y)
     correct = (logits.argmax(1) == y).numpy()
     by_class = [float(correct[val.y == label].mean()) for label in np.unique(val.y)]
@@ -301,13 +300,13 @@ def _val_columns(logits: Tensor, val: ImageTable, settings: TrainSettings) -> di
         "val_class_balanced_accuracy": float(np.mean(by_class)),
     }
     if settings.select_by == "worst-group":
-        groups = cast("npt.NDArray[np.int64]", val.groups)
+        groups = cast("Ints", val.groups)
         columns["val_worst_group_accuracy"] = accuracy_by_group(correct, groups, val.group_names).worst_group_accuracy
     return columns
 
 
 def _check_finite(loss: float, where: str, lr: float) -> None:
-    """Stop a training whose numbers have overflowed."""
+    """Stop a training that has diverged."""
     if not isfinite(loss):
         raise SettingsError(
             f"The loss must stay finite. Got {loss} {where} at learning rate {lr:.3g}. "

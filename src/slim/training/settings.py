@@ -1,63 +1,67 @@
-"""What determines a training: how, with which images, and from which seed."""
+"""What determines a training: the settings, the images, and the seed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal, get_args, get_origin, get_type_hints
 
-from slim.datasets import ImageTable
+from slim.data import ImageTable
 from slim.errors import SettingsError
-from slim.models import Device, Precision
+from slim.network.devices import Device, Precision
 
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """How to train.
+    """Settings of a training.
 
     Parameters
     ----------
     arch
-        Any architecture that timm knows.
+        Architecture: any name that timm knows.
     weights
-        What to start from: imagenet, a checkpoint's path, or none for random values.
+        Initial weights: imagenet, the path of a checkpoint, or none for random values.
     image_size
-        Side of the square input in pixels; the architecture's own by default.
+        Side of the square input in pixels; by default the architecture's own.
     layer
-        The submodule whose attention is looked at; found by default.
+        The submodule whose attention is examined; by default the last one with a spatial grid.
     trainable
-        all, head, last-stage, or the name of the first submodule that is trained, such as layer4. Except with all,
-        what enters this part is computed once and kept in memory, so that images are not augmented.
+        Which part is trained: all, head, last-stage, or the name of the first submodule to train, such as layer4.
+        Except with all, the input of this part is computed once and cached in memory, so images are not augmented.
     optimizer
         sgd or adamw.
     lr
-        Highest learning rate, above 0.
+        Peak learning rate, above 0.
     momentum
-        Of sgd, from 0 to below 1.
+        Momentum of sgd, at least 0 and below 1.
     weight_decay
-        Pull of all trained parameters towards 0, at least 0.
+        Weight decay of all trained parameters, at least 0.
     schedule
-        Learning rate after the warmup: constant, or cosine, which ends near 0.
+        Learning rate after the warmup: constant, or cosine, which decays to almost 0.
     warmup
-        Share of the steps in which the learning rate rises to its highest value, from 0 to below 1.
+        Share of the steps over which the learning rate rises to its peak, at least 0 and below 1.
     epochs
-        How often every image is seen, at least 1.
+        Number of passes over the images, at least 1.
     batch_size
-        Images a step, at least 2. A last batch of a single image is merged into the one before.
+        Images per step, at least 2. A last batch of a single image is merged into the previous one.
     precision
-        auto (bfloat16 where the hardware computes in it), 32-true, bf16-mixed or 16-mixed.
+        auto (bfloat16 if the hardware supports it, else float32), 32-true, bf16-mixed or 16-mixed.
     class_weights
-        none, or balanced: images count by n / (n_classes * n of their class), so that every class counts the same.
+        none, or balanced: each image is weighted by n / (n_classes * n of its class), so that all classes count the
+        same.
     augmentation
-        none, or light: a random flip, and a cut to 0.7 to 1 of the frame.
+        none, or light: a random horizontal flip and a random crop of 0.7 to 1 of the frame's area.
     select_by
-        Which epoch is kept, by the validation images: accuracy, class-balanced-accuracy, loss, or worst-group, which
-        uses the group labels of the validation images. The earlier of two equal epochs is kept.
+        Which epoch is kept, measured on the validation images: accuracy, class-balanced-accuracy, loss, or
+        worst-group, which uses their group labels. In a tie, the earlier epoch is kept.
     patience
-        Stop after so many epochs without a better one; never when None.
+        Stop after this many epochs without improvement; by default never.
     workers
         Processes that read images; 0 reads them in threads.
     device
-        auto (a GPU where there is one), cpu or cuda.
+        auto (a GPU if there is one), cpu or cuda.
+    checkpoint
+        A model trained elsewhere to take as the reference model, read without running code from it; nothing is
+        trained then.
 
     Raises
     ------
@@ -92,9 +96,10 @@ class TrainSettings:
     patience: int | None = None
     workers: int = 0
     device: Device = "auto"
+    checkpoint: str | None = None
 
     def __post_init__(self) -> None:
-        whole = "Give a whole number."
+        whole = "Use a whole number."
         rules = {
             "lr": (0 < self.lr < float("inf"), "above 0", "Try 0.01 with sgd, 0.0001 with adamw."),
             "momentum": (0 <= self.momentum < 1, "at least 0 and below 1", "Try 0.9."),
@@ -106,10 +111,10 @@ class TrainSettings:
             "patience": (
                 self.patience is None or self.patience >= 1,
                 "at least 1",
-                "Leave it out to stop never.",
+                "Leave it out to train all epochs.",
             ),
             "workers": (self.workers >= 0, "at least 0", whole),
-            "trainable": (bool(self.trainable), "all, head, last-stage or a submodule's name", "Try all."),
+            "trainable": (bool(self.trainable), "all, head, last-stage or the name of a submodule", "Try all."),
         }
         for name, hint in get_type_hints(TrainSettings).items():
             if get_origin(hint) is Literal:
@@ -122,7 +127,7 @@ class TrainSettings:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """The images to train on, those that select the epoch, and how to train."""
+    """The images to train on, the images that select the epoch, and how to train."""
 
     table: ImageTable
     val: ImageTable

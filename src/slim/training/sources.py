@@ -1,4 +1,4 @@
-"""Where batches come from: images on disk, or the activations that were kept of them."""
+"""Where batches come from: images on disk, or cached activations."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from slim.activations import Activations, fitting_dtype, keep_activations
-from slim.datasets import Augmentation, ImageTable, image_batches
-from slim.frozen import Cut, Forward
-from slim.models import Classifier
+from slim.arrays import Ints
+from slim.data import Augmentation, ImageTable, image_batches
+from slim.network.activations import Activations, cache_activations, fitting_dtype
+from slim.network.classifier import Classifier
+from slim.network.partial import Cut, Forward
 from slim.progress import track
 from slim.training.settings import Task
 
-Batches = list[npt.NDArray[np.int64]]
+Batches = list[Ints]
 
 
-def in_batches(order: npt.NDArray[np.int64], batch_size: int) -> Batches:
-    """The order cut up; a lone last image joins the batch before, since batch norm cannot take it alone."""
+def in_batches(order: Ints, batch_size: int) -> Batches:
+    """The order cut into batches; a single last image joins the previous batch, since batch norm needs two."""
     batches = np.split(order, range(batch_size, len(order), batch_size))
     if len(batches) > 1 and len(batches[-1]) == 1:
         batches[-2:] = [np.concatenate(batches[-2:])]
@@ -41,9 +41,9 @@ class Images:
     def batches(
         self, batches: Batches, epoch: int, augmentation: Augmentation, start: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images as bytes, and labels, of an epoch's batches from `start` on."""
-        for size, alike in groupby(range(start, len(batches)), lambda number: len(batches[number])):
-            numbers = list(alike)
+        """Images as bytes, and their labels, for an epoch's batches from number `start` on."""
+        for size, group in groupby(range(start, len(batches)), lambda number: len(batches[number])):
+            numbers = list(group)
             for images, y, _ in image_batches(
                 self.table,
                 self.model.image_size,
@@ -58,52 +58,52 @@ class Images:
                 yield images, y
 
     def logits(self, inputs: Tensor) -> Tensor:
-        """Of images as bytes."""
+        """Logits of images as bytes."""
         return self.forward(self.model.normalize(inputs))
 
-    def keep(self, cut: Cut, dtype: torch.dtype | None, device: torch.device, description: str) -> Kept:
+    def cached(self, cut: Cut, dtype: torch.dtype | None, device: torch.device, description: str) -> CachedActivations:
         """Run all images up to the cut."""
         batches = in_batches(np.arange(len(self.table)), self.task.settings.batch_size)
         shown = track(self.batches(batches, 0, "none"), description, total=len(batches))
         normalized = (self.model.normalize(images) for images, _ in shown)
-        kept = keep_activations(cut, normalized, len(self.table), dtype=dtype, forward=self.forward)
-        return Kept(self.table.y, cut, kept, device, self.forward)
+        activations = cache_activations(cut, normalized, len(self.table), dtype=dtype, forward=self.forward)
+        return CachedActivations(self.table.y, cut, activations, device, self.forward)
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
-    """Activations from memory, through the network behind the cut."""
+class CachedActivations:
+    """Activations from memory, through the part of the network behind the cut."""
 
-    y: npt.NDArray[np.int64]
+    y: Ints
     cut: Cut
-    kept: Activations
+    activations: Activations
     device: torch.device
     forward: Forward
 
     def batches(
         self, batches: Batches, epoch: int, augmentation: Augmentation, start: int = 0
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Activations, and labels, from `start` on; the same ones in every epoch."""
+        """Activations, and labels, for batches from number `start` on; the same in every epoch."""
         for batch in batches[start:]:
-            yield self.kept.batch(torch.from_numpy(batch), self.device), torch.from_numpy(self.y[batch])
+            yield self.activations.batch(torch.from_numpy(batch), self.device), torch.from_numpy(self.y[batch])
 
     def logits(self, inputs: Tensor) -> Tensor:
-        """Of activations."""
+        """Logits of activations."""
         return self.cut.replay(inputs, self.forward)
 
 
-Source = Images | Kept
+Source = Images | CachedActivations
 
 
 def open_sources(
     model: Classifier, task: Task, cut: Cut | None, forward: Forward, device: torch.device
 ) -> tuple[Source, Source]:
-    """Where the train and the validation batches come from."""
+    """The sources of the training and of the validation batches."""
     train, val = (Images(table, model, task, forward) for table in (task.table, task.val))
     if cut is None:
         return train, val
     dtype = fitting_dtype(cut, len(task.table) + len(task.val))
     return (
-        train.keep(cut, dtype, device, "frozen part, train images"),
-        val.keep(cut, dtype, device, "frozen part, validation images"),
+        train.cached(cut, dtype, device, "frozen part, train images"),
+        val.cached(cut, dtype, device, "frozen part, validation images"),
     )

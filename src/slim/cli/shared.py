@@ -1,0 +1,100 @@
+"""What several commands share: the options that describe a run, and the output at the end."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+
+from slim.cli.options import Option, settings_options
+from slim.progress import announce
+from slim.runs.run import Run, open_run
+from slim.runs.settings import recipes
+from slim.stages import STAGES
+from slim.stages.annotate.page.server import BrowserAnnotator
+from slim.stages.report.gather import TITLES
+from slim.stages.report.records import ModelRow
+from slim.stages.report.terminal import table
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+RUN_OPTIONS: dict[str, dict[str, Any]] = {
+    "data": {"type": click.Path(), "help": "Folder of the images: with metadata.csv, or with a subfolder per class."},
+    "attribute": {"multiple": True, "help": "Column of the spurious attribute; repeat it for several."},
+    "mask": {"help": "Column of the object masks.  [default: mask_filename]"},
+    "recipe": {"help": f"Settings to start from: {', '.join(recipes())}, or a TOML file of your own."},
+    "seed": {"type": click.INT, "help": "Random seed.  [default: 0]"},
+}
+
+
+def run_options(command: F) -> F:
+    """The options that name the images, the recipe and the seed."""
+    for name, how in reversed(RUN_OPTIONS.items()):
+        command = click.option(f"--{name}", cls=Option, heading="Run (saved in its settings.json)", **how)(command)
+    return command
+
+
+def open_with(
+    folder: str,
+    overrides: dict[str, dict[str, Any]],
+    *,
+    data: str | None,
+    attribute: tuple[str, ...],
+    mask: str | None,
+    recipe: str | None,
+    seed: int | None,
+    annotator: BrowserAnnotator | None = None,
+) -> Run:
+    """The run that the options describe."""
+    check_loading(data, attribute, mask)
+    load = {"attribute": list(attribute) or None, "mask": mask}
+    return open_run(folder, data=data, recipe=recipe, settings=overrides, load=load, seed=seed, annotator=annotator)
+
+
+def check_loading(data: str | None, attribute: tuple[str, ...], mask: str | None) -> None:
+    if data is None and (attribute or mask):
+        raise click.UsageError(
+            "--attribute and --mask need --data. Got no --data. Name the images again: --data FOLDER"
+        )
+
+
+def show_results(run: Run, as_json: bool) -> None:
+    """The metrics as JSON, or the table with the report's path."""
+    metrics = run.load("report").metrics
+    if as_json:
+        click.echo(json.dumps(metrics, indent=2))
+        return
+    rows = [ModelRow(key, metrics[key]["title"], metrics[key]["supervision"], 0, metrics[key]) for key in TITLES]
+    console().print(table(rows))
+    click.echo(f"{metrics['headline']}\nReport: {run.stage_folder('report') / 'report.html'}")
+
+
+def show_next(run: Run) -> None:
+    """Print the command that continues from here, to stderr."""
+    verb = next((verb for verb in STAGES if run.state(verb) != "done"), None)
+    if verb is None:
+        announce(f"All stages are done. Report: {run.stage_folder('report') / 'report.html'}")
+    else:
+        announce(f"Next: slim {verb} {run.folder.path}, or all remaining stages: slim run {run.folder.path}")
+
+
+def console() -> Console:
+    """A console as wide as the terminal, or 110 columns elsewhere."""
+    return Console(width=None if sys.stdout.isatty() else 110)
+
+
+RUN = click.argument("run", metavar="RUN", type=click.Path())
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def all_settings(command: F) -> F:
+    """The options of every stage's settings."""
+    for verb, stage in reversed(STAGES.items()):
+        if stage.settings is not None:
+            heading = f"{verb} ({stage.purpose[0].lower()}{stage.purpose[1:]})"
+            command = settings_options(stage.settings, verb, heading)(command)
+    return command

@@ -1,0 +1,231 @@
+"""`image_batches`: the images of an `ImageTable` as batches of tensors, with or without augmentation."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from math import ceil
+from os import cpu_count
+from typing import Literal, TypeVar, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+
+from slim.arrays import Ints
+from slim.data.pixels import read_image, squared
+from slim.data.table import ImageTable, Indices, selected_positions
+from slim.errors import DataError, SettingsError
+
+Augmentation = Literal["none", "light"]
+Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+T = TypeVar("T")
+_SMALLEST_AREA = 0.7
+_WIDEST_RATIO = 4 / 3
+_MOST_THREADS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class ImageBatches:
+    """The result of `image_batches`: iterate over it as often as you like; `len` is the number of batches."""
+
+    table: ImageTable
+    image_size: int
+    batch_size: int
+    order: Ints
+    before: Ints
+    augmentation: Augmentation
+    seed: int
+    epoch: int
+    workers: int
+
+    def __len__(self) -> int:
+        return ceil(len(self.order) / self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        images = _Images(self)
+        chunks = [range(start, min(start + self.batch_size, len(self.order))) for start in self._starts()]
+        if self.workers == 0:
+            return _by_threads(images.batch, chunks)
+        return _by_processes(images, chunks, self.workers)
+
+    def _starts(self) -> range:
+        """Start of each batch within the order."""
+        return range(0, len(self.order), self.batch_size)
+
+
+def image_batches(
+    table: ImageTable,
+    image_size: int,
+    batch_size: int = 32,
+    *,
+    order: Indices | None = None,
+    before: Indices | None = None,
+    augmentation: Augmentation | None = None,
+    seed: int = 0,
+    epoch: int = 0,
+    workers: int = 0,
+) -> ImageBatches:
+    """Read images in batches, the whole frame of each resized to a square (the evaluation transform).
+
+    Parameters
+    ----------
+    table
+        The images.
+    image_size
+        Side S of the square, in pixels.
+    batch_size
+        Images per batch; the last batch may be smaller.
+    order
+        Positions in `table`, in the order to visit; duplicates are allowed. Each image once when None.
+    before
+        Positions that the epoch has already visited, when it resumes at `order`.
+    augmentation
+        ``"light"``: a horizontal flip with probability 1/2, and a random crop of 0.7 to 1 of the frame's area, with
+        an aspect ratio between 3/4 and 4/3 relative to the frame. ``"none"`` or None: the evaluation transform.
+    seed, epoch
+        The augmentation of an image depends on seed, epoch, its position in `table` and how often `before` and
+        `order` have visited it already, and on nothing else: not on `batch_size`, `workers` or global random state.
+    workers
+        Processes that read images; 0 reads them in threads of this process, which start at once and are enough
+        unless a fast GPU waits for images.
+
+    Returns
+    -------
+    Sized iterable of (images, y, index)
+        `images` uint8 (b, 3, S, S) in 0..255, not normalised, channels last in memory; `y` int64 (b,);
+        `index` int64 (b,), the position in `table`.
+
+    Raises
+    ------
+    SettingsError
+        A size below 1, a negative number, or an unknown augmentation.
+    IndexError
+        A position in `order` outside the table.
+    DataError
+        While iterating: an image cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = tempfile.mkdtemp() + "/red.png"
+    >>> Image.new("RGB", (30, 20), "red").save(path)
+    >>> table = ImageTable(pd.DataFrame({"path": [path], "y": [1]}), ("cat", "dog"))
+    >>> batches = image_batches(table, 16, batch_size=2, order=[0, 0, 0])
+    >>> [(tuple(images.shape), y.tolist()) for images, y, index in batches]
+    [((2, 3, 16, 16), [1, 1]), ((1, 3, 16, 16), [1])]
+    """
+    augmentation = augmentation or "none"
+    if augmentation not in get_args(Augmentation):
+        raise SettingsError(
+            f"augmentation must be one of {', '.join(get_args(Augmentation))}. Got {augmentation!r}. "
+            "Use 'light' to train."
+        )
+    numbers = {"image_size": (image_size, 1), "batch_size": (batch_size, 1)}
+    numbers |= {"seed": (seed, 0), "epoch": (epoch, 0), "workers": (workers, 0)}
+    for name, (value, least) in numbers.items():
+        if value < least:
+            raise SettingsError(f"{name} must be at least {least}. Got {value}. Raise it.")
+    positions = selected_positions(len(table), slice(None) if order is None else order)
+    earlier = selected_positions(len(table), [] if before is None else before)
+    return ImageBatches(table, image_size, batch_size, positions, earlier, augmentation, seed, epoch, workers)
+
+
+class _Images(TorchDataset[Batch]):
+    """Reads batches by their places in the order; small enough to be sent to another process."""
+
+    def __init__(self, batches: ImageBatches) -> None:
+        self._paths = batches.table.paths
+        self._y = batches.table.y
+        self._order = batches.order
+        self._visits = _earlier_visits(np.concatenate([batches.before, batches.order]))[len(batches.before) :]
+        self._size = batches.image_size
+        self._key = (batches.seed, batches.epoch) if batches.augmentation == "light" else None
+
+    def batch(self, places: Sequence[int]) -> Batch:
+        """The images at these places of the order, their labels and positions."""
+        index = self._order[list(places)]
+        pixels = np.empty((len(index), self._size, self._size, 3), dtype=np.uint8)
+        for row, place in enumerate(places):
+            pixels[row] = self._pixels(place)
+        images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+        return images, torch.from_numpy(self._y[index]), torch.from_numpy(index)
+
+    def __getitems__(self, places: Sequence[int]) -> Batch | DataError:
+        """Called in a process of the DataLoader; an error is returned, since one raised there loses its message."""
+        try:
+            return self.batch(places)
+        except DataError as error:
+            return error
+
+    def _pixels(self, place: int) -> npt.NDArray[np.uint8]:
+        """One image, (S, S, 3)."""
+        position = int(self._order[place])
+        image = read_image(self._paths[position])
+        if self._key is None:
+            return squared(image, self._size)
+        return _light(image, self._size, np.random.default_rng((*self._key, position, int(self._visits[place]))))
+
+
+def _earlier_visits(order: Ints) -> Ints:
+    """For each place in the order, how often its image occurred before."""
+    return np.array(pd.Series(order).groupby(order).cumcount(), dtype=np.int64)
+
+
+def _light(image: Image.Image, size: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
+    """A random crop of the frame as (size, size, 3), flipped horizontally with probability 1/2.
+
+    The aspect ratio is relative to the frame, because the evaluation transform makes a square of every frame. Area
+    and ratio are drawn such that the crop fits, so nothing is redrawn.
+    """
+    area = rng.uniform(_SMALLEST_AREA, 1)
+    widest = np.log(min(_WIDEST_RATIO, 1 / area))
+    ratio = np.exp(rng.uniform(-widest, widest))
+    width, height = image.width * np.sqrt(area * ratio), image.height * np.sqrt(area / ratio)
+    left, top = rng.uniform(0, image.width - width), rng.uniform(0, image.height - height)
+    # Rounding may put the far edge slightly outside the image, which Pillow refuses.
+    box = (left, top, min(left + width, image.width), min(top + height, image.height))
+    crop = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
+    return crop[:, ::-1] if rng.random() < 0.5 else crop
+
+
+def _by_threads(read: Callable[[Sequence[int]], Batch], chunks: Sequence[Sequence[int]]) -> Iterator[Batch]:
+    """Batches in order, read ahead in threads: Pillow decodes without holding Python's lock."""
+    threads = min(cpu_count() or 1, _MOST_THREADS)
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="slim-images")
+    waiting: deque[Future[Batch]] = deque()
+    try:
+        for chunk in chunks:
+            waiting.append(pool.submit(read, chunk))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _by_processes(images: _Images, chunks: Sequence[Sequence[int]], workers: int) -> Iterator[Batch]:
+    """Batches in order, read in other processes."""
+    loader: DataLoader[Batch] = DataLoader(
+        images,
+        batch_sampler=[list(chunk) for chunk in chunks],
+        num_workers=workers,
+        collate_fn=_unchanged,
+        generator=torch.Generator(),  # else the loader draws its seed from the global generator
+    )
+    for batch in loader:
+        if isinstance(batch, DataError):
+            raise batch
+        yield batch
+
+
+def _unchanged(batch: T) -> T:
+    """A batch as it is: it needs no collating."""
+    return batch

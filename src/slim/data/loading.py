@@ -1,0 +1,172 @@
+"""`load_dataset`: from a folder, a CSV file or a DataFrame to a checked `Dataset`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from slim.arrays import Floats
+from slim.data.checks import check, with_paths
+from slim.data.metadata import Rows, read_metadata, table_rows
+from slim.data.splits import SPLITS
+from slim.data.table import BOX_COLUMNS, Dataset, ImageTable
+from slim.data.trees import tree_rows
+from slim.errors import DataError, SettingsError
+
+
+def load_dataset(
+    source: str | Path | pd.DataFrame,
+    *,
+    root: str | Path | None = None,
+    attribute: str | Sequence[str] | None = None,
+    mask: str | None = None,
+    seed: int = 0,
+) -> Dataset:
+    """Load images with labels and splits, and with a spurious attribute and object regions if there are any.
+
+    Parameters
+    ----------
+    source
+        One of
+
+        - a folder with ``metadata.csv``, or another CSV file: ``img_filename`` (or ``filename``), ``y``
+          (whole numbers), ``split`` (0, 1, 2 or train, val, test) and, optionally, ``place`` or ``a`` (spurious
+          attribute), ``mask_filename``, ``box_x``, ``box_y``, ``box_width``, ``box_height``, ``class_name``.
+          Boxes may also come from a file ``boxes.csv`` beside it: ``x``, ``y``, ``width``, ``height``, joined by
+          ``img_filename``, ``filename`` or ``img_id``. Other columns are ignored.
+        - an ImageFolder tree, ``train/<class>/*.jpg`` with ``val`` and ``test`` beside ``train``, or
+          ``<class>/*.jpg``.
+        - a DataFrame with the columns of ``metadata.csv``.
+    root
+        Folder that the file names in a table are relative to: by default the folder of the table, or the working
+        directory for a DataFrame.
+    attribute
+        Column of the spurious attribute, or several, which are crossed: ``"sticker=0, corners=1"``. ``[]`` means no
+        attribute, whatever the table holds.
+    mask
+        Column of the mask files. An empty value means that the image has no mask.
+    seed
+        Random seed of missing splits: a tenth of the train images becomes val and a fifth test, stratified by label.
+
+    Returns
+    -------
+    Dataset
+        Labels become 0 to n_classes - 1 in the order of their values; `class_names` keeps the values. Attribute
+        values are numbered in the same way, or in alphabetical order if they are text.
+
+    Raises
+    ------
+    DataError
+        Files are missing, a split is empty, an image is in two splits, a class has no train images, a label is
+        text, a value or a column is missing.
+    SettingsError
+        `seed` is negative.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from PIL import Image
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> for i in range(20):
+    ...     Image.new("RGB", (30, 20)).save(folder / f"{i}.png")
+    >>> table = pd.DataFrame({"filename": [f"{i}.png" for i in range(20)], "y": [0, 1] * 10})
+    >>> load_dataset(table, root=folder).train
+    ImageTable(train, 14 images, 2 classes: 0 (7); 1 (7))
+    """
+    if seed < 0:
+        raise SettingsError(f"seed must be at least 0. Got {seed}. Use 0 or a larger whole number.")
+    if isinstance(source, pd.DataFrame):
+        name, home = "table", None if root is None else Path(root).absolute()
+        rows = table_rows(source, "The table", attribute, mask, seed)
+    else:
+        rows, name, home = _read_source(Path(source), root, attribute, mask, seed)
+    frame = with_paths(rows.frame, home or Path.cwd())
+    check(rows, frame)
+    train, val, test = (_split_table(rows, frame, split) for split in SPLITS)
+    arguments = _arguments(source, root, attribute, mask, seed)
+    return Dataset(train, val, test, fingerprint=_fingerprint(rows, home), source=arguments, name=name)
+
+
+def _arguments(
+    source: str | Path | pd.DataFrame,
+    root: str | Path | None,
+    attribute: str | Sequence[str] | None,
+    mask: str | None,
+    seed: int,
+) -> dict[str, Any]:
+    """The arguments of `load_dataset` as plain values, with absolute paths; None for a DataFrame."""
+    return {
+        "source": None if isinstance(source, pd.DataFrame) else str(Path(source).absolute()),
+        "root": None if root is None else str(Path(root).absolute()),
+        "attribute": attribute if attribute is None or isinstance(attribute, str) else list(attribute),
+        "mask": mask,
+        "seed": int(seed),
+    }
+
+
+def _read_source(
+    source: Path, root: str | Path | None, attribute: str | Sequence[str] | None, mask: str | None, seed: int
+) -> tuple[Rows, str, Path]:
+    """Rows, name and folder of the images, from a path in any of the layouts."""
+    if not source.exists():
+        hint = "Check the path." if source.is_absolute() else f"Check the path, which is relative to {Path.cwd()}."
+        raise DataError(f"{source} must be a folder of images or a table of image files. Got nothing there. {hint}")
+    path = source / "metadata.csv" if source.is_dir() else source
+    if not path.exists():
+        _refuse_table_arguments(source, {"root": root, "attribute": attribute, "mask": mask})
+        return tree_rows(source, seed), source.absolute().name, source.absolute()
+    rows = table_rows(read_metadata(path), str(path), attribute, mask, seed)
+    name = path.absolute().parent.name if path.name == "metadata.csv" else path.stem
+    return rows, name, Path(path.parent if root is None else root).absolute()
+
+
+def _refuse_table_arguments(folder: Path, arguments: Mapping[str, object]) -> None:
+    """Refuse arguments that have no meaning for an ImageFolder tree."""
+    for argument, value in arguments.items():
+        if value:
+            raise DataError(
+                f"With {argument}=, the source must be a table. Got {folder}, which has no metadata.csv. "
+                f"Leave out {argument}=, or write metadata.csv."
+            )
+
+
+def _split_table(rows: Rows, frame: pd.DataFrame, split: str) -> ImageTable:
+    """The table of one split."""
+    columns = [column for column in ("path", "y", "a", "mask", *BOX_COLUMNS) if column in frame]
+    part = frame.loc[frame["split"] == split, columns].reset_index(drop=True)
+    return ImageTable(part, rows.class_names, rows.attribute_names, split, _training_shares(rows))
+
+
+def _training_shares(rows: Rows) -> Floats | None:
+    """Share of each group among the train images."""
+    if not rows.attribute_names:
+        return None
+    train = rows.frame[rows.frame["split"] == "train"]
+    n_attributes = len(rows.attribute_names)
+    groups = np.array(train["y"] * n_attributes + train["a"], dtype=np.int64)
+    return np.bincount(groups, minlength=len(rows.class_names) * n_attributes) / len(train)
+
+
+def _fingerprint(rows: Rows, home: Path | None) -> str:
+    """Digest of all rows, with file names relative to `home`, so that the data set may move."""
+    values = {column: rows.frame[column].tolist() for column in rows.frame.columns}
+    for column in ("file", "mask"):
+        if column in values:
+            values[column] = [_relative_name(home, name) if name else "" for name in values[column]]
+    text = json.dumps([rows.class_names, rows.attribute_names, values], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _relative_name(home: Path | None, name: str) -> str:
+    """The name of a file relative to `home` if the file is below it, else unchanged."""
+    path = Path(os.path.normpath(name))
+    if home is not None and path.is_relative_to(home):
+        path = path.relative_to(home)
+    return path.as_posix()

@@ -1,0 +1,203 @@
+"""`build`, `restore` and `wrap`: a classifier from a timm name, from a checkpoint, or from any torch module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.data.config import resolve_model_data_config
+from torch import nn
+
+from slim.errors import ModelError
+from slim.network.architectures import create, head_name
+from slim.network.checkpoints import load_tensors, packaged_weights, read_state_dict
+from slim.network.classifier import Classifier
+from slim.network.tracing import find_finer, find_layer, run_once
+
+
+def build(
+    arch: str,
+    class_names: Sequence[str],
+    *,
+    weights: str | None = "imagenet",
+    image_size: int | None = None,
+    layer: str | None = None,
+    seed: int = 0,
+) -> Classifier:
+    """Build a network by its timm name.
+
+    Parameters
+    ----------
+    arch
+        Any name in ``timm.list_models()``.
+    class_names
+        One per logit.
+    weights
+        ``"imagenet"`` for timm's pretrained weights, the path of a checkpoint, or None for random ones. If a
+        checkpoint has another number of classes, its head is left out.
+    image_size
+        Side of the input in pixels; the architecture's own by default.
+    layer
+        The submodule to attend to; see `wrap` for the default.
+    seed
+        Random seed of the initial weights: of all of them without `weights`.
+
+    Raises
+    ------
+    ModelError
+        The name is unknown, the weights cannot be downloaded, or the checkpoint does not fit.
+
+    Examples
+    --------
+    >>> model = build("resnet10t", ["cat", "dog"], weights=None, image_size=64)
+    >>> model.layer, model.head, model.n_classes
+    ('layer4', 'fc', 2)
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = _initialized(arch, len(class_names), weights, image_size)
+    config: dict[str, Any] = resolve_model_data_config(module)
+    return wrap(
+        module,
+        layer=layer,
+        image_size=image_size or config["input_size"][-1],
+        mean=config["mean"],
+        std=config["std"],
+        class_names=class_names,
+        arch=arch,
+    )
+
+
+def restore(
+    checkpoint: str | Path,
+    arch: str,
+    class_names: Sequence[str],
+    *,
+    image_size: int | None = None,
+    layer: str | None = None,
+) -> Classifier:
+    """Load a classifier that was trained elsewhere, head included.
+
+    Parameters
+    ----------
+    checkpoint
+        See `slim.network.checkpoints.read_state_dict` for the formats.
+    arch, class_names, image_size, layer
+        As for `build`; the classes in the order of the checkpoint's outputs.
+
+    Raises
+    ------
+    ModelError
+        The checkpoint does not fit the architecture or the number of classes.
+
+    Examples
+    --------
+    ``reference = slim.restore("erm.pt", "resnet50", ["landbird", "waterbird"])``
+    """
+    classifier = build(arch, class_names, weights=None, image_size=image_size, layer=layer)
+    load_tensors(classifier.module, read_state_dict(checkpoint), source=f"checkpoint {checkpoint}")
+    return classifier
+
+
+def wrap(
+    module: nn.Module,
+    *,
+    layer: str | None = None,
+    image_size: int = 224,
+    mean: Sequence[float] = (0.485, 0.456, 0.406),
+    std: Sequence[float] = (0.229, 0.224, 0.225),
+    class_names: Sequence[str] | None = None,
+    arch: str | None = None,
+) -> Classifier:
+    """Make a classifier of any torch module.
+
+    Parameters
+    ----------
+    module
+        Float images (b, 3, image_size, image_size) in, logits (b, n_classes) out.
+    layer
+        The submodule to attend to. By default the last one that still has a spatial grid, for instance ``layer4``
+        of a ResNet; for transformers the first norm of the last block.
+    image_size
+        Side of the square input in pixels.
+    mean, std
+        Per channel, of images in [0, 1]; ImageNet's by default.
+    class_names
+        One per logit; numbers by default.
+    arch
+        The timm name, if the module was built from one.
+
+    Raises
+    ------
+    ModelError
+        The module does not take such images, has no layer of that name, or has no layer with a grid.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    >>> model = wrap(net, image_size=32)
+    >>> model.layer, model.head, model.class_names
+    ('1', '4', ('0', '1'))
+    """
+    trace = run_once(module, image_size)
+    n_classes = trace.logits.shape[1]
+    names = tuple(class_names) if class_names is not None else tuple(map(str, range(n_classes)))
+    if len(names) != n_classes:
+        raise ModelError(
+            f"The network must have one output per class. Got {n_classes} outputs for {len(names)} classes "
+            f"({', '.join(names[:5])}). Build it with num_classes={len(names)}."
+        )
+    if layer is not None and layer not in trace.outputs:
+        known = ", ".join([name for name, shape in trace.outputs.items() if len(shape) in (3, 4)][-5:])
+        raise ModelError(f"The layer to attend to must be one that the network runs. Got {layer!r}. Its last: {known}.")
+    layer = layer or find_layer(trace)
+    return Classifier(
+        module=module.to(memory_format=torch.channels_last),
+        arch=arch,
+        layer=layer,
+        finer=find_finer(trace, layer),
+        head=trace.head,
+        image_size=image_size,
+        mean=(mean[0], mean[1], mean[2]),
+        std=(std[0], std[1], std[2]),
+        class_names=names,
+    )
+
+
+def _initialized(arch: str, n_classes: int, weights: str | None, image_size: int | None) -> nn.Module:
+    """The network with its initial weights."""
+    if weights is None:
+        return create(arch, n_classes, image_size)
+    source = packaged_weights(arch) if weights == "imagenet" else Path(weights)
+    if source is None:
+        return _downloaded(arch, n_classes, image_size)
+    module = create(arch, n_classes, image_size)
+    head = head_name(module)
+    _zero(module, head)
+    load_tensors(module, read_state_dict(source), head=head, source=f"checkpoint {source}")
+    return module
+
+
+def _downloaded(arch: str, n_classes: int, image_size: int | None) -> nn.Module:
+    """The network with the weights from timm's hub."""
+    try:
+        module = create(arch, n_classes, image_size, pretrained=True)
+        _zero(module, head_name(module))
+        return module
+    except ModelError:
+        raise
+    except Exception as error:  # the hub's client raises many kinds, each meaning that no weights came
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"ImageNet weights of {arch} must be downloaded from timm's hub. Got: {reason[:200]}. "
+            "Connect to the internet, name a file (--weights PATH), or start from random weights (--weights none)."
+        ) from error
+
+
+def _zero(module: nn.Module, name: str | None) -> None:
+    """Start a new head at zero: timm's random values can be so large that the first steps undo the pretraining."""
+    if name is not None:
+        for parameter in module.get_submodule(name).parameters():
+            nn.init.zeros_(parameter)

@@ -1,0 +1,50 @@
+"""Where a network runs, and in which floating-point precision."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+
+from slim.errors import SettingsError
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+
+
+def resolve_device(device: Device) -> torch.device:
+    """The device that ``"auto"`` means on this machine: a GPU if PyTorch sees one, else the CPU.
+
+    Raises
+    ------
+    SettingsError
+        `device` is "cuda", and PyTorch sees no GPU.
+
+    Examples
+    --------
+    >>> resolve_device("cpu")
+    device(type='cpu')
+    """
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise SettingsError("device cuda must be a GPU that PyTorch sees. Got none. Use --device cpu or auto.")
+    return torch.device("cuda" if available and device != "cpu" else "cpu")
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
+    """The precision that ``"auto"`` means on a device: bfloat16 if the hardware supports it, else float32.
+
+    A CPU without bfloat16 instructions emulates them, at a twentieth of the speed of float32.
+
+    Examples
+    --------
+    >>> resolve_precision("32-true", torch.device("cpu"))
+    '32-true'
+    """
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+    if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        return "bf16-mixed"
+    return "32-true"

@@ -1,0 +1,156 @@
+"""One traced forward pass, to find the layer to attend to, a finer layer, and the linear head."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from slim.errors import ModelError
+
+# Modules that only forward, scale, pool or drop the output of the previous layer: never the layer to attend to.
+_PASSIVE = ("Identity", "Dropout", "Pool", "Flatten", "Softmax")
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The result of one traced forward pass.
+
+    Attributes
+    ----------
+    inputs, outputs
+        Shapes by submodule, in the order in which the submodules finished.
+    kinds
+        Type of each submodule.
+    logits
+        (1, n_classes).
+    head
+        The linear layer whose output is the logits; None if it is another module's.
+    """
+
+    inputs: dict[str, tuple[int, ...]]
+    outputs: dict[str, tuple[int, ...]]
+    kinds: dict[str, str]
+    logits: Tensor
+    head: str | None
+
+    def active(self) -> dict[str, tuple[int, ...]]:
+        """Outputs of the submodules that compute features."""
+        return {name: shape for name, shape in self.outputs.items() if not any(p in self.kinds[name] for p in _PASSIVE)}
+
+
+def run_once(module: nn.Module, image_size: int) -> Trace:
+    """Run one grey image through the network and record the shapes of every submodule."""
+    inputs: dict[str, tuple[int, ...]] = {}
+    outputs: dict[str, tuple[int, ...]] = {}
+    names = {child: name for name, child in module.named_modules() if name}
+    linear: list[tuple[str, Tensor]] = []
+
+    def record(child: nn.Module, arguments: tuple[object, ...], output: object) -> None:
+        if isinstance(output, Tensor):
+            if arguments and isinstance(arguments[0], Tensor):
+                inputs[names[child]] = tuple(arguments[0].shape)
+            outputs.pop(names[child], None)
+            outputs[names[child]] = tuple(output.shape)
+            if isinstance(child, nn.Linear):
+                linear.append((names[child], output))
+
+    hooks = [child.register_forward_hook(record) for child in names]
+    parameter = next(module.parameters())
+    try:
+        with evaluating(module), torch.no_grad():
+            logits = module(torch.zeros(1, 3, image_size, image_size, device=parameter.device))
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+        raise ModelError(
+            f"The network must take images of {image_size} x {image_size}. Got: {str(error).splitlines()[0]}. "
+            "Set the size that it was built for (--image-size)."
+        ) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ModelError(
+            f"The network must return logits (images, classes). Got {shape}. Wrap it in a module that does."
+        )
+    head = next((name for name, output in reversed(linear) if output is logits), None)
+    kinds = {names[child]: type(child).__name__ for child in names}
+    return Trace(inputs, outputs, kinds, logits, head)
+
+
+def find_layer(trace: Trace) -> str:
+    """The layer to attend to: the last with a grid, or the first norm in the last block of a transformer."""
+    active = trace.active()
+    grids = [name for name, shape in active.items() if len(shape) == 4 and _side(shape) > 1]
+    tokens = [name for name, shape in active.items() if len(shape) == 3]
+    order = list(trace.outputs)
+    if tokens and (not grids or order.index(tokens[-1]) > order.index(grids[-1])):
+        norms = [name for name in tokens if "Norm" in trace.kinds[name] and name.rpartition(".")[0][-1:].isdigit()]
+        if norms:
+            last_block = norms[-1].rpartition(".")[0]
+            return next(name for name in norms if name.rpartition(".")[0] == last_block)
+    if not grids:
+        raise ModelError(
+            "The network must have a layer with a spatial grid to attend to. Got none that SLIM recognises. "
+            "Name it: slim.wrap(module, layer=...) or --layer."
+        )
+    return grids[-1]
+
+
+def find_finer(trace: Trace, layer: str) -> str:
+    """The last layer before `layer` whose grid has at least 1.5 times its side; `layer` itself if there is none.
+
+    Layers inside a stage that reduces this finer grid to a coarser one do not count: if ``layer4`` of a ResNet is
+    attended to, the result is ``layer3``, not the first convolution of ``layer4``.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 8, 3, stride=2), nn.ReLU(),
+    ...                     nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+    >>> find_finer(run_once(net, 32), "3")
+    '1'
+    """
+    finer, least = layer, 1.5 * _side(trace.outputs[layer])
+    if not least:
+        return layer
+    for name, shape in trace.active().items():
+        if name == layer:
+            break
+        stages = [name[:end] for end, letter in enumerate(name) if letter == "."]
+        inside = any(
+            _side(trace.inputs.get(stage, ())) == _side(shape) and 0 < _side(trace.outputs.get(stage, ())) < least
+            for stage in stages
+        )
+        if _side(shape) >= least and not inside:
+            finer = name
+    return finer
+
+
+def _side(shape: tuple[int, ...]) -> int:
+    """Side of the square grid of one image, from (1, d, h, w) or (1, h, w, d); 0 if there is no grid."""
+    return sorted(shape[1:])[1] if len(shape) == 4 and shape[0] == 1 else 0
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Set evaluation mode within the block; afterwards each submodule has its previous mode again.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Dropout(), nn.Dropout().eval())
+    >>> with evaluating(net):
+    ...     net[0].training
+    False
+    >>> net[0].training, net[1].training
+    (True, False)
+    """
+    modes = {child: child.training for child in module.modules()}
+    module.eval()
+    try:
+        yield
+    finally:
+        for child, mode in modes.items():
+            child.training = mode

@@ -1,0 +1,214 @@
+"""Records: what each stage hands on. Every one saves itself into a folder and loads itself from it in the same way.
+
+An array becomes ``<field>.npy`` and is memory-mapped on loading, a table ``<field>.csv``, a record inside a record a
+folder of its own; everything else goes into ``record.json``, which is written last and says what the folder holds and
+in which format. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import Field, asdict, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
+
+import numpy as np
+import pandas as pd
+
+from slim.errors import ArtifactError, SlimError
+from slim.files import read_json, write_json, write_text
+
+FILE = "record.json"
+
+
+class Record:
+    """The base of every record: a frozen dataclass that saves and loads itself.
+
+    A field may name its file without the suffix, ``field(metadata={"file": "scores"})``; a text or JSON value with
+    such a name, suffix included, gets a file of its own.
+
+    Attributes
+    ----------
+    format
+        Raised by one whenever the meaning of a saved field changes.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from dataclasses import dataclass
+    >>> @dataclass(frozen=True, eq=False)
+    ... class Sizes(Record):
+    ...     values: np.ndarray
+    ...     unit: str
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> Sizes(np.array([1.5, 2.5]), "mm").save(folder)
+    >>> sorted(file.name for file in folder.iterdir())
+    ['record.json', 'values.npy']
+    >>> Sizes.load(folder).values.tolist()
+    [1.5, 2.5]
+    """
+
+    format: ClassVar[int] = 1
+
+    def save(self, folder: str | Path) -> None:
+        """Write the record into a folder, which is made where there is none."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / FILE).unlink(missing_ok=True)
+        values: dict[str, Any] = {}
+        for item in fields(self):  # type: ignore[arg-type]  # every record is a dataclass
+            value = getattr(self, item.name)
+            if isinstance(value, Record):
+                value.save(folder / _stem(item))
+            elif isinstance(value, np.ndarray):
+                _save_array(folder / f"{_stem(item)}.npy", value)
+            elif isinstance(value, pd.DataFrame):
+                values[item.name] = {name: str(kind) for name, kind in value.dtypes.items()}
+                write_text(folder / f"{_stem(item)}.csv", value.to_csv(index=False, lineterminator="\n"))
+            elif "file" in item.metadata:
+                path = folder / _stem(item)
+                write_text(path, value) if isinstance(value, str) else write_json(path, value)
+            else:
+                values[item.name] = _plain(value)
+        write_json(folder / FILE, {"record": type(self).__name__, "format": self.format, "values": values})
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` wrote; arrays are mapped into memory and not read.
+
+        Raises
+        ------
+        ArtifactError
+            The folder holds no such record, or one that another version of SLIM wrote.
+        """
+        folder = Path(folder)
+        values = cls._values(folder)
+        loaded = {item.name: cls._load_field(folder, item.name, values) for item in fields(cls)}  # type: ignore[arg-type]
+        try:
+            return cls(**loaded)
+        except SlimError as error:  # a file was changed into what no such record may hold
+            raise ArtifactError(f"{folder}: {error}") from error
+
+    @classmethod
+    def _load_field(cls, folder: Path, name: str, values: Mapping[str, Any]) -> Any:
+        """The value of one saved field."""
+        if values.get(name, ...) is None:
+            return None
+        item = next(item for item in fields(cls) if item.name == name)  # type: ignore[arg-type]
+        return _load(folder, item, _without_none(get_type_hints(cls)[name]), values)
+
+    @classmethod
+    def _values(cls, folder: Path) -> dict[str, Any]:
+        """The plain values of a saved record of this class."""
+        values: dict[str, Any] = cls._content(folder, FILE)["values"]
+        return values
+
+    @classmethod
+    def _content(cls, folder: Path, file: str) -> dict[str, Any]:
+        """A record's JSON file, which must be of this class and in its present format."""
+        if not (folder / file).exists():
+            raise ArtifactError(
+                f"{folder} must hold {cls.__name__}. Got no {file} there. Run the stage that writes it again."
+            )
+        content = read_json(folder / file)
+        kind, version = (content.get("record"), content.get("format")) if isinstance(content, dict) else (None, None)
+        if (kind, version) != (cls.__name__, cls.format):
+            raise ArtifactError(
+                f"{folder} must hold {cls.__name__} in format {cls.format}. Got {kind} in format {version}, "
+                "which another version of SLIM wrote. Use a new run folder, or install that version."
+            )
+        return dict(content)
+
+
+def plain_settings(settings: Any) -> dict[str, Any]:
+    """A settings record as plain values: all that a result depends on."""
+    return {name: value for name, value in asdict(settings).items() if name != "workers"}
+
+
+def _stem(item: Field[Any]) -> str:
+    return str(item.metadata.get("file", item.name))
+
+
+def _save_array(path: Path, array: np.ndarray[Any, Any]) -> None:
+    if isinstance(array, np.memmap) and array.filename is not None and path.exists() and path.samefile(array.filename):
+        array.flush()  # it was filled where it belongs
+    else:
+        np.save(path, array, allow_pickle=False)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON knows it."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _load(folder: Path, item: Field[Any], hint: Any, values: Mapping[str, Any]) -> Any:
+    """A field's value from its file, or from the record's plain values."""
+    kind = get_origin(hint) or hint
+    path = folder / _stem(item)
+    if isinstance(kind, type) and issubclass(kind, Record):
+        return kind.load(path)
+    if kind is np.ndarray:
+        return _opened(path.with_name(f"{path.name}.npy"), lambda file: np.load(file, mmap_mode="r"))
+    if kind is pd.DataFrame:
+        columns = values[item.name]
+        return _opened(path.with_name(f"{path.name}.csv"), lambda file: _table(file, columns))
+    if "file" in item.metadata:
+        return _opened(path, lambda file: file.read_text(encoding="utf-8")) if kind is str else read_json(path)
+    return _typed(values[item.name], hint)
+
+
+def _opened(path: Path, read: Any) -> Any:
+    """A file's content, or an error that names it."""
+    try:
+        return read(path)
+    except (OSError, ValueError, KeyError, EOFError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise ArtifactError(
+            f"{path} must be as it was written. Got: {reason}. Run the stage that writes it again."
+        ) from error
+
+
+def _table(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
+    """A table with the types that its columns had; an empty cell is NaN among numbers and empty among texts."""
+    texts = pd.read_csv(path, dtype=str, keep_default_na=False)
+    return pd.DataFrame({name: _column(texts[name].tolist(), kind) for name, kind in columns.items()})
+
+
+def _column(texts: list[str], kind: str) -> pd.Series[Any]:
+    """A column of a table, numbers exactly as they were written."""
+    if kind == "bool":
+        return pd.Series([text == "True" for text in texts], dtype=bool)
+    if kind.startswith("float"):
+        return pd.Series([float(text or "nan") for text in texts], dtype=kind)
+    if kind.startswith(("int", "uint")):
+        return pd.Series([int(text) for text in texts], dtype=kind)
+    return pd.Series(texts, dtype=str)
+
+
+def _without_none(hint: Any) -> Any:
+    """The type that is left of ``X | None``."""
+    kinds = [kind for kind in get_args(hint) if kind is not NoneType]
+    return kinds[0] if get_origin(hint) is UnionType and len(kinds) == 1 else hint
+
+
+def _typed(value: Any, hint: Any) -> Any:
+    """A plain value as the field's type: tuples and small dataclasses come back as what they were."""
+    hint = _without_none(hint)
+    kind = get_origin(hint)
+    if value is None:
+        return None
+    if kind is dict:
+        return {key: _typed(one, get_args(hint)[1]) for key, one in value.items()}
+    if kind is tuple:
+        inner = get_args(hint)[0]
+        return tuple(_typed(one, inner) for one in value)
+    if isinstance(hint, type) and is_dataclass(hint):
+        return hint(**{item.name: _typed(value[item.name], get_type_hints(hint)[item.name]) for item in fields(hint)})
+    return value

@@ -1,0 +1,359 @@
+"""Runs: the stages in a folder; each is done once, and again only after its settings or inputs have changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import cached_property
+from inspect import signature
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import safetensors.torch
+
+from slim.data import Dataset, load_dataset
+from slim.errors import ArtifactError, SettingsError, SlimError
+from slim.files import file_digest, write_text
+from slim.network.classifier import Classifier
+from slim.network.devices import resolve_device
+from slim.progress import announce
+from slim.runs.folder import RunFolder
+from slim.runs.settings import FILE, Overrides, RunSettings, read_recipe
+from slim.stages import STAGES, Stage
+from slim.stages.annotate.annotator import Annotator
+from slim.stages.annotate.page.server import BrowserAnnotator
+from slim.stages.annotate.registry import choose_annotator
+from slim.stages.annotate.selection import check_budget
+from slim.stages.report.records import RunFacts
+
+State = Literal["done", "stale", "missing"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder together with its settings and images.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    settings
+        Of its stages.
+    given
+        The images, where they come from Python and not from ``settings.data``.
+    reference
+        A classifier of your own to adopt as the reference model.
+    annotator
+        Who answers, instead of the annotator that the settings name.
+    """
+
+    folder: RunFolder
+    settings: RunSettings
+    given: Dataset | None = None
+    reference: Classifier | None = None
+    annotator: Annotator | BrowserAnnotator | None = None
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder.path)!r})"
+
+    @cached_property
+    def data(self) -> Dataset:
+        """The images.
+
+        Raises
+        ------
+        SettingsError
+            The settings do not name them.
+        """
+        if self.given is not None:
+            return self.given
+        if not self.settings.data.get("source"):
+            raise SettingsError(
+                f"A run needs images. Got none for {self.folder.path}. Pass --data FOLDER, or data= in Python."
+            )
+        return load_dataset(**self.settings.data)
+
+    def stage_folder(self, verb: str) -> Path:
+        """A stage's folder."""
+        return self.folder.stage(STAGES[verb].folder)
+
+    def load(self, verb: str) -> Any:
+        """The record that a stage left in its folder."""
+        load = STAGES[verb].record.load
+        # A copy: it receives the saved tensors, and the caller's own network stays unchanged.
+        own = None if self.reference is None else deepcopy(self.reference.module)
+        record = load(self.stage_folder(verb), **({"module": own} if "module" in signature(load).parameters else {}))
+        return record.to(resolve_device(self.settings["train"].device)) if isinstance(record, Classifier) else record
+
+    def records(self, reads: str) -> dict[str, Any]:
+        """The data and the records of earlier stages, by noun."""
+        verbs = {stage.noun: verb for verb, stage in STAGES.items()}
+        return {noun: self.data if noun == "data" else self.load(verbs[noun]) for noun in reads.split()}
+
+    def _context(self, folder: Path) -> dict[str, Any]:
+        """What stages may use besides records and their own settings."""
+        return {
+            "seed": self.settings.seed,
+            "folder": folder,
+            "reference": self.reference,
+            "annotator": self.annotator,
+            "training": self.settings["train"],
+            "propagation": self.settings["propagate"],
+            "facts": self._facts(),
+        }
+
+    def _facts(self) -> RunFacts:
+        """What the report says about the run itself."""
+        manifests = {verb: self.folder.manifest(stage.folder) for verb, stage in STAGES.items()}
+        done = {verb: manifest for verb, manifest in manifests.items() if manifest is not None}
+        return RunFacts(
+            title=self.folder.path.name,
+            seed=self.settings.seed,
+            settings={verb: self.settings[verb] for verb in STAGES},
+            seconds={verb: manifest.seconds for verb, manifest in done.items()},
+            warnings=list(dict.fromkeys(text for manifest in done.values() for text in manifest.warnings)),
+        )
+
+    @cached_property
+    def _reference_digest(self) -> str | None:
+        """What identifies the caller's own classifier."""
+        return None if self.reference is None else _classifier_digest(self.reference)
+
+    def inputs(self, stage: Stage) -> dict[str, str]:
+        """Digests of everything that a stage reads; empty where a stage is not done."""
+        digests = {verb: self.folder.digest(STAGES[verb].folder) or "" for verb in stage.before}
+        if "data" in stage.reads.split():
+            digests["data"] = self.data.fingerprint
+        if stage.verb == "train" and self._reference_digest is not None:
+            digests["reference"] = self._reference_digest
+        files = {"train": self.settings["train"].checkpoint, "annotate": self.settings["annotate"].recorded}
+        path = files.get(stage.verb)
+        if path is not None and Path(path).is_file():
+            digests["file"] = file_digest(Path(path))
+        return digests
+
+    def state(self, verb: str) -> State:
+        """Whether a stage is done, stale (made from other settings or inputs) or missing.
+
+        Raises
+        ------
+        ArtifactError
+            Another version of SLIM made it.
+        """
+        stage = STAGES[verb]
+        manifest = self.folder.manifest(stage.folder)
+        if manifest is None:
+            return "missing"
+        # Through JSON and back, as the manifest went.
+        plain = json.loads(json.dumps(self.settings.plain(verb)))
+        same = manifest.settings == plain and manifest.seed == self.settings.seed
+        # An input that is gone, such as a removed checkpoint, cannot be compared and counts as unchanged.
+        fresh = all(manifest.inputs.get(name) == digest for name, digest in self.inputs(stage).items())
+        return "done" if same and fresh and self.lacking(verb) is None else "stale"
+
+    def lacking(self, verb: str) -> str | None:
+        """The first stage that must be done before this one, or None where nothing is missing."""
+        for read in STAGES[verb].before:
+            if self.state(read) != "done":
+                return self.lacking(read) or read
+        return None
+
+    def stage(self, verb: str) -> bool:
+        """Run one stage, unless it is done already.
+
+        Returns
+        -------
+        bool
+            Whether there was anything to do.
+
+        Raises
+        ------
+        ArtifactError
+            A stage that it reads is not done.
+        """
+        self.check_ready(verb)
+        if self.state(verb) == "done":
+            self.settings.save(self.folder.path)
+            return False
+        stage = STAGES[verb]
+        with self._writing(verb) as folder:
+            stage(self.records(stage.reads), self.settings[verb], self._context(folder)).save(folder)
+        return True
+
+    def replace(self, verb: str, record: Any) -> None:
+        """Make a record that came from elsewhere the result of a stage."""
+        with self._writing(verb) as folder:
+            record.save(folder)
+
+    def check_ready(self, verb: str) -> None:
+        """Refuse a stage while one that it reads is not done.
+
+        Raises
+        ------
+        ArtifactError
+            The message names the command that makes the first such stage.
+        """
+        read = self.lacking(verb)
+        if read is not None:
+            got = "none" if self.state(read) == "missing" else "one from other settings or images"
+            raise ArtifactError(
+                f"{self.folder.path} must have its {STAGES[read].noun} up to date before {verb}. "
+                f"Got {got}. Run: slim {read} {self.folder.path}"
+            )
+
+    @contextmanager
+    def _writing(self, verb: str) -> Iterator[Path]:
+        """A folder that becomes a stage's result once the block has ended without an error."""
+        stage = STAGES[verb]
+        on_device = verb == "train" or "reference" in stage.reads
+        with (
+            self._keeping_settings(),
+            self.folder.writing(
+                stage.folder,
+                verb,
+                settings=self.settings.plain(verb),
+                seed=self.settings.seed,
+                inputs=self.inputs(stage),
+                device=str(resolve_device(self.settings["train"].device)) if on_device else "cpu",
+                # An interrupted training continues, and no answer is ever thrown away.
+                keep=stage.resumes,
+            ) as folder,
+        ):
+            yield folder
+
+    @contextmanager
+    def _keeping_settings(self) -> Iterator[None]:
+        """Save the settings with the run; where they turn out to be a mistake, restore the earlier ones."""
+        path = self.folder.path / FILE
+        before = path.read_text(encoding="utf-8") if path.exists() else None
+        self.settings.save(self.folder.path)
+        try:
+            yield
+        except SlimError:
+            if before is not None:
+                write_text(path, before)
+            raise
+
+    def all_stages(self) -> None:
+        """Run every stage that is not done, and announce it."""
+        self._foresee()
+        for number, stage in enumerate(STAGES.values(), 1):
+            heading = f"[{number}/{len(STAGES)}] {stage.verb:<9} {stage.purpose}"
+            if self.state(stage.verb) == "done":
+                announce(f"{heading} · done already")
+                continue
+            announce(heading)
+            self.stage(stage.verb)
+        self.settings.save(self.folder.path)
+
+    def status(self) -> Iterator[tuple[Stage, State, float | None]]:
+        """Each stage, its state, and how many seconds it took."""
+        for stage in STAGES.values():
+            manifest = self.folder.manifest(stage.folder)
+            yield stage, self.state(stage.verb), manifest.seconds if manifest else None
+
+    def _foresee(self) -> None:
+        """Refuse now what a later stage would refuse after hours of training."""
+        if self.state("report") == "done":
+            return
+        pool, size = self.data.split(self.settings["embed"].pool), self.settings["curate"].size
+        if self.annotator is None:
+            choose_annotator(self.settings["annotate"], pool, self.stage_folder("annotate"), self.settings.seed)
+        check_budget(self.settings["annotate"].budget, pool)
+        if size > len(pool):
+            raise SettingsError(
+                f"The subset must not be larger than the pool. Got size {size} for {len(pool)} images in "
+                f"{pool.split}. Try --curate.size {len(pool) // 4}."
+            )
+
+
+def open_run(
+    folder: str | Path,
+    *,
+    data: str | Path | pd.DataFrame | Dataset | None = None,
+    recipe: str | Path | None = None,
+    settings: Overrides | None = None,
+    seed: int | None = None,
+    reference: Classifier | None = None,
+    annotator: Annotator | BrowserAnnotator | None = None,
+    load: dict[str, Any] | None = None,
+) -> Run:
+    """Open a run folder, or start a new one.
+
+    Options of earlier calls still hold; a recipe overrides them, and the options of this call override both. They are
+    saved in the run's ``settings.json``; for an existing run, with the next stage that succeeds.
+
+    Parameters
+    ----------
+    folder
+        The run folder.
+    data
+        What `slim.load_dataset` takes, or a `Dataset`.
+    recipe
+        See `slim.runs.settings.read_recipe`.
+    settings
+        Values by stage and name, for instance ``{"train": {"epochs": 3}}``.
+    seed
+        Random seed.
+    reference, annotator
+        See `Run`.
+    load
+        More keywords for `slim.load_dataset`.
+
+    Raises
+    ------
+    ArtifactError
+        The folder is no run yet and `data` is None, or another version of SLIM made it.
+    """
+    run_folder = RunFolder(Path(folder))
+    if run_folder.path.exists() and not run_folder.path.is_dir():
+        raise ArtifactError(f"{folder} must be a run folder. Got a file. Name another folder.")
+    stored = RunSettings.load(folder) if data is None or (run_folder.path / FILE).exists() else None
+    current = (stored or RunSettings()).updated(read_recipe(recipe) if recipe else {}).updated(settings or {})
+    given = data if isinstance(data, Dataset) or data is None else load_dataset(data, **(load or {}))
+    if given is not None:
+        current = replace(current, data=dict(given.source))
+    if seed is not None:
+        current = replace(current, seed=seed)
+    run = Run(run_folder, current.anchored(), given, reference, annotator)
+    run.data  # noqa: B018 (bad data is refused before a folder is created)
+    if stored is None:
+        run.settings.save(folder)
+    return run
+
+
+def run(folder: str | Path, **options: Any) -> dict[str, Any]:
+    """Run all stages in a folder; continue where an earlier call stopped.
+
+    Parameters
+    ----------
+    folder
+        Receives a subfolder per stage; see ``docs/runs.md``.
+    **options
+        As for `open_run`: ``data, recipe, settings, seed, reference, annotator, load``.
+
+    Returns
+    -------
+    dict
+        The metrics of the report.
+
+    Examples
+    --------
+    ``slim.run("runs/pets", data="pets", settings={"train": {"epochs": 3}})``
+    """
+    opened = open_run(folder, **options)
+    opened.all_stages()
+    metrics: dict[str, Any] = opened.load("report").metrics
+    return metrics
+
+
+def _classifier_digest(classifier: Classifier) -> str:
+    """A digest of a network's tensors and of what SLIM knows about it."""
+    known = {name: value for name, value in vars(classifier).items() if name not in ("module", "class_names")}
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in classifier.module.state_dict().items()}
+    return hashlib.sha256(repr(known).encode() + safetensors.torch.save(tensors)).hexdigest()[:16]

@@ -1,0 +1,140 @@
+"""Stage 4: annotators judge whether the model looks at the object in a few images."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from slim.data import Dataset
+from slim.errors import AnnotationError
+from slim.files import read_json, write_json
+from slim.stages.annotate.annotator import Annotator, ask, check_answered
+from slim.stages.annotate.page.server import BrowserAnnotator
+from slim.stages.annotate.page.session import Pool
+from slim.stages.annotate.registry import choose_annotator
+from slim.stages.annotate.selection import select_queries
+from slim.stages.annotate.settings import AnnotateSettings
+from slim.stages.annotate.store import MEMORY, Store
+from slim.stages.annotate.terminal import TerminalAnnotator
+from slim.stages.attend import Attention
+from slim.stages.embed import Space
+from slim.stages.judgements import Judgements
+from slim.stages.propagate.scores import PropagateSettings
+
+STORE = "annotations.db"
+
+
+def annotate(
+    data: Dataset,
+    attention: Attention,
+    space: Space,
+    settings: AnnotateSettings | None = None,
+    *,
+    annotator: Annotator | BrowserAnnotator | None = None,
+    propagation: PropagateSettings | None = None,
+    seed: int = 0,
+    folder: str | Path | None = None,
+) -> Judgements:
+    """Ask whether the model looks at the object, for a few images.
+
+    Parameters
+    ----------
+    data, attention, space
+        The images, their attention, and the attention space of the pool.
+    settings
+        Query selection, and who answers; see `AnnotateSettings`.
+    annotator
+        Who answers, instead of the annotator that the settings name.
+    propagation
+        How the page generalises the answers so far to all images.
+    seed
+        Random seed of the query selection and of an oracle's noise.
+    folder
+        Receives every answer at once, the page's address and the terminal's pictures; a later call asks only about
+        images without an answer. Without a folder, answers exist only in the result.
+
+    Returns
+    -------
+    Judgements
+        One row per answered image.
+
+    Raises
+    ------
+    AnnotationError
+        No query was answered; or a person at the terminal stopped before the end, and the folder keeps the answers.
+
+    Warns
+    -----
+    SlimWarning
+        Some queries were left unanswered.
+
+    Notes
+    -----
+    In a notebook, the page is shown inline, and the cell ends when you press Done. A script opens the browser and
+    waits; over SSH, it prints how to reach the page.
+
+    Examples
+    --------
+    ``judgements = slim.annotate(data, attention, space)``
+    """
+    settings, table = settings or AnnotateSettings(), data.split(space.pool)
+    if annotator is None:
+        annotator = choose_annotator(settings, table, folder, seed)
+    queries = select_queries(data, attention, space, settings, seed=seed)
+    with judgement_store(data, attention, space, folder) as store:
+        if isinstance(annotator, BrowserAnnotator):
+            return annotator.judge(queries, store, annotation_pool(data, attention, space, propagation, folder))
+        judgements = ask(queries, annotator, store)
+    if isinstance(annotator, TerminalAnnotator) and len(judgements) < len(queries):
+        if folder is not None:
+            raise AnnotationError(
+                f"All {len(queries)} queries must be answered. Got {len(judgements)}, which are kept. "
+                "Continue with: slim annotate RUN, or ask for fewer: --budget N"
+            )
+        check_answered(judgements, queries, annotator)  # there is nowhere to continue from
+    return judgements
+
+
+def annotation_pool(
+    data: Dataset,
+    attention: Attention,
+    space: Space,
+    propagation: PropagateSettings | None = None,
+    folder: str | Path | None = None,
+) -> Pool:
+    """What a page or an export shows of the pool, titled after the run that the folder belongs to."""
+    title = data.name if folder is None else Path(folder).absolute().parent.name
+    return Pool.of_run(data.split(space.pool), attention.split(space.pool), space, propagation, title)
+
+
+@contextmanager
+def judgement_store(data: Dataset, attention: Attention, space: Space, folder: str | Path | None) -> Iterator[Store]:
+    """The store of answers about these attention maps; answers about other maps are archived, never deleted."""
+    if folder is None:
+        with Store(MEMORY) as store:
+            yield store
+        return
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    about = hashlib.sha256(f"{data.fingerprint} {space.pool}".encode())
+    about.update(np.ascontiguousarray(attention.split(space.pool).maps).data)
+    _archive_other_answers(folder, about.hexdigest()[:16])
+    with Store(folder / STORE) as store:
+        yield store
+
+
+def _archive_other_answers(folder: Path, about: str) -> None:
+    """Rename a store of answers about other maps; restore the one about these maps, if there is one."""
+    marker = folder / "asked-about.json"
+    before = read_json(marker) if marker.exists() else about
+    if before != about:
+        for old in folder.glob(f"{STORE}*"):
+            old.rename(old.with_name(old.name.replace("annotations", f"annotations-{before}", 1)))
+    write_json(marker, about)
+    if not (folder / STORE).exists():
+        for same in folder.glob(f"annotations-{about}.db*"):
+            same.rename(same.with_name(same.name.replace(f"annotations-{about}", "annotations", 1)))

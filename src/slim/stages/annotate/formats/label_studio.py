@@ -1,0 +1,144 @@
+"""Exchange with Label Studio.
+
+An export is a file of tasks in Label Studio's JSON format (https://labelstud.io/guide/task_format), with photos and
+maps embedded, and beside it the labelling configuration under the same name with the suffix .xml. A text field of each
+annotation names its annotator, since Label Studio accepts only its own users as authors.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from slim.errors import AnnotationError
+from slim.files import read_json, write_json, write_text
+from slim.overlay import fitted_size, overlay
+from slim.stages.annotate.formats.records import SCORES, AnsweredImage, AnswerRow, Sheet
+from slim.stages.annotate.formats.tables import answer_row
+from slim.stages.annotate.recorded import WORDS
+
+SIDE = 512  # pixels of the longer side
+CONFIG = """<View>
+  <Header value="Does the model look at the object itself?"/>
+  <Text name="facts" value="$facts"/>
+  <View style="display: grid; grid-template-columns: 1fr 1fr; gap: 12px">
+    <Image name="image" value="$image"/>
+    <Image name="attention" value="$attention"/>
+  </View>
+  <Choices name="judgement" toName="image" choice="single" required="true" showInline="true">
+    <Choice value="Right: on the object" alias="core" hotkey="c"/>
+    <Choice value="Wrong: beside it" alias="spurious" hotkey="s"/>
+    <Choice value="Unsure" alias="unsure" hotkey="u"/>
+  </Choices>
+  <TextArea name="annotator" toName="image" maxSubmissions="1" rows="1" placeholder="Your name"/>
+</View>
+"""
+_SHOWN = {"Right: on the object": "core", "Wrong: beside it": "spurious"}
+
+
+def write_label_studio(sheet: Sheet, target: Path) -> None:
+    """Write a task for each image, with people's answers as annotations, oracles' answers and scores as predictions.
+
+    An answer that settles a disagreement is marked as ground truth.
+    """
+    write_json(target, [_task(sheet, image) for image in sheet])
+    write_text(target.with_suffix(".xml"), CONFIG)
+
+
+def _task(sheet: Sheet, image: AnsweredImage) -> dict[str, Any]:
+    photo = sheet.pool.table.image(image.index)
+    size = fitted_size(photo, SIDE) if max(photo.size) > SIDE else photo.size
+    predicted = "" if image.prediction is None else f" · predicted {image.prediction} ({image.confidence:.0%})"
+    data = {
+        "image": _embedded(photo.resize(size, Image.Resampling.LANCZOS)),
+        "attention": _embedded(overlay(photo, np.asarray(sheet.pool.maps[image.index]), size)),
+        "path": image.path,
+        "label": image.label,
+        "facts": f"Label {image.label}{predicted}",
+        "answers": [vars(one) for one in image.answers],  # to distinguish what changes there from what only comes back
+    }
+    predictions = [
+        {"model_version": one.annotator, "score": 1.0, "result": [_choice(one.answer)]}
+        for one in image.answers
+        if one.by_oracle
+    ]
+    if image.score is not None:
+        kind = "core" if image.score >= 0.5 else "spurious"
+        confidence = max(image.score, 1 - image.score)
+        predictions.append({"model_version": SCORES, "score": confidence, "result": [_choice(kind)]})
+    people = [one for one in image.answers if not one.by_oracle]
+    return {"data": data, "predictions": predictions, "annotations": [_annotation(one) for one in people]}
+
+
+def _choice(answer: str) -> dict[str, Any]:
+    return {
+        "id": "judgement",
+        "from_name": "judgement",
+        "to_name": "image",
+        "type": "choices",
+        "value": {"choices": [answer]},
+    }
+
+
+def _annotation(one: AnswerRow) -> dict[str, Any]:
+    name = {"id": "annotator", "from_name": "annotator", "to_name": "image", "type": "textarea"}
+    result = [_choice(one.answer), {**name, "value": {"text": [one.annotator]}}]
+    return {"result": result, "lead_time": one.seconds, "ground_truth": one.settles, "was_cancelled": False}
+
+
+def _embedded(photo: Image.Image) -> str:
+    """An image as a data URL."""
+    buffer = io.BytesIO()
+    photo.convert("RGB").save(buffer, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def read_label_studio(source: Path) -> list[tuple[str, AnswerRow]]:
+    """The answers in Label Studio's JSON export of a project made from the file of `write_label_studio`.
+
+    An annotator who left the name field empty is named by their email address or user number in Label Studio. Skipped
+    tasks and predictions do not count as answers.
+    """
+    tasks = read_json(source)
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) and "data" in task for task in tasks):
+        raise AnnotationError(f"{source} must hold Label Studio's tasks. Got something else. Export them as JSON.")
+    answers = []
+    for number, task in enumerate(tasks, 1):
+        path, where = task["data"].get("path"), f"task {number} of {source}"
+        if not path:
+            raise AnnotationError(
+                f'Tasks must name their image in "path". Got none in {where}. Start from a file that slim export wrote.'
+            )
+        before = [answer_row(**one, where=where) for one in task["data"].get("answers", [])]
+        for annotation in task.get("annotations", []):
+            if not annotation.get("was_cancelled") and (one := _answer(annotation, before, where)):
+                answers.append((str(path), one))
+    return answers
+
+
+def _answer(annotation: dict[str, Any], before: list[AnswerRow], where: str) -> AnswerRow | None:
+    """The answer in an annotation, as it was exported if it has not changed."""
+    values = {part.get("from_name"): part.get("value", {}) for part in annotation.get("result", [])}
+    choice = next(iter(values.get("judgement", {}).get("choices", [])), None)
+    if choice is None:
+        return None
+    names = [name.strip() for name in values.get("annotator", {}).get("text", []) if name.strip()]
+    annotator = names[0] if names else _user(annotation.get("completed_by"))
+    answer = _SHOWN.get(choice, choice)
+    settles = bool(annotation.get("ground_truth"))
+    content = (WORDS.get(answer), annotator, settles)
+    unchanged = (one for one in before if (one.answer, one.annotator, one.settles) == content)
+    time = annotation.get("updated_at") or annotation.get("created_at")
+    return next(unchanged, None) or answer_row(answer, annotator, annotation.get("lead_time"), time, settles, where)
+
+
+def _user(user: Any) -> str:
+    """The name of a Label Studio user."""
+    if isinstance(user, dict):
+        return str(user.get("email") or user.get("username") or f"Label Studio {user.get('id', 'user')}")
+    return "Label Studio" if user is None else f"Label Studio {user}"

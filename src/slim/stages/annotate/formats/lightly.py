@@ -1,0 +1,57 @@
+"""Exchange with LightlyStudio.
+
+LightlyStudio exports classifications as CSV, one row per annotation, with the columns written here
+(https://docs.lightly.ai/studio/workflows/export/). It does not import that file: its documentation suggests to read a
+file in Python and to add each row to the sample of that path, as the example in docs/annotate.md does
+(https://docs.lightly.ai/studio/workflows/image_dataset/, "Custom Annotations").
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from slim.errors import AnnotationError
+from slim.files import write_text
+from slim.stages.annotate.formats.records import SCORES, AnswerRow, Sheet
+from slim.stages.annotate.formats.tables import answer_row
+
+COLUMNS = ("file_path_abs", "class_name", "confidence", "annotation_source")
+SETTLED = " (settled)"
+
+
+def write_lightly(sheet: Sheet, target: Path) -> None:
+    """One row per answer, with its annotator as the source, and one per score, with its confidence in [0.5, 1]."""
+    rows: list[tuple[str, str, float | str, str]] = []
+    for image in sheet:
+        path = str(Path(image.path).absolute())
+        for one in image.answers:
+            rows.append((path, one.answer, 1.0 if one.by_oracle else "", f"{one.annotator}{SETTLED * one.settles}"))
+        if image.score is not None:
+            kind = "core" if image.score >= 0.5 else "spurious"
+            rows.append((path, kind, max(image.score, 1 - image.score), SCORES))
+    write_text(target, pd.DataFrame(rows, columns=list(COLUMNS)).to_csv(index=False, lineterminator="\n"))
+
+
+def read_lightly(source: Path) -> list[tuple[str, AnswerRow]]:
+    """The answers in a classification CSV of LightlyStudio; rows with a confidence are predictions, not answers."""
+    try:
+        rows = pd.read_csv(source, dtype=str, keep_default_na=False)
+    except (OSError, ValueError) as error:
+        raise AnnotationError(
+            f"Classifications must be in a CSV file. Got {source}: {str(error).splitlines()[0]}. Check its name."
+        ) from error
+    if missing := [column for column in COLUMNS if column not in rows.columns]:
+        raise AnnotationError(
+            f"LightlyStudio's classifications must have the columns {', '.join(COLUMNS)}. Got none named "
+            f"{', '.join(missing)} in {source}. Export them as Classification CSV."
+        )
+    return [
+        (
+            path,
+            answer_row(answer, name.removesuffix(SETTLED), 0, "", name.endswith(SETTLED), f"line {line} of {source}"),
+        )
+        for line, (path, answer, confidence, name) in enumerate(rows[list(COLUMNS)].itertuples(index=False), 2)
+        if not confidence
+    ]

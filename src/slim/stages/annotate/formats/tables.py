@@ -1,0 +1,100 @@
+"""Judgements as CSV and as JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from slim.errors import AnnotationError
+from slim.files import read_json, write_json, write_text
+from slim.stages.annotate.formats.records import AnswerRow, Sheet, utc
+from slim.stages.annotate.recorded import INDEX_COLUMN, YES, key_column, parse_answer, read_rows
+
+KIND, VERSION = "slim judgements", 1
+
+
+def write_csv(sheet: Sheet, target: Path) -> None:
+    """One row per answer: path, label, answer, annotator, seconds, time, settles; an empty answer for an image without.
+
+    `slim.RecordedAnswers` and `read_csv` read it. A person may fill in the empty answers.
+    """
+    columns = ("path", "label", "answer", "annotator", "seconds", "time", "settles")
+    rows: list[tuple[Any, ...]] = []
+    for image in sheet:
+        for one in image.answers:
+            rows.append((image.path, image.label, *vars(one).values()))
+        if not image.answers:
+            rows.append((image.path, image.label, "", "", "", "", ""))
+    write_text(target, pd.DataFrame(rows, columns=columns).to_csv(index=False, lineterminator="\n"))
+
+
+def read_csv(source: Path) -> list[tuple[str, AnswerRow]]:
+    """The answers in a CSV file that `write_csv` or a person wrote.
+
+    It needs the columns ``path`` and ``answer``. A row without an ``annotator`` is attributed to the file's name.
+    """
+    rows = read_rows(source)
+    column = key_column(rows, source)
+    if column == INDEX_COLUMN:
+        raise AnnotationError(
+            f'Imported answers must name images in a column "path". Got only positions in {source}. Add the paths.'
+        )
+    answers = []
+    for line, row in enumerate(rows.to_dict("records"), 2):
+        if not row["answer"] or not row[column].strip():
+            continue
+        where = f"line {line} of {source}"
+        settles = row.get("settles", "").lower() in YES
+        annotator = row.get("annotator", "").strip() or source.stem
+        values = row["answer"], annotator, row.get("seconds"), row.get("time"), settles
+        answers.append((row[column], answer_row(*values, where)))
+    return answers
+
+
+def answer_row(answer: str, annotator: str, seconds: Any, time: Any, settles: bool, where: str) -> AnswerRow:
+    """An answer from another program's values.
+
+    Raises
+    ------
+    AnnotationError
+        The answer is unknown or empty, the seconds are not a number, or the time is not an ISO time.
+    """
+    known = parse_answer(str(answer), where)
+    try:
+        if not known:
+            raise ValueError("an empty answer")
+        return AnswerRow(known, annotator, max(float(seconds or 0), 0.0), utc(str(time or "")), settles)
+    except ValueError as error:
+        raise AnnotationError(
+            f"An answer must have seconds as a number and an ISO time, or leave them empty. Got {error} in {where}. "
+            "Correct it."
+        ) from error
+
+
+def write_json_sheet(sheet: Sheet, target: Path) -> None:
+    """Each image with its prediction and score, everybody's answers, and the one that counts."""
+    images = [asdict(image) for image in sheet]
+    value = {"kind": KIND, "version": VERSION, "run": sheet.pool.title, "images": images}
+    write_json(target, {**value, "classes": list(sheet.pool.table.class_names)})
+
+
+def read_json_sheet(source: Path) -> list[tuple[str, AnswerRow]]:
+    """The answers in a JSON file that `write_json_sheet` wrote."""
+    value = read_json(source)
+    if not isinstance(value, dict) or value.get("kind") != KIND or value.get("version") != VERSION:
+        raise AnnotationError(
+            f"{source} must hold {KIND}, version {VERSION}. Got something else. Name its format: --from NAME."
+        )
+    return [
+        (
+            image["path"],
+            answer_row(
+                a["answer"], a["annotator"], a["seconds"], a["time"], a["settles"], f"{image['path']} of {source}"
+            ),
+        )
+        for image in value["images"]
+        for a in image["answers"]
+    ]

@@ -1,0 +1,173 @@
+"""Oracles: simulated annotators, which check whether the attention lies on the object."""
+
+from __future__ import annotations
+
+from typing import cast, get_args
+
+import numpy as np
+
+from slim.data import ImageTable
+from slim.data.table import RegionKind
+from slim.errors import AnnotationError, SettingsError
+from slim.metrics import inside_fraction
+from slim.overlay import upsample
+from slim.stages.annotate.annotator import Oracle
+from slim.stages.annotate.queries import Query
+from slim.stages.judgements import Answer
+
+_SIZE = 224  # pixels; about what a person sees of an image in a montage
+_OPPOSITE: dict[Answer, Answer] = {"core": "spurious", "spurious": "core"}
+
+
+class MaskOracle(Oracle):
+    """Judges by the object's region: core where more than `threshold` of the strong attention lies inside.
+
+    Parameters
+    ----------
+    table
+        The pool that the queries were selected from.
+    threshold
+        Of the inside fraction, in [0, 1).
+    kind
+        Which regions: "masks" or "boxes".
+
+    Raises
+    ------
+    AnnotationError
+        The table has no such regions.
+
+    Notes
+    -----
+    It judges what a person sees: the map, smoothly upsampled and scaled to [0, 1] again. An image without a mask is
+    "unsure", and so is one with a flat map, which does not show where the model looks.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import pandas as pd
+    >>> from PIL import Image
+    >>> from slim.stages.annotate.queries import Queries
+    >>> folder = tempfile.mkdtemp()
+    >>> Image.new("RGB", (8, 8)).save(f"{folder}/cat.png")
+    >>> half = np.kron(np.array([[255, 0]], np.uint8), np.ones((8, 4), np.uint8))
+    >>> Image.fromarray(half).save(f"{folder}/mask.png")
+    >>> frame = pd.DataFrame({"path": [f"{folder}/cat.png"], "y": [0], "mask": [f"{folder}/mask.png"]})
+    >>> table = ImageTable(frame, ("cat",))
+    >>> attention_map = np.array([[1.0, 0.0], [1.0, 0.0]])
+    >>> query = Queries(np.array([0]), table.y, table, attention_map[None], table.class_names)[0]
+    >>> MaskOracle(table).answer(query)
+    'core'
+    """
+
+    def __init__(self, table: ImageTable, threshold: float = 0.5, kind: RegionKind = "masks") -> None:
+        if not 0 <= threshold < 1:
+            raise SettingsError(f"threshold must be at least 0 and below 1. Got {threshold}. Try 0.5.")
+        self.table = table
+        self.threshold = threshold
+        self.kind = kind
+        self.name = f"{kind} over {threshold:g}"
+        self._known = _has_region(table, kind)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.table.split}, threshold={self.threshold:g}, kind={self.kind!r})"
+
+    def answer(self, query: Query) -> Answer:
+        """Judge an image of the pool.
+
+        Raises
+        ------
+        AnnotationError
+            The query is from another pool.
+        DataError
+            The mask cannot be read, or its shape is not the image's.
+        """
+        self._check(query)
+        if not self._known[query.index]:
+            return "unsure"
+        region = self.table.region(query.index, _SIZE, self.kind)
+        fraction = inside_fraction(upsample(query.map[None], _SIZE), region[None])[0]
+        if np.isnan(fraction):
+            return "unsure"
+        return "core" if fraction > self.threshold else "spurious"
+
+    def _check(self, query: Query) -> None:
+        """Refuse a query from another pool, where its position is that of another image."""
+        known = self.table.frame["path"]
+        if query.index >= len(known) or known.iloc[query.index] != query.path:
+            raise AnnotationError(
+                f"An oracle must have the pool that the queries were selected from. Got {query.path} as image "
+                f"{query.index}, which is another one in its table. Pass it the table of the pool."
+            )
+
+
+class NoisyOracle(Oracle):
+    """Flips some of an oracle's answers from core to spurious or vice versa.
+
+    Parameters
+    ----------
+    oracle
+        Gives the true answers.
+    share
+        Probability that an answer is flipped, in [0, 1].
+    seed
+        Random seed.
+
+    Notes
+    -----
+    Each image has a draw of its own, seeded by `seed` and the image's position in the pool. So the flipped share is
+    `share` only on average, resuming gives the same answers, and what is flipped at a small share is also flipped at a
+    larger one. "unsure" stays.
+
+    Examples
+    --------
+    >>> class Certain(Oracle):
+    ...     name = "certain"
+    ...     def answer(self, query):
+    ...         return "core"
+    >>> NoisyOracle(Certain(), 0.1, seed=3).name
+    'certain, noise 0.1, seed 3'
+    """
+
+    def __init__(self, oracle: Oracle, share: float, seed: int = 0) -> None:
+        if not 0 <= share <= 1:
+            raise SettingsError(f"The share of flipped answers must be from 0 to 1. Got {share}. Try 0.1.")
+        self.oracle = oracle
+        self.share = share
+        self.seed = seed
+        self.name = f"{oracle.name}, noise {share:g}, seed {seed}"
+
+    def __repr__(self) -> str:
+        return f"NoisyOracle({self.oracle!r}, {self.share:g}, seed={self.seed})"
+
+    def answer(self, query: Query) -> Answer | None:
+        """Judge an image as the oracle does, or the opposite."""
+        answer = self.oracle.answer(query)
+        flipped = np.random.default_rng((self.seed, query.index)).random() < self.share
+        return _OPPOSITE.get(answer, answer) if answer is not None and flipped else answer
+
+
+def _has_region(table: ImageTable, kind: RegionKind) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """(n,) whether each image has a region of this kind; refuses a table without any."""
+    frame = table.frame
+    if kind == "masks":
+        known = frame["mask"].ne("").to_numpy(dtype=bool) if "mask" in frame else np.zeros(len(frame), dtype=bool)
+    else:
+        known = np.full(len(frame), "box_x" in frame)
+    if not known.any():
+        one = "mask" if kind == "masks" else "box"
+        raise AnnotationError(
+            f"{kind.capitalize()} must exist for the {one} oracle. Got a data set without {kind}. "
+            f"Answer yourself (--annotator terminal), or add the {kind} to the data set's table."
+        )
+    return cast("np.ndarray[tuple[int], np.dtype[np.bool_]]", known)
+
+
+def is_oracle(name: str) -> bool:
+    """Whether a store's answers by this name came from an oracle on masks or boxes.
+
+    Examples
+    --------
+    >>> is_oracle("masks over 0.5, noise 0.1, seed 3"), is_oracle("ann")
+    (True, False)
+    """
+    return name.startswith(tuple(f"{kind} over " for kind in get_args(RegionKind)))

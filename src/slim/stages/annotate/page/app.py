@@ -1,0 +1,256 @@
+"""The web application behind the page: one method per address."""
+
+from __future__ import annotations
+
+import io
+import secrets
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from slim.errors import AnnotationError, DataError, SlimError
+from slim.overlay import colour_layer, colour_scale, spotlight_layer
+from slim.stages.annotate.page.clusters import EnvironmentClusters
+from slim.stages.annotate.page.images import Layer, Pictures
+from slim.stages.annotate.page.security import Guard
+from slim.stages.annotate.page.session import Session
+from slim.stages.annotate.store import Post
+
+_STATIC = Path(__file__).parent / "static"
+_MAX_BYTES = 10_000_000  # of a request; an answer takes a few hundred
+_THRESHOLD = 50  # per cent of the strongest attention above which a region counts as attended
+
+
+@cache
+def _template() -> Any:
+    environment = Environment(
+        loader=PackageLoader("slim.stages.annotate.page"), autoescape=True, undefined=StrictUndefined
+    )
+    return environment.get_template("annotate.html.j2")
+
+
+def build_app(
+    session: Session, token: str, *, name: str = "", framed: bool = False, finish: Callable[[], None] = lambda: None
+) -> Starlette:
+    """The application that serves a session to everyone with its token.
+
+    Parameters
+    ----------
+    session
+        The queries and the answers.
+    token
+        The secret in the link.
+    name
+        The name that the page suggests to the annotator.
+    framed
+        Whether a notebook on this machine may show the page in a frame.
+    finish
+        Called when somebody presses Done.
+    """
+    pages = _Pages(session, token if framed else "", name, finish)
+    routes = [
+        Route("/", pages.home),
+        Route("/api/session", pages.describe),
+        Route("/api/posts", pages.keep, methods=["POST"]),
+        Route("/api/more", pages.more, methods=["POST"]),
+        Route("/api/add", pages.add, methods=["POST"]),
+        Route("/api/finish", pages.finish, methods=["POST"]),
+        Route("/api/summary", pages.summary),
+        Route("/api/differences", pages.differences),
+        Route("/api/points", pages.points),
+        Route("/api/scores", pages.scores),
+        Route("/api/clusters", pages.clusters),
+        Route("/photo/{index:int}", pages.photo),
+        Route("/map/{index:int}", pages.map),
+        Route("/spotlight/{index:int}", pages.spotlight),
+        Route("/static/scale.png", pages.scale),
+        Mount("/static", StaticFiles(directory=_STATIC)),
+    ]
+    handlers: dict[Any, Any] = {SlimError: _refusal}
+    guard = Middleware(Guard, token=token, framed=framed)
+    return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
+
+
+async def _refusal(request: Request, error: Exception) -> Response:
+    """An error that the page shows, as JSON."""
+    return JSONResponse({"error": str(error)}, 404 if isinstance(error, DataError) else 400)
+
+
+class _Pages:
+    """One method per address."""
+
+    def __init__(self, session: Session, token: str, name: str, finish: Callable[[], None]) -> None:
+        self._session = session
+        self._pictures = Pictures(session.pool)
+        self._clusters = EnvironmentClusters(session.pool.environment)
+        self._start = secrets.token_hex(4)  # versions count from zero again after a restart
+        self._token = token
+        self._name = name
+        self._finish = finish
+
+    def home(self, request: Request) -> Response:
+        return HTMLResponse(_template().render(title=self._session.pool.title, token=self._token, name=self._name))
+
+    def describe(self, request: Request) -> Response:
+        return JSONResponse(self._session.describe(request.query_params.get("annotator", "")))
+
+    async def keep(self, request: Request) -> Response:
+        body = await _body(request)
+        posts = [_post(one) for one in _list(body, "posts")]
+        new = await run_in_threadpool(self._session.keep, posts, str(body.get("annotator", "")).strip())
+        return JSONResponse({"new": new, "last": self._session.store.last_rows()})
+
+    async def more(self, request: Request) -> Response:
+        body = await _body(request)
+        return JSONResponse({"queue": await run_in_threadpool(self._session.more, _whole(body.get("y")))})
+
+    async def add(self, request: Request) -> Response:
+        chosen = [_whole(index) for index in _list(await _body(request), "index")]
+        return JSONResponse({"queue": await run_in_threadpool(self._session.add, chosen)})
+
+    async def finish(self, request: Request) -> Response:
+        await _body(request)
+        self._finish()
+        return JSONResponse({})
+
+    def summary(self, request: Request) -> Response:
+        """Scores, trust and agreement from all answers; empty (204) if the version in the query is the latest."""
+        version = f"{self._start}-{self._session.version}"
+        if request.query_params.get("version") == version:
+            return Response(status_code=204)
+        return JSONResponse({**self._session.summary(), "version": version})
+
+    def differences(self, request: Request) -> Response:
+        return JSONResponse({"differences": self._session.differences()})
+
+    def points(self, request: Request) -> Response:
+        """All images: plane of the attention space, confidence (float32 each), label and prediction (uint16 each)."""
+        pool = self._session.pool
+        if pool.plane is None:
+            raise DataError("The map must have an attention space. Got none. Open the page with slim annotate RUN.")
+        n = len(pool.table)
+        plane = np.asarray(pool.plane, dtype="<f4")
+        predicted, confidence = np.full(n, 65535, "<u2"), np.zeros(n, "<f4")
+        if pool.probabilities is not None:
+            probabilities = np.asarray(pool.probabilities)
+            predicted, confidence = probabilities.argmax(1).astype("<u2"), probabilities.max(1).astype("<f4")
+        parts = (plane, confidence, pool.table.y.astype("<u2"), predicted)
+        return _binary(b"".join(part.tobytes() for part in parts))
+
+    def scores(self, request: Request) -> Response:
+        """One byte per image: its score times 254, or 255 if it has none."""
+        scores = self._session.scores()
+        levels = np.where(np.isnan(scores), 255, np.nan_to_num(scores) * 254).round().astype(np.uint8)
+        return _binary(levels.tobytes())
+
+    def clusters(self, request: Request) -> Response:
+        """One byte per image: its cluster of environment features, from 0."""
+        return _binary(self._clusters())
+
+    def photo(self, request: Request) -> Response:
+        return _picture(self._pictures.photo(self._index(request), small=_is_small(request)), "jpeg")
+
+    def map(self, request: Request) -> Response:
+        """The attention in colour with an outline of the attended region, to be laid over the photo."""
+        return self._layer(request, colour_layer)
+
+    def spotlight(self, request: Request) -> Response:
+        """Darkness outside the attended region, to be laid over the photo."""
+        return self._layer(request, spotlight_layer)
+
+    def scale(self, request: Request) -> Response:
+        """The colour scale, from no attention to the strongest."""
+        buffer = io.BytesIO()
+        colour_scale(128).save(buffer, "PNG")
+        return _picture(buffer.getvalue(), "png")
+
+    def _layer(self, request: Request, draw: Layer) -> Response:
+        """A layer of the image in the address."""
+        small = _is_small(request)
+        return _picture(self._pictures.layer(self._index(request), draw, _threshold(request), small=small), "png")
+
+    def _index(self, request: Request) -> int:
+        """The position in the address."""
+        index = int(request.path_params["index"])
+        try:
+            self._session.check(index)
+        except AnnotationError as error:
+            raise DataError(str(error)) from error
+        return index
+
+
+def _is_small(request: Request) -> bool:
+    """Whether the page asks for a thumbnail."""
+    return "small" in request.query_params
+
+
+def _threshold(request: Request) -> float:
+    """The attention above which a region counts as attended, as a fraction."""
+    text = request.query_params.get("threshold", str(_THRESHOLD))
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 100:
+        raise AnnotationError(f"The threshold must be a whole number from 1 to 99. Got {text!r}. Reload the page.")
+    return int(text) / 100
+
+
+def _picture(content: bytes, kind: str) -> Response:
+    """An image file that the browser may cache for two hours."""
+    return Response(content, media_type=f"image/{kind}", headers={"Cache-Control": "private, max-age=7200"})
+
+
+def _binary(content: bytes) -> Response:
+    return Response(content, media_type="application/octet-stream")
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    """The request's JSON object."""
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise AnnotationError("A request must contain JSON. Got another content type instead. Reload the page.")
+    size = int(request.headers.get("content-length", 0))
+    if size > _MAX_BYTES:
+        raise AnnotationError(
+            f"A request must have at most {_MAX_BYTES} bytes. Got {size} instead. Send fewer answers at once."
+        )
+    try:
+        body = await request.json()
+    except (ValueError, RecursionError) as error:  # too deeply nested for the parser
+        raise AnnotationError(
+            f"A request must contain JSON. Got invalid JSON instead: {error}. Reload the page."
+        ) from error
+    if not isinstance(body, dict):
+        raise AnnotationError(f"A request must be a JSON object. Got {type(body).__name__} instead. Reload the page.")
+    return body
+
+
+def _list(body: dict[str, Any], name: str) -> list[Any]:
+    value = body.get(name)
+    if not isinstance(value, list):
+        raise AnnotationError(f"A request must contain a list {name!r}. Got {value!r} instead. Reload the page.")
+    return value
+
+
+def _whole(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise AnnotationError(f"Images and classes must be whole numbers. Got {value!r} instead. Reload the page.")
+    return value
+
+
+def _post(one: Any) -> Post:
+    """A post from its JSON."""
+    try:
+        seconds, note, settles = float(one.get("seconds", 0)), str(one.get("note", "")), one.get("settles") is True
+        return Post(str(one["key"]), _whole(one["index"]), one["answer"], seconds, note, settles)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise AnnotationError(
+            f"A post must have a key, an index and an answer. Got {one!r} instead. Reload the page."
+        ) from error

@@ -1,0 +1,71 @@
+"""Clusters of the environment features, by which the page can colour its map."""
+
+from __future__ import annotations
+
+from threading import Lock
+
+import numpy as np
+
+from slim.arrays import Floats
+from slim.clustering import Components, choose_k, fit_clusters
+from slim.errors import DataError
+
+FITTED = 10_000  # images to which the clusters are fitted at most; the others join the nearest cluster
+CHUNK = 20_000  # images in memory at once
+
+
+class EnvironmentClusters:
+    """The cluster of each image, as a byte; computed on the first call.
+
+    Parameters
+    ----------
+    features
+        (n, d) environment features; None where there are none.
+
+    Notes
+    -----
+    Two to five clusters over all classes, their number by the elbow of the inertia, the largest first.
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(0).normal(scale=0.01, size=(30, 4))
+    >>> clusters = EnvironmentClusters(np.eye(4)[[0, 1, 2]].repeat([8, 12, 10], axis=0) + noise)()
+    >>> set(clusters[:8]), set(clusters[8:20]), set(clusters[20:])
+    ({2}, {0}, {1})
+    """
+
+    def __init__(self, features: Floats | None) -> None:
+        self._features = features
+        self._clusters: bytes | None = None
+        self._lock = Lock()
+
+    def __call__(self) -> bytes:
+        """(n,) cluster numbers from 0, as bytes.
+
+        Raises
+        ------
+        DataError
+            There are no environment features.
+        """
+        if self._features is None:
+            raise DataError("Clusters need environment features. Got none. Open the page with slim annotate RUN.")
+        with self._lock:
+            if self._clusters is None:
+                self._clusters = _cluster(self._features)
+        return self._clusters
+
+
+def _cluster(features: Floats) -> bytes:
+    n = len(features)
+    chosen = np.sort(np.random.default_rng(0).choice(n, min(n, FITTED), replace=False))
+    sample = np.asarray(features[chosen], np.float32)
+    components = Components(sample, seed=0)
+    points = components(sample)
+    means = fit_clusters(points, choose_k(points, "elbow"), seed=0)
+    parts = [
+        means.predict(components(np.asarray(features[start : start + CHUNK], np.float32)))
+        for start in range(0, n, CHUNK)
+    ]
+    clusters = np.concatenate(parts)
+    by_size = np.argsort(-np.bincount(clusters), kind="stable")
+    return bytes(np.argsort(by_size).astype(np.uint8)[clusters])

@@ -1,0 +1,123 @@
+"""Who may reach the page: only those with its token, under this machine's own address, and from no other site."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import socket
+from urllib.parse import urlsplit
+
+from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors {ancestors}"
+)
+_NOTEBOOKS = "'self' http://localhost:* http://127.0.0.1:*"
+_OPEN = "/static/"  # styles and scripts, which contain nothing about the run
+
+
+class Guard:
+    """Middleware that passes on only requests with the token, to this machine's own address, from the page itself.
+
+    The token comes with the link, and in a cookie from then on. In a notebook's frame, where browsers block cookies,
+    the page sends it with each request.
+
+    Parameters
+    ----------
+    app
+        The application behind it.
+    token
+        The secret in the link.
+    framed
+        Whether a notebook on this machine may show the page in a frame.
+    """
+
+    def __init__(self, app: ASGIApp, token: str, *, framed: bool = False) -> None:
+        self.app = app
+        self.token = token
+        self.framed = framed
+        # Cookies are shared between ports, so each page on this machine needs its own name.
+        self.cookie = f"slim-{hashlib.sha256(token.encode()).hexdigest()[:8]}"
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse a request or pass it on; every response gets the security headers."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+
+        async def guarded(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._secure(MutableHeaders(scope=message))
+            await send(message)
+
+        request = Request(scope)
+        await (self._refusal(request) or self._entrance(request) or self.app)(scope, receive, guarded)
+
+    def _refusal(self, request: Request) -> ASGIApp | None:
+        """The response to a request that is not allowed; None where it is."""
+        host = request.headers.get("host", "")
+        if not is_own_host(host):
+            text = (
+                f"The page must be opened at this machine's own address. Got {host!r} instead. Open the printed link."
+            )
+            return PlainTextResponse(text, 421)
+        origin = request.headers.get("origin")
+        foreign = origin is not None and urlsplit(origin).netloc.lower() != host.lower()
+        if foreign or (request.headers.get("sec-fetch-site") == "cross-site" and request.method != "GET"):
+            text = f"A request must come from the page itself. Got one from {origin} instead. Open the printed link."
+            return PlainTextResponse(text, 403)
+        if request.url.path.startswith(_OPEN) or self._has_token(request):
+            return None
+        text = "The page must be opened with the token in its link. Got no token or an outdated one instead. "
+        return PlainTextResponse(text + "Open the link that slim printed last.", 403)
+
+    def _has_token(self, request: Request) -> bool:
+        token = request.query_params.get("token") or request.cookies.get(self.cookie, "")
+        return hmac.compare_digest(token.encode(), self.token.encode())
+
+    def _entrance(self, request: Request) -> ASGIApp | None:
+        """The response to the link: moves the token from the address, which the history keeps, into a cookie."""
+        if request.url.path != "/" or "token" not in request.query_params or self.framed:
+            return None
+        response = RedirectResponse("/", 303)
+        response.set_cookie(self.cookie, self.token, httponly=True, samesite="strict")
+        return response
+
+    def _secure(self, headers: MutableHeaders) -> None:
+        """Add the headers that make the browser load nothing from other sites, and tell them nothing."""
+        ancestors = _NOTEBOOKS if self.framed else "'none'"
+        headers["Content-Security-Policy"] = _POLICY.format(ancestors=ancestors)
+        headers["X-Content-Type-Options"] = "nosniff"
+        headers["Referrer-Policy"] = "no-referrer"
+        headers["Cross-Origin-Resource-Policy"] = "same-origin"
+        headers["Permissions-Policy"] = "camera=(), microphone=(), geolocation=()"
+        headers.setdefault("Cache-Control", "no-store")
+
+
+def is_own_host(host: str) -> bool:
+    """Whether a Host header is an IP address or a name that belongs to this machine alone.
+
+    A site whose own name resolves to this machine (DNS rebinding) sends that name. Any port is accepted, because a
+    tunnel may end at any.
+
+    Examples
+    --------
+    >>> [is_own_host(host) for host in ("127.0.0.1:8000", "localhost:80", "[::1]:80", "evil.example:8000", "")]
+    [True, True, True, False, False]
+    """
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return False
+    if name in ("localhost", socket.gethostname().lower()):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

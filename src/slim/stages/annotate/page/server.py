@@ -1,0 +1,248 @@
+"""Asks people on a page in their browser: serves it, prints its address, and waits until they are done."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import secrets
+import socket
+import warnings
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from time import sleep
+from urllib.parse import urlsplit
+
+import click
+import uvicorn
+
+from slim.errors import AnnotationError, SlimError, SlimWarning
+from slim.files import read_json
+from slim.stages.annotate.page.app import build_app
+from slim.stages.annotate.page.session import Pool, Session
+from slim.stages.annotate.queries import Queries
+from slim.stages.annotate.store import Store, judgements_of_people
+from slim.stages.judgements import Judgements
+
+LOOPBACK = "127.0.0.1"
+_ADDRESS = "page.json"
+
+
+class BrowserAnnotator:
+    """Asks people on a page; several can answer at once, each under their own name.
+
+    Parameters
+    ----------
+    host
+        Address to serve at. The loopback address is reachable from this machine only, 0.0.0.0 from the whole network.
+    port
+        Port to serve at; 0 takes the last one that the folder remembers, or else any free port.
+    folder
+        Stores the page's address, readable by its owner alone, so that an open page continues after a restart.
+    """
+
+    name = "browser"
+
+    def __init__(self, host: str = LOOPBACK, port: int = 0, folder: str | Path | None = None) -> None:
+        self.host = host
+        self.port = port
+        self.folder = None if folder is None else Path(folder)
+
+    def __repr__(self) -> str:
+        return f"BrowserAnnotator({self.host!r}, port={self.port})"
+
+    def judge(self, queries: Queries, store: Store, pool: Pool) -> Judgements:
+        """Show the page until somebody presses Done.
+
+        Parameters
+        ----------
+        queries
+            The images to judge first.
+        store
+            Keeps each answer as soon as it arrives.
+        pool
+            All images that can be shown, which `queries` index.
+
+        Returns
+        -------
+        Judgements
+            Of the queries and of the images that people added.
+
+        Raises
+        ------
+        AnnotationError
+            No query was answered.
+
+        Warns
+        -----
+        SlimWarning
+            Some queries were not answered.
+        """
+        session = Session(pool, queries.index, store)
+        try:
+            self._show(session)
+        finally:
+            session.close()
+        queue = session.queue()
+        judgements = judgements_of_people(store, pool.table, queue)
+        _check(judgements, len(queue))
+        return judgements
+
+    def _show(self, session: Session) -> None:
+        """Serve the page until somebody presses Done on it."""
+        port, token = self._address()
+        with serving(session, self.host, port, token, notebook=in_notebook()) as (link, finished):
+            self._keep_address(link, token)
+            _announce(link, self.host)
+            _wait(finished)
+
+    def _address(self) -> tuple[int, str]:
+        """The port and the token: the last ones, unless the port is taken or another one is set."""
+        file = None if self.folder is None else self.folder / _ADDRESS
+        kept = read_json(file) if file is not None and file.exists() else {}
+        port = self.port or int(kept.get("port", 0))
+        if not self.port and not _is_free(self.host, port):
+            port = 0
+        return port, str(kept.get("token") or secrets.token_urlsafe(24))
+
+    def _keep_address(self, link: str, token: str) -> None:
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        file = self.folder / _ADDRESS
+        file.touch(mode=0o600)
+        file.chmod(0o600)
+        file.write_text(json.dumps({"port": urlsplit(link).port, "token": token}), encoding="utf-8")
+
+
+def _check(judgements: Judgements, n: int) -> None:
+    """Refuse no answer at all, and warn about unanswered ones of n queries."""
+    if not len(judgements):
+        raise AnnotationError(
+            f"At least one query must be answered. Got no answer to {n} on the page. Run the same command again."
+        )
+    missing = n - len(judgements)
+    if missing:
+        warnings.warn(
+            f"{missing} of {n} queries got no answer on the page; they count as not asked.", SlimWarning, stacklevel=3
+        )
+
+
+@contextmanager
+def serving(
+    session: Session, host: str, port: int, token: str, *, notebook: bool = False
+) -> Iterator[tuple[str, Event]]:
+    """Serve a session while the block runs.
+
+    Yields
+    ------
+    link, finished
+        The page's address with its token, and an event that is set once somebody presses Done.
+
+    Raises
+    ------
+    SlimError
+        The address is not available.
+    """
+    finished = Event()
+    app = build_app(session, token, name=_login(), framed=notebook, finish=finished.set)
+    listener = _listen(host, port)
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, lifespan="off")
+    server = uvicorn.Server(config)
+    thread = Thread(target=server.run, kwargs={"sockets": [listener]}, name="slim-annotator", daemon=True)
+    thread.start()
+    name = LOOPBACK if host == "0.0.0.0" else host
+    shown = f"[{name}]" if ":" in name else name
+    try:
+        yield f"http://{shown}:{listener.getsockname()[1]}/?token={token}", finished
+    finally:
+        server.should_exit = True
+        thread.join(5)
+        listener.close()
+
+
+def _is_free(host: str, port: int) -> bool:
+    """Whether a port is available."""
+    try:
+        _listen(host, port).close()
+    except SlimError:
+        return False
+    return True
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise SlimError(
+            f"The page must have an address of its own. Got {host}, port {port}: {error.strerror or error}. "
+            "Omit --port, or choose another one."
+        ) from error
+
+
+def _login() -> str:
+    """The name that the page suggests."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return ""
+
+
+def in_notebook() -> bool:
+    """Whether this runs in a notebook, which shows the page inline."""
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return False
+    return type(get_ipython()).__name__ == "ZMQInteractiveShell"
+
+
+def _announce(link: str, host: str) -> None:
+    """Show the page in the notebook or the browser, and print its address."""
+    if in_notebook():
+        from IPython.display import IFrame, display
+
+        display(IFrame(link, "100%", 860))
+        print(f"The page is above and at {link}. Press Done there to continue.")
+        return
+    for line in announcement(link, host, ssh="SSH_CONNECTION" in os.environ):
+        click.echo(line, err=True)
+    if "SSH_CONNECTION" not in os.environ:
+        webbrowser.open(link)
+
+
+def announcement(link: str, host: str, *, ssh: bool) -> list[str]:
+    """What the terminal shows while a page is served.
+
+    Examples
+    --------
+    >>> announcement("http://127.0.0.1:8000/?token=t", "127.0.0.1", ssh=False)[0]
+    'Judge the images on this page: http://127.0.0.1:8000/?token=t'
+    """
+    port = link.split("/")[2].rpartition(":")[2]
+    lines = [f"Judge the images on this page: {link}"]
+    if ssh and host == LOOPBACK:
+        lines.append(
+            f"  On your own machine, run first: ssh -N -L {port}:{LOOPBACK}:{port} {_login()}@{_server_address()}"
+        )
+    if host not in (LOOPBACK, "localhost", "::1"):
+        lines.append(f"  Served at {host}: anyone who can reach this machine and has the link sees the photos.")
+        lines.append(f"  Others replace {LOOPBACK} by this machine's name. Nothing is encrypted: prefer ssh -L.")
+    return [*lines, "  Every answer is saved immediately. Press Done on the page to continue, Ctrl-C to stop for now."]
+
+
+def _server_address() -> str:
+    """The address under which the SSH client reaches this machine."""
+    parts = os.environ.get("SSH_CONNECTION", "").split()
+    return parts[2] if len(parts) == 4 else socket.gethostname()
+
+
+def _wait(finished: Event) -> None:
+    """Wait for Done; in short intervals, so that Ctrl-C works on every system."""
+    while not finished.wait(0.25):
+        pass
+    sleep(0.3)  # until the browser has the response

@@ -1,0 +1,234 @@
+"""Where the model looks (Grad-CAM), and what it sees there and elsewhere (core and environment features)."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from slim.data import SPLITS, Dataset, ImageTable, image_batches
+from slim.errors import SettingsError, SlimWarning
+from slim.network.classifier import Classifier
+from slim.network.devices import Precision
+from slim.network.gradcam import ForwardPass, GradCam, Method, pool, upsample
+from slim.progress import track
+from slim.record import Record
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class AttendSettings:
+    """How attention is computed.
+
+    Parameters
+    ----------
+    explain
+        Whose map: the label's class, or the class that the model predicts.
+    pooling
+        How features are pooled over positions. "sum" is the published one; "mean" divides by the total weight, so that
+        the feature does not depend on the size of the attended region.
+    method
+        "closed-form" needs no backward pass, but a head of global average pooling and one linear layer; "auto" uses it
+        where the network has such a head, and "autograd" elsewhere.
+    batch_size
+        Images per forward pass.
+    precision
+        Of the forward pass; "auto" is bfloat16 where the hardware supports it.
+    workers
+        Processes that decode images; 0 decodes them in the main process.
+    """
+
+    explain: Literal["label", "predicted"] = "label"
+    pooling: Literal["mean", "sum"] = "mean"
+    method: Method = "auto"
+    batch_size: int = 32
+    precision: Precision = "auto"
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise SettingsError(f"The batch size must be at least 1. Got {self.batch_size}. Try 32.")
+
+
+@dataclass(frozen=True, eq=False)
+class SplitAttention(Record):
+    """Where the model looks in the images of one split, and what it sees; one row per image, in the table's order.
+
+    Attributes
+    ----------
+    maps
+        (n, h, w) attention maps in [0, 1]; 1 = the strongest attention in its own image, all 0 = a flat map.
+    core
+        (n, d) features where the model looks.
+    environment
+        (n, d) features elsewhere.
+    contrast
+        (n, e) mean features where the model looks minus those elsewhere, at the classifier's finer layer; all 0 for a
+        flat map.
+    features
+        (n, p) penultimate features, the input of the linear head; p is 0 where the network has no such head.
+    probabilities
+        (n, n_classes) predicted by the model, rows sum to 1.
+    """
+
+    maps: Floats
+    core: Floats
+    environment: Floats
+    contrast: Floats
+    features: Floats
+    probabilities: Floats
+
+    def __len__(self) -> int:
+        return len(self.maps)
+
+    def __repr__(self) -> str:
+        return f"SplitAttention({len(self)} images; maps of {' x '.join(map(str, self.maps.shape[1:]))})"
+
+
+@dataclass(frozen=True, eq=False)
+class Attention(Record):
+    """The attention of every split of a data set.
+
+    Attributes
+    ----------
+    train, val, test
+        See `SplitAttention`.
+    """
+
+    train: SplitAttention
+    val: SplitAttention
+    test: SplitAttention
+
+    def split(self, name: str) -> SplitAttention:
+        """The attention of the split ``"train"``, ``"val"`` or ``"test"``."""
+        attention: SplitAttention = {"train": self.train, "val": self.val, "test": self.test}[name]
+        return attention
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {len(self.split(name))}" for name in SPLITS)
+        return f"Attention({sizes}; maps of {' x '.join(map(str, self.train.maps.shape[1:]))})"
+
+
+def attend(
+    data: Dataset,
+    reference: Classifier,
+    settings: AttendSettings | None = None,
+    *,
+    folder: str | Path | None = None,
+) -> Attention:
+    """Compute where the model looks, and what it sees there.
+
+    Parameters
+    ----------
+    data
+        The images.
+    reference
+        The model to explain.
+    settings
+        See `AttendSettings`.
+    folder
+        Where to write the arrays as they are computed, for data sets larger than memory; in memory by default.
+
+    Returns
+    -------
+    Attention
+        Of all three splits.
+
+    Warns
+    -----
+    SlimWarning
+        Maps are flat or not finite, which usually means that the layer is the wrong one.
+
+    Examples
+    --------
+    ``attention = slim.attend(data, reference)``
+    """
+    folders = {name: None if folder is None else Path(folder) / name for name in SPLITS}
+    return Attention(
+        **{name: attend_split(reference, data.split(name), settings, folder=folders[name]) for name in SPLITS}
+    )
+
+
+def attend_split(
+    classifier: Classifier,
+    table: ImageTable,
+    settings: AttendSettings | None = None,
+    *,
+    folder: str | Path | None = None,
+) -> SplitAttention:
+    """Compute the attention of a classifier for the images of one table; see `attend`.
+
+    Examples
+    --------
+    ``maps = slim.attend_split(slim.wrap(my_module), data.test).maps``
+    """
+    settings = settings or AttendSettings()
+    arrays: dict[str, Floats] = {}
+    broken = 0
+    with GradCam(classifier, settings.method, settings.precision) as cam:
+        batches = image_batches(table, classifier.image_size, settings.batch_size, workers=settings.workers)
+        for images, y, index in track(batches, f"computing the attention for {len(table)} {table.split} images"):
+            forward = cam(images)
+            classes = y.to(forward.logits.device) if settings.explain == "label" else forward.logits.argmax(1)
+            broken += int((~forward.finite).sum())
+            for name, rows in _rows(forward, classes, settings.pooling).items():
+                if name not in arrays:
+                    arrays[name] = _allocate(folder, name, (len(table), *rows.shape[1:]))
+                arrays[name][index.numpy()] = rows.detach().cpu().numpy()
+    attention = SplitAttention(**arrays)
+    _warn_about_maps(attention.maps, broken, classifier.layer)
+    return attention
+
+
+def _rows(forward: ForwardPass, classes: Tensor, pooling: Literal["mean", "sum"]) -> dict[str, Tensor]:
+    """One batch's rows of each array; values that are not finite become zero."""
+    maps = forward.maps(classes)
+    core, environment = pool(maps, forward.activations.nan_to_num(0.0, 0.0, 0.0), pooling)
+    finer = upsample(maps, forward.finer.shape[2])
+    there, elsewhere = pool(finer, forward.finer.nan_to_num(0.0, 0.0, 0.0), "mean")
+    contrast = torch.where(finer.amax((1, 2))[:, None] > 0, there - elsewhere, 0.0)
+    probabilities = forward.logits.float().nan_to_num(0.0, 0.0, 0.0).softmax(1)
+    features = forward.features.nan_to_num(0.0, 0.0, 0.0)
+    return {
+        "maps": maps,
+        "core": core,
+        "environment": environment,
+        "contrast": contrast,
+        "features": features,
+        "probabilities": probabilities,
+    }
+
+
+def _allocate(folder: str | Path | None, name: str, shape: tuple[int, ...]) -> Floats:
+    """An array to fill, on disk where there is a folder."""
+    if folder is None:
+        return np.zeros(shape, np.float32)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    path = Path(folder) / f"{name}.npy"
+    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+
+
+def _warn_about_maps(maps: Floats, broken: int, layer: str) -> None:
+    """Warn of maps that are flat or not finite."""
+    flat = int((maps.reshape(len(maps), -1).max(1) == 0).sum())
+    if broken:
+        warnings.warn(
+            f"{broken} of {len(maps)} images gave activations that are not finite; their maps are zero. "
+            "Try --precision 32-true.",
+            SlimWarning,
+            stacklevel=3,
+        )
+    if flat > len(maps) / 2:
+        warnings.warn(
+            f"{flat} of {len(maps)} maps are flat: no activation at layer {layer} supports the class. In a "
+            "transformer, the last block's output has no gradient on patch tokens: choose an earlier layer (--layer).",
+            SlimWarning,
+            stacklevel=3,
+        )

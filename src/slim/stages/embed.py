@@ -1,0 +1,189 @@
+"""The attention space: what the model sees where it looks, as components and as a plane, and what it sees elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.decomposition import PCA
+
+from slim.errors import DataError, SettingsError
+from slim.progress import track
+from slim.record import Record
+from slim.stages.attend import Attention
+
+Floats = NDArray[np.float32]
+
+COMPONENTS = 20
+"""Principal components of the contrast, on which queries are selected and judgements propagated by default."""
+
+
+@dataclass(frozen=True)
+class EmbedSettings:
+    """How features become the attention space.
+
+    Parameters
+    ----------
+    pool
+        Split that the queries and the subset come from: "train" (published) or "val".
+    features
+        What the plane shows: the "contrast" between what the model sees where it looks and what it sees elsewhere, or
+        the "core" features (published).
+    metric
+        Distance between features; "cosine" compares directions and ignores sizes.
+    neighbors
+        UMAP's n_neighbors: how local the neighbourhoods are.
+    components
+        Principal components that UMAP sees.
+    fit_on
+        The embedding is fitted on at most this many images; the others are placed into it.
+    """
+
+    pool: Literal["train", "val"] = "train"
+    features: Literal["core", "contrast"] = "contrast"
+    metric: Literal["cosine", "euclidean"] = "cosine"
+    neighbors: int = 5
+    components: int = 50
+    fit_on: int = 100_000
+
+    def __post_init__(self) -> None:
+        for name, least in (("neighbors", 2), ("components", 2), ("fit_on", 10)):
+            if getattr(self, name) < least:
+                raise SettingsError(f"{name} must be at least {least}. Got {getattr(self, name)}. Leave it out.")
+
+
+@dataclass(frozen=True, eq=False)
+class Space(Record):
+    """The attention space of the pool, the split that queries and the subset come from.
+
+    Attributes
+    ----------
+    plane
+        (n, 2) embedding of what the model sees where it looks.
+    environment
+        (n, 2) embedding of the environment features.
+    components
+        (n, at most 20) principal components of the contrast, scaled to a mean square length of 1; all 0 where nothing
+        differs.
+    pool
+        The split: "train" or "val".
+    """
+
+    plane: Floats
+    environment: Floats
+    components: Floats
+    pool: str = "train"
+
+    def __len__(self) -> int:
+        return len(self.plane)
+
+    def __repr__(self) -> str:
+        return f"Space({len(self)} {self.pool} images, {self.components.shape[1]} components)"
+
+    def points(self, method: Literal["information", "centres", "regression", "spreading"]) -> Floats:
+        """What a method of query selection or propagation works on: the plane (published) or the components."""
+        return self.plane if method in ("centres", "spreading") else self.components
+
+
+def embed(attention: Attention, settings: EmbedSettings | None = None, *, seed: int = 0) -> Space:
+    """Place images by what the model looks at.
+
+    What it sees where it looks, and what it sees elsewhere, are each embedded in two dimensions.
+
+    Parameters
+    ----------
+    attention
+        Of every split; the pool's is embedded.
+    settings
+        See `EmbedSettings`.
+    seed
+        Random seed of PCA and UMAP.
+
+    Returns
+    -------
+    Space
+        Coordinates of every image of the pool, in the same order.
+
+    Raises
+    ------
+    DataError
+        Fewer than 10 images, or features that are not finite.
+
+    Notes
+    -----
+    The published space is ``EmbedSettings(features="core", metric="euclidean")`` on features pooled by sum.
+
+    References
+    ----------
+    L. McInnes, J. Healy, J. Melville, "UMAP: uniform manifold approximation and projection", 2018.
+
+    Examples
+    --------
+    >>> from slim.stages.attend import SplitAttention
+    >>> rng = np.random.default_rng(0)
+    >>> maps, features = rng.random((30, 4, 4)), rng.normal(size=(30, 8))
+    >>> split = SplitAttention(maps, features, features[::-1], features[:, :4], features, features[:, :2])
+    >>> embed(Attention(split, split, split))
+    Space(30 train images, 4 components)
+    """
+    settings = settings or EmbedSettings()
+    split = attention.split(settings.pool)
+    core, environment, contrast = split.core, split.environment, split.contrast
+    if len(core) < 10:
+        raise DataError(f"An attention space needs at least 10 images. Got {len(core)}. Add images to the split.")
+    if not all(np.isfinite(values).all() for values in (core, environment, contrast)):
+        raise DataError("Features must be finite. Got NaN or infinity. Compute them again with --precision 32-true.")
+    shown = core if settings.features == "core" else contrast
+    sources = track((shown, environment), "embedding what the model sees where it looks, and elsewhere")
+    components = reduce(contrast, COMPONENTS, seed)
+    length = float(np.sqrt(np.square(components).sum(1).mean()))
+    plane, around = (_embedded(values, settings, seed) for values in sources)
+    return Space(plane, around, np.asarray(components / (length or 1.0), np.float32), settings.pool)
+
+
+@contextmanager
+def _same_torch_threads() -> Iterator[None]:
+    """Restore torch's number of threads, which numba changes when UMAP first uses it; later results depend on it."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@_same_torch_threads()
+def _embedded(features: NDArray[Any], settings: EmbedSettings, seed: int) -> Floats:
+    """PCA, then UMAP, fitted on a sample where there are too many images."""
+    from umap import UMAP  # here: its import takes seconds, which only this stage should wait for
+
+    features = np.asarray(features, np.float32)
+    rng = np.random.default_rng(seed)
+    n = len(features)
+    sample = np.sort(rng.choice(n, settings.fit_on, replace=False)) if n > settings.fit_on else np.arange(n)
+    reduced = reduce(features, settings.components, seed)
+    mapper = UMAP(
+        n_components=2,
+        n_neighbors=min(settings.neighbors, len(sample) - 1),
+        min_dist=0.0,
+        metric=settings.metric,
+        random_state=seed,
+        n_jobs=1,  # a seeded UMAP runs on one core anyway, and would warn
+    )
+    coordinates = np.empty((n, 2), np.float32)
+    rest = np.setdiff1d(np.arange(n), sample)
+    coordinates[sample] = mapper.fit_transform(reduced[sample])
+    if len(rest):
+        coordinates[rest] = mapper.transform(reduced[rest])
+    return coordinates
+
+
+def reduce(features: NDArray[Any], components: int, seed: int) -> Floats:
+    """The first principal components (n, at most `components`) of features (n, d)."""
+    k = min(components, *features.shape)
+    solver = PCA(k, svd_solver="randomized", random_state=seed)
+    return np.asarray(solver.fit_transform(np.asarray(features, np.float32)), np.float32)

@@ -1,0 +1,227 @@
+"""Measuring models on one table: accuracy per group, and attention quality beside that of a uniform map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from slim.arrays import Floats
+from slim.data import ImageTable, image_batches
+from slim.errors import SettingsError
+from slim.metrics import (
+    accuracy_by_group,
+    adjusted_iou,
+    energy_inside,
+    inside_fraction,
+    intersection_over_union,
+    pointing_game,
+)
+from slim.network.classifier import Classifier
+from slim.network.gradcam import ForwardPass, GradCam, upsample
+from slim.progress import track
+from slim.stages.evaluate.evaluation import EvaluateSettings, Evaluation, Groups, Measure
+
+
+def evaluate_classifier(
+    classifier: Classifier,
+    table: ImageTable,
+    settings: EvaluateSettings | None = None,
+    *,
+    groups: Groups | None = None,
+) -> Evaluation:
+    """Measure a model on one table of images.
+
+    Parameters
+    ----------
+    classifier
+        The model; its module is not changed.
+    table
+        Images, labels, and masks or boxes if there are any.
+    settings
+        See `EvaluateSettings`.
+    groups
+        The groups to report accuracies over; the table's own by default.
+
+    Returns
+    -------
+    Evaluation
+        Print it to see a table.
+
+    Raises
+    ------
+    SettingsError
+        The settings name masks or boxes, and the table has none.
+
+    Notes
+    -----
+    Attention is the Grad-CAM map for the label, upsampled to the input's size. AIoU needs a map for every class.
+
+    Examples
+    --------
+    ``print(slim.evaluate_classifier(retrained.model, data.test))``
+    """
+    return evaluate_heads({"model": classifier}, table, settings, groups=groups)["model"]
+
+
+def evaluate_heads(
+    classifiers: Mapping[str, Classifier],
+    table: ImageTable,
+    settings: EvaluateSettings | None = None,
+    *,
+    groups: Groups | None = None,
+) -> dict[str, Evaluation]:
+    """Measure models that differ only in their linear heads, in one pass over the images.
+
+    Parameters
+    ----------
+    classifiers
+        By name: one classifier, and others that its `Classifier.with_head` made.
+    table, settings, groups
+        As for `evaluate_classifier`.
+
+    Returns
+    -------
+    dict of Evaluation
+        By the same names; the same numbers as `evaluate_classifier` gives for each.
+
+    Examples
+    --------
+    ``slim.evaluate_heads({"before": reference, "after": reference.with_head(weight, bias)}, data.test)``
+    """
+    settings = settings or EvaluateSettings()
+    kind = _kind(table, settings.regions)
+    groups = groups or Groups.from_table(table)
+    measurements = {name: _Measurement(table, classifier) for name, classifier in classifiers.items()}
+    with ExitStack() as stack:
+        cams = {
+            name: stack.enter_context(GradCam(classifier, precision=settings.precision))
+            for name, classifier in classifiers.items()
+        }
+        size = next(iter(classifiers.values())).image_size
+        batches = image_batches(table, size, settings.batch_size, workers=settings.workers)
+        for images, _, index in track(batches, f"evaluating on {len(table)} {table.split} images"):
+            rows = index.numpy()
+            chosen = table.has_region[rows] if kind == "masks" else np.full(len(rows), kind is not None)
+            masks = _masks(table, rows[chosen], size, kind)
+            seen: ForwardPass | None = None
+            for name, cam in cams.items():
+                seen = cam(images) if seen is None else cam.again(images, seen)
+                measurements[name].add(seen, rows, chosen, masks)
+    return {name: each.evaluation(groups, kind is not None) for name, each in measurements.items()}
+
+
+class _Measurement:
+    """Collects one model's predictions and attention measures, batch after batch."""
+
+    def __init__(self, table: ImageTable, classifier: Classifier) -> None:
+        self.table, self.classifier = table, classifier
+        self.probabilities = np.zeros((len(table), classifier.n_classes), np.float32)
+        self.measured: list[tuple[NDArray[np.int64], dict[str, Floats]]] = []
+
+    def add(
+        self, seen: ForwardPass, rows: NDArray[np.int64], chosen: NDArray[np.bool_], masks: NDArray[np.bool_]
+    ) -> None:
+        """Add a batch, of which the images flagged in `chosen` have these masks."""
+        self.probabilities[rows] = seen.logits.detach().float().softmax(1).cpu().numpy()
+        if chosen.any():
+            y = self.table.y[rows[chosen]]
+            self.measured.append((rows[chosen], _attention(seen, chosen, masks, y, self.classifier)))
+
+    def evaluation(self, groups: Groups, attention: bool) -> Evaluation:
+        """The evaluation over all batches."""
+        predictions = self.probabilities.argmax(1)
+        accuracy = accuracy_by_group(predictions == self.table.y, groups.index, groups.names, groups.training_shares)
+        averages = {name: value for name, value in vars(accuracy).items() if name not in ("table", "missing")}
+        return Evaluation(
+            **averages,
+            groups=accuracy.table,
+            missing_groups=accuracy.missing,
+            groups_are=groups.kind,
+            attention=_means(self.measured) if attention else None,
+            predictions=predictions,
+            confidence=self.probabilities.max(1),
+            inside=_per_image(self.measured, len(self.table)) if attention else None,
+        )
+
+
+def _masks(
+    table: ImageTable, rows: NDArray[np.int64], size: int, kind: Literal["masks", "boxes"] | None
+) -> NDArray[np.bool_]:
+    """(m, size, size) masks of the objects in some images."""
+    if kind is None or not len(rows):
+        return np.zeros((0, size, size), bool)
+    return np.stack([table.region(int(i), size, kind) for i in rows])
+
+
+def _kind(table: ImageTable, wanted: Literal["auto", "masks", "boxes"]) -> Literal["masks", "boxes"] | None:
+    """Where the location of the object comes from."""
+    if wanted == "auto":
+        return table.regions
+    column = "mask" if wanted == "masks" else "box_x"
+    if column not in table.frame:
+        raise SettingsError(
+            f"Attention can be compared with {wanted} only if the data have them. Got a {table.split} split without. "
+            "Leave out --regions."
+        )
+    return wanted
+
+
+def _attention(
+    seen: ForwardPass,
+    chosen: NDArray[np.bool_],
+    masks: NDArray[np.bool_],
+    y: NDArray[np.int64],
+    classifier: Classifier,
+) -> dict[str, Floats]:
+    """Each measure, and the value of a uniform map, for the chosen images of a batch, their masks and labels."""
+    size = classifier.image_size
+    ious = np.zeros((len(y), classifier.n_classes))
+    own = np.zeros((len(y), size, size), np.float32)
+    for k in range(classifier.n_classes):
+        classes = torch.full((len(chosen),), k, device=seen.logits.device)
+        maps = upsample(seen.maps(classes), size).detach().cpu().numpy()[chosen]
+        ious[:, k] = intersection_over_union(maps, masks)
+        own[y == k] = maps[y == k]
+    share = masks.mean((1, 2))
+    return {
+        "inside_fraction": inside_fraction(own, masks),
+        "iou": ious[np.arange(len(y)), y],
+        "aiou": adjusted_iou(np.nan_to_num(ious), y),
+        "energy_inside": energy_inside(own, masks),
+        "pointing_game": pointing_game(own, masks),
+        "uniform": np.where(share > 0, share, np.nan),
+    }
+
+
+def _means(measured: list[tuple[NDArray[np.int64], dict[str, Floats]]]) -> dict[str, Measure]:
+    """Means over the images for which a measure is defined.
+
+    A uniform map gets the object's share of the image in every measure but AIoU, where all classes tie at 0.5.
+    """
+    if not measured:
+        return {}
+    columns = {name: np.concatenate([part[name] for _, part in measured]) for name in measured[0][1]}
+    share = columns.pop("uniform")
+    result = {}
+    for name, values in columns.items():
+        defined = np.isfinite(values) & np.isfinite(share)
+        uniform = np.full(len(share), 0.5) if name == "aiou" else share
+        n = int(defined.sum())
+        result[name] = Measure(
+            value=float(values[defined].mean()) if n else None,
+            uniform=float(uniform[defined].mean()) if n else None,
+            n=n,
+        )
+    return result
+
+
+def _per_image(measured: list[tuple[NDArray[np.int64], dict[str, Floats]]], n: int) -> Floats:
+    inside = np.full(n, np.nan)
+    for rows, part in measured:
+        inside[rows] = part["inside_fraction"]
+    return inside

@@ -1,0 +1,183 @@
+"""Gathers the records of the stages into the plain values that the report shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from slim.arrays import Floats
+from slim.data import Dataset, ImageTable, image_batches
+from slim.files import VERSION
+from slim.network.classifier import Classifier
+from slim.network.gradcam import GradCam
+from slim.record import plain_settings
+from slim.stages.attend import Attention
+from slim.stages.curate.subset import Subset
+from slim.stages.embed import Space
+from slim.stages.evaluate.evaluation import Evaluations
+from slim.stages.judgements import Judgements
+from slim.stages.propagate.scores import Scores
+from slim.stages.report.records import DataSummary, Example, ModelRow, QueryCard, ReportInput, RunFacts, Scatter
+from slim.stages.retrain.retrained import ModelKey, Retrained
+
+TITLES: dict[ModelKey, str] = {
+    "reference": "Reference model",
+    "random_subset": "Random subset",
+    "retrained": "SLIM",
+}
+"""What the report calls the models that it compares."""
+
+_EXAMPLES = 6
+
+
+def report_input(
+    data: Dataset,
+    reference: Classifier,
+    attention: Attention,
+    space: Space,
+    judgements: Judgements,
+    scores: Scores,
+    subset: Subset,
+    retrained: Retrained,
+    evaluations: Evaluations,
+    facts: RunFacts,
+) -> ReportInput:
+    """Gather a report from the stages' records."""
+    pool, models = data.split(space.pool), retrained.models(reference)
+    measured = {key: evaluations[key].as_dict() for key in TITLES}
+    counts = judgements.frame["answer"].value_counts()
+    answers = {answer: int(counts.get(answer, 0)) for answer in ("core", "spurious", "unsure")}
+    n = len(judgements)
+    return ReportInput(
+        title=facts.title,
+        data=_data_summary(data, measured["reference"]),
+        rows=[_row(key, measured[key], data, subset, facts.settings, judgements) for key in TITLES],
+        judgements={
+            "judged": n,
+            **answers,
+            "pool": space.pool,
+            "share_of_pool": n / len(pool),
+            "annotator": judgements.annotator,
+        },
+        subset_size=len(subset),
+        seed=facts.seed,
+        version=VERSION,
+        created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        device=str(reference.device),
+        trust=[asdict(trust) for trust in scores.trust],
+        scatter=Scatter(
+            coordinates=space.plane,
+            y=pool.y,
+            scores=scores.values,
+            queries=judgements.frame["index"].to_numpy(),
+            answers=judgements.frame["answer"].tolist(),
+            a=pool.a,
+        ),
+        subset=_cells(subset, pool.class_names),
+        examples=_examples(data.test, evaluations.images, models, measured["reference"]),
+        queries=_query_cards(pool, attention.split(space.pool).maps, judgements),
+        shortcut=subset.shortcut,
+        method=facts.settings["propagate"].method,
+        retrained=retrained.mode,
+        fits_val=facts.settings["retrain"].fits_val(subset.pool),
+        stages=[{"stage": stage, "seconds": value} for stage, value in facts.seconds.items()],
+        settings={stage: plain_settings(one) for stage, one in facts.settings.items() if one is not None},
+        warnings=facts.warnings,
+    )
+
+
+def _data_summary(data: Dataset, evaluation: Mapping[str, Any]) -> DataSummary:
+    """Names and counts; the groups' training counts follow from their shares."""
+    n = len(data.train)
+    shares = [(group["name"], group["training_share"]) for group in evaluation["groups"]]
+    return DataSummary(
+        name=data.name,
+        splits={table.split: len(table) for table in (data.train, data.val, data.test)},
+        class_names=data.train.class_names,
+        attribute_names=data.train.attribute_names,
+        groups=[{"name": name, "train": round(share * n)} for name, share in shares if share is not None],
+    )
+
+
+def _row(
+    key: ModelKey,
+    evaluation: Mapping[str, Any],
+    data: Dataset,
+    subset: Subset,
+    settings: Mapping[str, Any],
+    judgements: Judgements,
+) -> ModelRow:
+    """A model's row in the comparison, with the supervision that it used."""
+    training, retraining = settings["train"], settings["retrain"]
+    is_reference = key == "reference" or (key == "retrained" and not subset.shortcut)
+    full = retraining.mode == "full" and not is_reference
+    last_layer = retraining.mode == "last-layer" and not is_reference
+    joins_val = last_layer and retraining.fits_val(subset.pool)
+    on_val = joins_val or (not is_reference and subset.pool == "val")
+    supervision = ["class labels of train and val" if on_val else "class labels"]
+    if key == "retrained":
+        supervision.append(f"{len(judgements)} judgements ({judgements.annotator})")
+    # A reference model that was trained elsewhere selects no epoch, but a full retraining does.
+    if training.select_by == "worst-group" and (full or training.checkpoint is None):
+        supervision.append("val group labels (choice of epoch)")
+    if last_layer and retraining.tune_on == "groups" and retraining.strength is None:
+        supervision.append("val group labels (tuning)")
+    n = len(data.train) if is_reference else len(subset) + (len(data.val) if joins_val else 0)
+    return ModelRow(key, TITLES[key], " + ".join(supervision), n, evaluation)
+
+
+def _cells(subset: Subset, class_names: Sequence[str]) -> list[dict[str, Any]]:
+    rows = json.loads(subset.cells.to_json(orient="records"))
+    return [{"class": class_names[row["y"]], **row} for row in rows]
+
+
+def _query_cards(pool: ImageTable, maps: Floats, judgements: Judgements) -> list[QueryCard]:
+    rows = judgements.frame[["index", "answer"]].itertuples(index=False)
+    return [QueryCard(pool.image(i), np.asarray(maps[i]), pool.class_names[pool.y[i]], answer) for i, answer in rows]
+
+
+def _examples(
+    test: ImageTable,
+    images: pd.DataFrame,
+    models: Mapping[ModelKey, Classifier],
+    evaluation: Mapping[str, Any],
+) -> list[Example]:
+    """Test images drawn evenly from the groups, the worst group first, regardless of their predictions."""
+    groups = evaluation["groups"]
+    order = sorted((g for g in range(len(groups)) if groups[g]["n"]), key=lambda g: groups[g]["accuracy"])
+    rng = np.random.default_rng(0)
+    drawn = {g: rng.permutation(np.flatnonzero(images["group"] == g))[:_EXAMPLES] for g in order}
+    places = [(rank, g) for rank in range(_EXAMPLES) for g in order if rank < len(drawn[g])][:_EXAMPLES]
+    index = np.array([drawn[g][rank] for rank, g in places])
+    shown: tuple[ModelKey, ...] = ("reference", "retrained")
+    maps = {key: _label_maps(models[key], test[index]) for key in shown}
+    return [
+        Example(
+            photo=test.image(int(i)),
+            maps={key: maps[key][n] for key in shown},
+            label=test.class_names[test.y[i]],
+            predictions={
+                key: (test.class_names[images[f"{key}_prediction"][i]], float(images[f"{key}_confidence"][i]))
+                for key in shown
+            },
+            group=groups[images["group"][i]]["name"],
+        )
+        for n, i in enumerate(index)
+    ]
+
+
+def _label_maps(model: Classifier, table: ImageTable) -> Floats:
+    """Attention maps (n, h, w) of a few images, for their labels."""
+    with GradCam(model) as cam:
+        parts = []
+        for pixels, y, _ in image_batches(table, model.image_size, len(table)):
+            seen = cam(pixels)
+            parts.append(seen.maps(y.to(torch.int64).to(seen.logits.device)).detach().cpu().numpy())
+    return np.concatenate(parts)

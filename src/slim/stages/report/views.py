@@ -1,0 +1,165 @@
+"""What the page shows: texts, numbers and pictures, ready for the template."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from slim.overlay import overlay
+from slim.stages.report.figure import draw_space
+from slim.stages.report.findings import evaluations, headline, measure, notices
+from slim.stages.report.records import MODEL_KEYS, SPLIT_NAMES, Example, QueryCard, ReportInput
+from slim.stages.report.wording import plain
+from slim.stages.retrain.retrained import ModelKey
+
+MAX_POINTS = 20_000  # of the attention space on the page; more would only make the file larger
+THUMBNAIL = 200  # pixels of a photograph's longer side
+VISIBLE_QUERIES = 12  # the others are folded away
+MEASURES = {
+    "inside_fraction": ("Inside fraction", "share of the strong attention (0.8 or more) that falls on the object"),
+    "energy_inside": ("Energy inside", "share of all attention that falls on the object"),
+    "iou": ("IoU", "overlap of the attention map with the object’s mask"),
+    "aiou": ("AIoU", "IoU of the label’s map relative to the best IoU of another class’s map"),
+    "pointing_game": ("Pointing game", "share of the images whose strongest point lies on the object"),
+}
+
+
+def _thumbnail(photo: Image.Image) -> Image.Image:
+    """A small copy of the whole frame."""
+    small = photo.convert("RGB")
+    small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    return small
+
+
+def _data_uri(image: Image.Image, kind: Literal["JPEG", "PNG"] = "JPEG") -> str:
+    """The image as an address that holds it."""
+    buffer = io.BytesIO()
+    image.save(buffer, kind, quality=85, optimize=True)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _example_view(example: Example, titles: Mapping[ModelKey, str]) -> dict[str, Any]:
+    """The photograph, and the attention and prediction of each model shown."""
+    photo = _thumbnail(example.photo)
+    shown: list[ModelKey] = [key for key in ("reference", "retrained") if key in example.maps]
+    looks = [
+        {
+            "key": key,
+            "title": titles[key],
+            "image": _data_uri(overlay(photo, example.maps[key], photo.size)),
+            "prediction": example.predictions[key][0],
+            "confidence": plain(example.predictions[key][1]),
+            "right": example.predictions[key][0] == example.label,
+        }
+        for key in shown
+    ]
+    return {"photo": _data_uri(photo), "label": example.label, "group": example.group, "looks": looks}
+
+
+def _query_view(query: QueryCard) -> dict[str, str]:
+    """The judged image under its map, and the answer."""
+    photo = _thumbnail(query.photo)
+    return {"image": _data_uri(overlay(photo, query.map, photo.size)), "label": query.label, "answer": query.answer}
+
+
+def _aspect(photos: Sequence[Image.Image]) -> float:
+    """Width over height of the frames on the page: the photographs' own where most agree, never extreme."""
+    return min(max(median([photo.width / photo.height for photo in photos] or [1.0]), 0.75), 4 / 3)
+
+
+def _group_views(report: ReportInput, evaluated: Mapping[ModelKey, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row per group with every model's accuracy, the rarest group in training first."""
+    counts = {group["name"]: group["train"] for group in report.data.groups}
+    lines = {key: {g["name"]: g for g in evaluation["groups"]} for key, evaluation in evaluated.items()}
+    names = list(dict.fromkeys(name for of_model in lines.values() for name in of_model))
+    views = []
+    for name in names:
+        points = {key: of_model[name] for key, of_model in lines.items() if name in of_model}
+        first = next(iter(points.values()))
+        worst = {key: evaluated[key]["worst_group"] == name for key in points}
+        share = first.get("training_share")
+        views.append(
+            {"name": name, "n": first["n"], "share": share, "train": counts.get(name), "points": points, "worst": worst}
+        )
+    return sorted(views, key=_rarest_first)
+
+
+def _rarest_first(view: Mapping[str, Any]) -> tuple[float, float]:
+    """Sort key: share of the training images, then the reference model's accuracy; unknown ones last."""
+    accuracy = view["points"].get("reference", {}).get("accuracy")
+    return (math.inf if view["share"] is None else view["share"], math.inf if accuracy is None else accuracy)
+
+
+def _measure_views(evaluated: Mapping[ModelKey, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One row per measure of attention quality; none without masks or boxes."""
+    views = []
+    for name, (title, meaning) in MEASURES.items():
+        taken = {key: measure(evaluation, name) for key, evaluation in evaluated.items()}
+        points = {key: point for key, point in taken.items() if point.get("value") is not None}
+        if points:
+            first = next(iter(points.values()))
+            same = {"n": first["n"], "uniform": first["uniform"]}  # for every model
+            views.append({"title": title, "meaning": meaning, "points": points, **same})
+    return views
+
+
+def _cell_views(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The cells of each class as a grid: core clusters down, environment clusters across."""
+    largest = max((cell["size"] for cell in cells), default=0) or 1
+    views = []
+    for name in dict.fromkeys(cell["class"] for cell in cells):
+        own = [cell for cell in cells if cell["class"] == name]
+        at = {(cell["core_cluster"], cell["environment_cluster"]): cell for cell in own}
+        down, across = (sorted({place[axis] for place in at}) for axis in (0, 1))
+        grid = [[at.get((i, j)) for j in across] for i in down]
+        views.append({"class": name, "down": down, "across": across, "grid": grid, "largest": largest})
+    return views
+
+
+def _space_view(report: ReportInput) -> dict[str, Any] | None:
+    """The picture of the attention space, and how many images it shows: a seeded sample of a large one."""
+    scatter = report.scatter
+    if scatter is None or not len(scatter.coordinates):
+        return None
+    total = len(scatter.coordinates)
+    shown = np.arange(total)
+    if total > MAX_POINTS:
+        shown = np.sort(np.random.default_rng(report.seed).choice(total, MAX_POINTS, replace=False))
+    picture = draw_space(scatter, shown, report.data.class_names, report.data.attribute_names)
+    counts = {"shown": len(shown), "total": total, "judged": len(scatter.queries)}
+    return {"image": _data_uri(picture, "PNG"), "width": picture.width, "height": picture.height, **counts}
+
+
+def page_view(report: ReportInput) -> dict[str, Any]:
+    """Everything that the template shows."""
+    evaluated = evaluations(report)
+    titles = {row.key: row.title for row in report.rows}
+    return {
+        "report": report,
+        "headline": headline(report),
+        "notices": notices(report),
+        "models": sorted(report.rows, key=lambda row: MODEL_KEYS.index(row.key)),
+        "evaluated": evaluated,
+        "titles": titles,
+        "groups": _group_views(report, evaluated),
+        "groups_are": evaluated["reference"].get("groups_are", "label x attribute").replace(" x ", " × "),
+        "examples": [_example_view(example, titles) for example in report.examples],
+        "queries": [_query_view(query) for query in report.queries],
+        "visible_queries": VISIBLE_QUERIES,
+        "aspect": _aspect([example.photo for example in report.examples] + [query.photo for query in report.queries]),
+        "judgements": plain(report.judgements),
+        "pool": SPLIT_NAMES[report.judgements["pool"]],
+        "trust": plain(report.trust),
+        "cells": _cell_views(plain(report.subset)),
+        "repeats": any(cell["size"] > cell["available"] for cell in report.subset),
+        "measures": _measure_views(evaluated),
+        "space": _space_view(report),
+        "slowest": max((stage["seconds"] for stage in report.stages), default=0) or 1,
+    }

@@ -1,0 +1,185 @@
+"""Stage 7: retrain on the subset, and in the same way on a random subset of the same size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from slim.arrays import Flags, Ints
+from slim.data import Dataset
+from slim.errors import SettingsError
+from slim.network.classifier import Classifier
+from slim.stages.attend import Attention
+from slim.stages.curate.factors import Source
+from slim.stages.curate.subset import Subset, join_clusters
+from slim.stages.retrain.last_layer import Head, HeldOut, RetrainSettings, fit_head
+from slim.stages.retrain.random_subset import random_subset
+from slim.stages.retrain.retrained import Retrained
+from slim.training import TrainSettings, train_classifier
+
+
+def retrain(
+    data: Dataset,
+    reference: Classifier,
+    attention: Attention,
+    subset: Subset,
+    settings: RetrainSettings | None = None,
+    *,
+    training: TrainSettings | None = None,
+    seed: int = 0,
+    folder: str | Path | None = None,
+) -> Retrained:
+    """Retrain on the subset, and on a random one as the baseline.
+
+    If no shortcut was found, the reference model is kept.
+
+    Parameters
+    ----------
+    data, reference, attention
+        The images, the reference model and its attention.
+    subset
+        The curated subset.
+    settings
+        See `RetrainSettings`.
+    training
+        Mode "full": how the reference model was trained; epochs and learning rate are those of `settings`.
+    seed
+        Random seed.
+    folder
+        Mode "full": where checkpoints are written while training.
+
+    Raises
+    ------
+    ModelError
+        The mode is "last-layer", and the network does not end in a linear layer.
+    SettingsError
+        The last layer is to be tuned on groups, and the data have no spurious attribute; or random draws of this size
+        miss a class.
+
+    Examples
+    --------
+    ``model = slim.retrain(data, reference, attention, subset).model``
+    """
+    settings, training = settings or RetrainSettings(), training or TrainSettings()
+    pool = data.split(subset.pool)
+    drawn = random_subset(pool.y, len(subset), seed)
+    fits_val = settings.fits_val(subset.pool)
+    chosen = Selection(subset.index, subset.cell(with_val=fits_val), subset.kept, subset.balanced, fits_val)
+    by_chance = Selection.plain(drawn, len(pool), fits_val=fits_val)
+    if settings.mode == "full":
+        folders = {name: None if folder is None else Path(folder) / name for name in ("model", "random")}
+        model = reference
+        if subset.shortcut:
+            model = train_on(chosen.index, data, reference, subset.pool, settings, training, seed, folders["model"])
+        random = train_on(drawn, data, reference, subset.pool, settings, training, seed, folders["random"])
+        return Retrained(model, random, drawn, "full")
+    head = None
+    if subset.shortcut:
+        head = fit_subset_head(data, reference, attention, chosen, settings, pool=subset.pool, seed=seed)
+    baseline = fit_subset_head(data, reference, attention, by_chance, settings, pool=subset.pool, seed=seed)
+    return Retrained(
+        reference if head is None else with_head(reference, head),
+        with_head(reference, baseline),
+        drawn,
+        "last-layer",
+        None if head is None else head.strength,
+        None if head is None else head.held_out_accuracy,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """Images of the pool to retrain on, and the cells that a last layer is weighted and tuned by.
+
+    Attributes
+    ----------
+    index
+        (size,) positions in the pool; an image may occur several times.
+    cells
+        (n,) cells of the whole pool, besides the class.
+    tune_among
+        (n,) images that may tune a last layer that is not fitted to val, except those selected.
+    balanced
+        The features that the cells are clusters of; val's images join the nearest.
+    fits_val
+        Whether a last layer is fitted to val as well.
+    """
+
+    index: Ints
+    cells: Ints
+    tune_among: Flags
+    balanced: Source = "features"
+    fits_val: bool = False
+
+    @classmethod
+    def plain(cls, index: Ints, n: int, *, fits_val: bool = False) -> Selection:
+        """A selection without cells, from a pool of n images."""
+        return cls(index, np.zeros(n, np.int64), np.ones(n, bool), fits_val=fits_val)
+
+
+def with_head(reference: Classifier, head: Head) -> Classifier:
+    """The reference model with another last layer."""
+    return reference.with_head(torch.from_numpy(head.weight), torch.from_numpy(head.bias))
+
+
+def train_on(
+    index: Ints,
+    data: Dataset,
+    reference: Classifier,
+    pool: str,
+    settings: RetrainSettings,
+    training: TrainSettings,
+    seed: int,
+    folder: Path | None,
+) -> Classifier:
+    """The whole network trained on some images of the pool.
+
+    It starts from the weights that the reference model started from, or from the reference model itself if the settings
+    say so or if its architecture is not the one that `training` builds.
+    """
+    wanted = replace(training, epochs=settings.epochs, lr=settings.lr or training.lr, checkpoint=None)
+    initial = reference if settings.start == "reference" or reference.arch != training.arch else None
+    return train_classifier(data.split(pool)[index], data.val, wanted, seed=seed, folder=folder, initial=initial)
+
+
+def fit_subset_head(
+    data: Dataset,
+    reference: Classifier,
+    attention: Attention,
+    selection: Selection,
+    settings: RetrainSettings | None = None,
+    *,
+    pool: str = "train",
+    seed: int = 0,
+) -> Head:
+    """A last layer fitted to some images of the pool, and to val if the selection says so."""
+    settings, table, split = settings or RetrainSettings(), data.split(pool), attention.split(pool)
+    reference.linear  # noqa: B018 (refuses a network without a linear head)
+    index, cells, y = selection.index, selection.cells, table.y
+    features, held_out, val = split.features, None, None
+    if selection.fits_val:
+        joined = join_clusters(getattr(split, selection.balanced), cells, getattr(attention.val, selection.balanced))
+        val = HeldOut(np.asarray(attention.val.features), data.val.y, joined)
+    elif settings.tune_on == "groups":
+        if data.val.groups is None:
+            raise SettingsError(
+                "Tuning on groups needs a spurious attribute. Got data without one. Use --tune-on cells."
+            )
+        held_out = HeldOut(np.asarray(attention.val.features), data.val.y, data.val.groups)
+    else:
+        others = np.setdiff1d(np.flatnonzero(selection.tune_among), index)
+        others = others if len(others) else index  # a subset of the whole pool leaves nothing else to tune on
+        held_out = HeldOut(np.asarray(features[others]), y[others], cells[others])
+    return fit_head(
+        np.asarray(features[index]),
+        y[index],
+        cells[index],
+        held_out,
+        settings,
+        val=val,
+        n_classes=reference.n_classes,
+        seed=seed,
+    )

@@ -1,0 +1,72 @@
+"""The retrained models."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, Self
+
+from torch import nn
+
+from slim.arrays import Ints
+from slim.network.classifier import Classifier
+from slim.record import Record
+
+Mode = Literal["last-layer", "full"]
+ModelKey = Literal["reference", "random_subset", "retrained"]
+"""The models that every run compares."""
+
+
+@dataclass(frozen=True, eq=False)
+class Retrained(Record):
+    """The model retrained on the curated subset, and its baseline.
+
+    Attributes
+    ----------
+    model
+        Retrained on the subset; the reference model if no shortcut was found.
+    random
+        The baseline: retrained in the same way on a random subset of the same size.
+    random_index
+        (size,) positions of the random subset in the pool.
+    mode
+        What was retrained: the "last-layer" or the "full" network.
+    strength
+        Last layer: scikit-learn's C of `model`; None otherwise.
+    held_out_accuracy
+        Last layer: smallest accuracy over the cells of held-out images, in [0, 1]; None if nothing was tuned.
+    """
+
+    model: Classifier
+    random: Classifier
+    random_index: Ints = field(metadata={"file": "random_subset"})
+    mode: Mode = "last-layer"
+    strength: float | None = None
+    held_out_accuracy: float | None = None
+
+    def __repr__(self) -> str:
+        parts: list[str] = [self.mode]
+        if self.strength is not None:
+            parts.append(f"strength {self.strength:g}")
+        if self.held_out_accuracy is not None:
+            parts.append(f"accuracy {self.held_out_accuracy:.3f} in the worst held-out cell")
+        return f"Retrained({', '.join(parts)}; baseline: {len(self.random_index)} random images)"
+
+    def models(self, reference: Classifier) -> dict[ModelKey, Classifier]:
+        """The three models that are compared: ``reference``, ``random_subset`` and ``retrained``.
+
+        Models that differ only in their last layer share the reference model's other layers.
+        """
+        models: dict[ModelKey, Classifier] = {"random_subset": self.random, "retrained": self.model}
+        if self.mode == "last-layer":
+            models = {name: reference.with_head(**model.linear.state_dict()) for name, model in models.items()}
+        return {"reference": reference, **{key: model.to(reference.device) for key, model in models.items()}}
+
+    @classmethod
+    def load(cls, folder: str | Path, module: nn.Module | None = None) -> Self:
+        """Read what `save` wrote; `module` receives the tensors if timm does not know the network."""
+        folder = Path(folder)
+        values = cls._values(folder)
+        model, random = (Classifier.load(folder / name, deepcopy(module)) for name in ("model", "random"))
+        return cls(model, random, cls._load_field(folder, "random_index", values), **values)

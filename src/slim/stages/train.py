@@ -1,0 +1,61 @@
+"""Stage 1: the reference model, trained with ERM or adopted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from slim.data import Dataset
+from slim.network.build import restore
+from slim.network.classifier import Classifier
+from slim.network.devices import resolve_device
+from slim.training import TrainSettings, train_classifier
+
+
+def train(
+    data: Dataset,
+    settings: TrainSettings | None = None,
+    *,
+    reference: Classifier | None = None,
+    seed: int = 0,
+    folder: str | Path | None = None,
+) -> Classifier:
+    """Train the reference model with ERM.
+
+    Plain empirical risk minimisation: no group labels, no balancing.
+
+    Parameters
+    ----------
+    data
+        Trained on the train split; the val split selects the epoch.
+    settings
+        See `TrainSettings`; with a ``checkpoint`` nothing is trained.
+    reference
+        A classifier of your own, which is adopted unchanged and not moved to another device.
+    seed
+        Random seed.
+    folder
+        Where to write checkpoints while training; a later call with the same arguments resumes from them.
+
+    Returns
+    -------
+    Classifier
+        In evaluation mode.
+
+    Raises
+    ------
+    DataError, SettingsError, ModelError
+        As for `train_classifier`; or the checkpoint does not fit the architecture.
+
+    Examples
+    --------
+    ``reference = slim.train(slim.load_dataset("waterbirds"), slim.TrainSettings(epochs=10))``
+    """
+    settings = settings or TrainSettings()
+    names = data.train.class_names
+    if reference is not None:
+        return replace(reference, class_names=names)
+    if settings.checkpoint is not None:
+        model = restore(settings.checkpoint, settings.arch, names, image_size=settings.image_size, layer=settings.layer)
+        return model.to(resolve_device(settings.device))
+    return train_classifier(data.train, data.val, settings, seed=seed, folder=folder)

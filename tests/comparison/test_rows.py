@@ -1,0 +1,157 @@
+"""Rows: what each selects, fits and trains, from one seed's reference model, attention and space."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import slim
+from slim.comparison import ROWS, networks
+from slim.comparison.bench import Bench
+from slim.comparison.networks import group_dro_network, jtt_network
+from slim.comparison.subsets import published_parts, summed, true_answers
+from slim.runs.settings import RunSettings, read_recipe
+from slim.stages.attend import AttendSettings, attend
+from slim.stages.judgements import CORE
+
+pytestmark = [
+    pytest.mark.usefixtures("small_and_quiet"),
+    pytest.mark.filterwarnings("ignore::slim.errors.SlimWarning"),  # so small a run is not to be trusted
+]
+
+
+@pytest.mark.parametrize("key", [key for key, row in ROWS.items() if row.subset is not None])
+def test_every_subset_has_the_size_of_slims_and_each_class(key: str, bench: Bench) -> None:
+    subset = ROWS[key].subset
+    assert subset is not None
+    selected = subset(bench)
+    y = bench.pool.y
+    assert len(selected.selection.index) == bench.size
+    assert set(y[selected.selection.index]) == {0, 1}
+    uses_answers = key in ("published", "slim", "slim-subset") or "noise" in key
+    expected = len(y) if key == "slim-all-judged" else 8
+    assert selected.judgements == (expected if uses_answers or key == "slim-all-judged" else 0)
+
+
+def test_with_every_image_judged_none_is_kept_before_one_that_looks_at_the_core(bench: Bench) -> None:
+    row = ROWS["slim-all-judged"].subset
+    assert row is not None
+    selection, core = row(bench).selection, true_answers(bench) == CORE
+    assert core.any()
+    cell = 2 * bench.pool.y + selection.cells
+    for one in np.unique(cell):
+        kept, left = (core[(cell == one) & (selection.tune_among == stays)] for stays in (True, False))
+        assert kept.all() or not left.any()
+
+
+def test_slims_row_is_the_subset_that_the_run_curates(bench: Bench) -> None:
+    subset = ROWS["slim"].subset
+    assert subset is not None
+    curated = bench.run.load("curate")
+    assert sorted(subset(bench).selection.index) == sorted(curated.index)
+
+
+def test_slims_row_is_the_head_that_the_run_retrains(bench: Bench) -> None:
+    subset = ROWS["slim"].subset
+    assert subset is not None
+    head, retrained = subset(bench).fit_head(bench), bench.run.load("retrain")
+    assert head is not None
+    assert head.strength == retrained.strength
+    np.testing.assert_allclose(head.weight, retrained.model.head_weight, atol=1e-6)
+
+
+def test_the_random_row_is_the_baseline_of_the_run(bench: Bench) -> None:
+    subset = ROWS["random"].subset
+    assert subset is not None
+    np.testing.assert_array_equal(subset(bench).selection.index, bench.run.load("retrain").random_index)
+
+
+def test_the_published_row_has_the_recipes_settings_with_the_budget_and_size_of_the_run(bench: Bench) -> None:
+    settings, attention, space = published_parts(bench)
+    recipe = RunSettings().updated(read_recipe("published"))
+    assert settings["annotate"] == replace(bench.settings["annotate"], select="centres")
+    assert settings["annotate"].budget == 4
+    assert settings["curate"] == replace(recipe["curate"], size=12)
+    for verb in ("embed", "propagate", "retrain"):
+        assert settings[verb] == recipe[verb]
+    assert settings["propagate"].method == "spreading"
+    assert space.pool == bench.space.pool
+    expected = slim.embed(attention, recipe["embed"], seed=bench.seed)
+    np.testing.assert_array_equal(space.plane, expected.plane)
+
+
+def test_only_the_rows_that_say_so_fit_to_val(bench: Bench) -> None:
+    fits_val = {key: row.subset(bench).selection.fits_val for key, row in ROWS.items() if row.subset is not None}
+    joined = {key for key, fits in fits_val.items() if fits}
+    alone = {"slim-subset", "random", "class-balanced", "cluster-balanced", "group-balanced", "published"}
+    assert joined == fits_val.keys() - alone
+
+
+def test_a_subset_alone_counts_core_and_environment_clusters_together(bench: Bench) -> None:
+    together, alone = (
+        row.subset(bench).selection for key in ("slim", "slim-subset") if (row := ROWS[key]).subset is not None
+    )
+    pairs = {(int(one), int(other)) for one, other in zip(alone.cells, together.cells, strict=True)}
+    assert len(pairs) == len(set(alone.cells.tolist())) > len(set(together.cells.tolist()))
+
+
+def test_where_no_shortcut_was_found_the_row_is_the_reference(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slim.stages.curate.subset.SHORTCUT", 2.0)
+    subset = ROWS["slim"].subset
+    assert subset is not None
+    selected = subset(bench)
+    assert not selected.shortcut
+    assert selected.fit_head(bench) is None
+
+
+def test_features_pooled_by_sum_follow_from_those_pooled_by_mean(bench: Bench) -> None:
+    expected = attend(bench.data, bench.reference, AttendSettings(pooling="sum"))
+    converted = summed(bench.attention)
+    for split in ("train", "val", "test"):
+        for name in ("core", "environment"):
+            own, other = (getattr(attention.split(split), name) for attention in (converted, expected))
+            np.testing.assert_allclose(own, other, rtol=1e-3, atol=1e-4)
+
+
+def test_group_dro_of_the_network_is_not_the_mean_loss_and_gives_the_same_again(bench: Bench, tmp_path: Path) -> None:
+    robust = group_dro_network(bench, tmp_path / "dro")
+    settings = replace(bench.settings["train"], select_by="worst-group")
+    plain = slim.train_classifier(bench.data.train, bench.data.val, settings, seed=0)
+    assert not torch.equal(robust.linear.weight, plain.linear.weight)
+    again = group_dro_network(bench, tmp_path / "dro")
+    assert torch.equal(robust.linear.weight, again.linear.weight)
+
+
+def test_jtt_sees_what_its_first_network_got_wrong_twenty_times(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[tuple[int, Any]] = []
+    real = networks.train_classifier
+
+    def spy(table: Any, val: Any, settings: Any, **options: Any) -> Any:
+        trained.append((len(table), settings))
+        return real(table, val, settings, **options)
+
+    monkeypatch.setattr(networks, "train_classifier", spy)
+    jtt_network(bench, tmp_path)
+    train = bench.data.train
+    first = slim.Classifier.load(tmp_path / "first")
+    wrong = int((slim.evaluate_classifier(first, train).predictions != train.y).sum())
+    assert wrong > 0
+    assert [size for size, _ in trained] == [len(train), len(train) + 19 * wrong]
+    assert [settings.epochs for _, settings in trained] == [1, bench.settings["train"].epochs]
+
+
+@pytest.mark.skipif(not ROWS["spuco-dfr"].installed, reason="spuco is not installed")
+@pytest.mark.parametrize("key", ["spuco-dfr", "spuco-group-dro"])
+def test_rows_of_spuco_are_heads_for_the_features(key: str, bench: Bench) -> None:
+    head = ROWS[key].head
+    assert head is not None
+    fitted, val = head(bench), bench.by_group("val")
+    assert fitted.weight.shape == (2, val.features.shape[1])
+    assert (fitted.predict(val.features) == val.y).mean() > 0.5

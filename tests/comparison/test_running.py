@@ -1,0 +1,148 @@
+"""`compare`: what it computes, continues and refuses, and which results its tables show."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from click.testing import Result
+
+import slim
+from slim.comparison import DEFAULT_ROWS, ROWS, compare, comparison_table, summarize
+
+pytestmark = [
+    pytest.mark.usefixtures("small_and_quiet"),
+    pytest.mark.filterwarnings("ignore::slim.errors.SlimWarning"),  # so small a run is not to be trusted
+]
+
+
+def test_a_comparison_continues_where_it_stopped_and_its_tables_agree(
+    squares: Callable[..., Path],
+    tmp_path: Path,
+    tiny: dict[str, dict[str, Any]],
+    tiny_options: list[str],
+    slim_command: Callable[..., Result],
+) -> None:
+    folder, data = tmp_path / "compared", squares()
+    first = compare(folder, seeds=[0, 1], rows=["erm", "random"], data=data, settings=tiny)
+    assert first[["row", "seed"]].to_numpy().tolist() == [["erm", 0], ["random", 0], ["erm", 1], ["random", 1]]
+    untouched = {path: os.stat(path).st_mtime_ns for path in folder.glob("seed-*/rows/*.json")}
+    assert len(untouched) == 4
+    result = slim_command("compare", folder, "--data", data, "--seeds", 2, *tiny_options, "--json")
+    assert result.exit_code == 0
+    assert {path: os.stat(path).st_mtime_ns for path in untouched} == untouched
+    rows = json.loads(result.stdout)["rows"]
+    assert {row["row"] for row in rows} == set(DEFAULT_ROWS)
+    lines = pd.read_csv(folder / "results.csv")
+    assert len(lines) == 2 * len(DEFAULT_ROWS)
+    for row in rows:
+        values = lines[lines["row"] == row["row"]]["worst_group_accuracy"]
+        assert row["worst_group_accuracy"] == pytest.approx(values.mean())
+    text, against = (folder / "results.md").read_text(), json.loads(result.stdout)["slim_against"]
+    assert text.count("\n| ") == len(DEFAULT_ROWS) + 1 + len(against)
+    opponents = {"erm", "random", "class-balanced", "cluster-balanced", "published", "group-balanced", "dfr"}
+    assert {line["row"] for line in against} == opponents | {"val", "cluster-balanced-val", "slim-unjudged"}
+    summary = pd.read_csv(folder / "summary.csv").set_index("row")
+    for line in against:
+        difference = summary.loc["slim", "worst_group_accuracy"] - summary.loc[line["row"], "worst_group_accuracy"]
+        assert line["difference"] == pytest.approx(difference)
+    assert ROWS["dfr"].title in (folder / "results.svg").read_text()
+    labels = {row["row"]: row["group_labels"] for row in rows}
+    assert (labels["slim"], labels["dfr"], labels["group-dro"]) == ("none", "val", "train + val")
+
+
+def test_another_setting_computes_the_rows_again(comparison_folder: Path) -> None:
+    compare(comparison_folder, seeds=[0], rows=["random"])
+    path = comparison_folder / "seed-0/rows/random.last-layer.json"
+    assert json.loads(path.read_text())["train_images"] == 12
+    compare(comparison_folder, seeds=[0], rows=["random"], settings={"curate": {"size": 16}})
+    assert json.loads(path.read_text())["train_images"] == 16
+
+
+def test_other_recorded_answers_compute_the_rows_again(comparison_folder: Path, tmp_path: Path) -> None:
+    recorded, row = tmp_path / "answers.csv", comparison_folder / "seed-0/rows/slim.last-layer.json"
+    answers = pd.DataFrame({"index": range(48), "answer": ["core", "core", "spurious", "spurious"] * 12})
+    made_from = []
+    for table in (answers, answers, answers.iloc[::-1].assign(index=range(48))):
+        table.to_csv(recorded, index=False)
+        compare(comparison_folder, seeds=[0], rows=["slim"], settings={"annotate": {"recorded": str(recorded)}})
+        made_from.append(json.loads(row.read_text())["made_from"])
+    assert made_from[0] == made_from[1] != made_from[2]
+
+
+def test_tables_keep_the_rows_of_earlier_calls_that_are_still_valid(comparison_folder: Path) -> None:
+    def tabled() -> list[list[str]]:
+        return pd.read_csv(comparison_folder / "results.csv")[["row", "mode"]].to_numpy().tolist()
+
+    settings = {"retrain": {"epochs": 1}}
+    compare(comparison_folder, seeds=[0], rows=["erm", "random"])
+    rows = ["erm", "class-balanced"]
+    results = compare(comparison_folder, seeds=[0], rows=rows, modes=["full"], settings=settings)
+    assert results["row"].tolist() == rows
+    assert tabled() == [["erm", "reference"], ["class-balanced", "full"]]  # other settings made the random row
+    compare(comparison_folder, seeds=[0], rows=["random"], settings=settings)
+    assert tabled() == [["random", "last-layer"], ["erm", "reference"], ["class-balanced", "full"]]
+
+
+def test_full_retraining_is_a_row_of_its_own_and_comes_after_the_last_layers_of_all_seeds(
+    comparison_folder: Path, tmp_path: Path
+) -> None:
+    options = {"settings": {"retrain": {"epochs": 1}}, "data": tmp_path / "data"}
+    shutil.copytree(comparison_folder / "seed-0", comparison_folder / "seed-1")
+    rows = ["erm", "random", "group-dro"]
+    results = compare(comparison_folder, seeds=[0, 1], rows=rows, modes=["last-layer", "full"], **options)
+    last_layer = [["erm", "reference"], ["random", "last-layer"], ["group-dro", "last-layer"]]
+    full = [["random", "full"], ["group-dro", "full"]]
+    assert results[["row", "mode"]].to_numpy().tolist() == 2 * last_layer + 2 * full
+    assert results["seed"].tolist() == [0] * 3 + [1] * 3 + [0] * 2 + [1] * 2
+    for name in ("results.md", "results.svg"):
+        assert "GroupDRO, full" in (comparison_folder / name).read_text()
+    labels = [str(cell) for cell in comparison_table(summarize(results)).columns[0].cells]
+    assert sorted(labels) == [
+        "ERM, the reference model",
+        "GroupDRO",
+        "GroupDRO, full",
+        "Random subset",
+        "Random subset, full",
+    ]
+
+
+@pytest.mark.skipif(ROWS["spuco-dfr"].installed, reason="spuco is installed")
+def test_a_row_whose_package_is_missing_is_refused_and_no_default(tmp_path: Path) -> None:
+    with pytest.raises(slim.SettingsError, match=r"spuco-dfr needs the package spuco.*slim-vision\[spuco\]"):
+        compare(tmp_path, rows=["erm", "spuco-dfr"])
+    assert not {key for key in DEFAULT_ROWS if key.startswith("spuco")}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"rows": ["mine"]}, "A row must be one of erm, .*Got mine"),
+        ({"modes": ["half"]}, "A mode must be one of last-layer, full. Got half"),
+        ({"seeds": []}, "at least one seed. Got none"),
+    ],
+)
+def test_what_does_not_exist_is_refused(wrong: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(slim.SettingsError, match=message):
+        compare(tmp_path, **wrong)
+
+
+def test_rows_with_group_labels_need_an_attribute(
+    squares: Callable[..., Path], tmp_path: Path, tiny: dict[str, dict[str, Any]]
+) -> None:
+    with pytest.raises(slim.SettingsError, match="needs group labels"):
+        compare(tmp_path / "c", seeds=[0], rows=["dfr"], data=squares(drop=["place"]), settings=tiny)
+
+
+def test_a_comparison_never_asks_a_person(
+    squares: Callable[..., Path], tmp_path: Path, tiny: dict[str, dict[str, Any]]
+) -> None:
+    data = squares(drop=["mask", "box"])
+    with pytest.raises(slim.SettingsError, match="from masks, boxes or a file"):
+        compare(tmp_path / "c", seeds=[0], rows=["slim"], data=data, settings=tiny)

@@ -1,0 +1,103 @@
+"""Tables that are refused, each in one line that names the value and its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.data.conftest import N
+
+from slim.data import load_dataset
+from slim.errors import DataError, SettingsError
+
+
+@pytest.mark.parametrize(
+    ("column", "row", "value", "message"),
+    [
+        ("y", 3, "dog", r"'y' must be whole numbers. Got 'dog' in row 3 .*pandas\.factorize"),
+        ("y", 4, 0.5, r"whole numbers. Got '0\.5' in row 4"),
+        ("y", 5, None, r"Labels in column 'y' must all be filled in. Got none in row 5"),
+        ("split", 6, np.nan, r"Splits in column 'split' must all be filled in. Got none in row 6"),
+        ("split", 7, 3, r"0, 1, 2 or train, val, test. Got '3(\.0)?' in row 7"),
+        ("split", 7, "dev", r"0, 1, 2 or train, val, test. Got 'dev' in row 7"),
+        ("place", 8, np.nan, r"Attributes in column 'place' must all be filled in. Got none in row 8"),
+        ("img_filename", 9, None, r"Image files in column 'img_filename' must all be filled in. Got none in row 9"),
+        ("img_filename", 2, "gone.png", r"image file must exist. Got 1 of 20 missing, the first is .*gone\.png"),
+        ("img_filename", 13, "./00.png", r"one split only, or it leaks. Got .*00\.png in train and val"),
+        ("img_filename", 1, "00.png", r"only one row. Got 2 rows for .*00\.png in train"),
+        ("y", 13, 7, r"must have train images. Got none for class '7', which occurs in val"),
+    ],
+)
+def test_wrong_value_is_named_with_its_place(
+    files: Path, frame: pd.DataFrame, column: str, row: int, value: Any, message: str
+) -> None:
+    frame = frame.astype({column: object})
+    frame.loc[row, column] = value
+    with pytest.raises(DataError, match=message) as caught:
+        load_dataset(frame, root=files)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"y": 1}, "train must have at least two classes. Got only class '1'"),
+        ({"split": [0] * 16 + [2] * 4}, "Every split must have images. Got none in val, of 20"),
+        ({"a": 0}, r"must be unambiguous. Got columns place, a\. Choose one: attribute='place'"),
+        ({"mask_filename": "gone.png"}, "Every mask file must exist. Got 20 of 20 missing, the first is .*gone.png"),
+        ({"box_x": 0, "box_y": 0, "box_width": 4}, "all of box_x.* or none. Got no box_height"),
+    ],
+)
+def test_wrong_column_is_refused(files: Path, frame: pd.DataFrame, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        load_dataset(frame.assign(**changes), root=files)
+
+
+def test_missing_column_is_refused_with_those_that_are_there(files: Path, frame: pd.DataFrame) -> None:
+    with pytest.raises(DataError, match=r"column y with the labels. Got img_id, img_filename, split, place\."):
+        load_dataset(frame.drop(columns="y"), root=files)
+    with pytest.raises(DataError, match=r"img_filename \(or filename\).*Got img_id, y, split, place\."):
+        load_dataset(frame.drop(columns="img_filename"), root=files)
+    with pytest.raises(DataError, match="each column once. Got 'y' twice"):
+        load_dataset(pd.concat([frame, frame[["y"]]], axis=1), root=files)
+
+
+def test_unknown_attribute_or_mask_column_is_refused_with_candidates(files: Path, frame: pd.DataFrame) -> None:
+    frame = frame.assign(sticker=0, lesion_mask="00_mask.png")
+    with pytest.raises(DataError, match="place, sticker, lesion_mask. Got 'stiker'. Did you mean 'sticker'"):
+        load_dataset(frame, root=files, attribute="stiker")
+    with pytest.raises(DataError, match="attribute= must name .* Got 'y'"):
+        load_dataset(frame, root=files, attribute=["place", "y"])
+    with pytest.raises(DataError, match=r"mask= must name one of these columns: lesion_mask. Got 'mask'"):
+        load_dataset(frame, root=files, mask="mask")
+
+
+def test_attribute_with_too_many_values_is_refused(files: Path, frame: pd.DataFrame) -> None:
+    many = {f"b{i}": np.arange(N) % 4 for i in range(6)}
+    with pytest.raises(DataError, match="at most 1000 values. Got 1024 from b0"):
+        load_dataset(frame.assign(**many), root=files, attribute=list(many))
+
+
+@pytest.mark.parametrize("content", ["", "filename,y\na,0\nb,0,1,2\n", "filename,y\na,0,\nb,1,\n", "caf\xe9,y\n"])
+def test_damaged_csv_is_refused_in_one_line(tmp_path: Path, content: str) -> None:
+    (tmp_path / "metadata.csv").write_text(content, encoding="latin-1")
+    with pytest.raises(DataError) as caught:
+        load_dataset(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert "metadata.csv" in str(caught.value)
+
+
+def test_missing_folder_and_folder_without_images_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="birds must be a folder of images.*Got nothing there"):
+        load_dataset(tmp_path / "birds")
+    (tmp_path / "notes.txt").touch()
+    with pytest.raises(DataError, match=r"metadata.csv or a folder of images for each class. Got notes\.txt"):
+        load_dataset(tmp_path)
+
+
+def test_negative_seed_is_refused(files: Path, frame: pd.DataFrame) -> None:
+    with pytest.raises(SettingsError, match="seed must be at least 0. Got -1"):
+        load_dataset(frame, root=files, seed=-1)

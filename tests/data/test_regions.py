@@ -1,0 +1,121 @@
+"""Masks and boxes as regions of the resized frame."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from tests.data.conftest import N, one_image, quick
+
+from slim.data import load_dataset
+from slim.errors import DataError
+
+
+def test_mask_region_is_aligned_with_the_resized_frame(tmp_path: Path) -> None:
+    mask = np.zeros((12, 24), dtype=np.uint8)
+    mask[:6, 16:] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    table = one_image(tmp_path, np.zeros((12, 24, 3), dtype=np.uint8), mask=[str(tmp_path / "mask.png")])
+    expected = np.zeros((6, 6), dtype=bool)
+    expected[:3, 4:] = True
+    np.testing.assert_array_equal(table.region(0, 6), expected)
+    assert table.regions == "masks"
+
+
+@pytest.mark.parametrize("kind", ["255", "1", "bool", "palette", "rgb", "16 bit", "soft"])
+def test_mask_of_any_usual_kind_is_understood(tmp_path: Path, kind: str) -> None:
+    inside = np.arange(48).reshape(6, 8) % 3 == 0
+    whole = inside.astype(np.uint8)
+    palette = Image.fromarray(whole)
+    palette.putpalette([0, 0, 0, 128, 0, 0])
+    mask = {
+        "255": Image.fromarray(whole * 255),
+        "1": Image.fromarray(whole),
+        "bool": Image.fromarray(inside),
+        "palette": palette,
+        "rgb": Image.fromarray(whole * 255).convert("RGB"),
+        "16 bit": Image.fromarray(whole.astype(np.uint16) * 65535),
+        "soft": Image.fromarray(np.where(inside, 128, 127).astype(np.uint8)),
+    }[kind]
+    mask.save(tmp_path / "mask.png")
+    table = one_image(tmp_path, np.zeros((6, 8, 3), dtype=np.uint8), mask=[str(tmp_path / "mask.png")])
+    np.testing.assert_array_equal(table.region(0, 24)[::4, ::3], inside)
+
+
+def test_mask_of_nothing_is_empty(tmp_path: Path) -> None:
+    Image.new("L", (8, 6)).save(tmp_path / "mask.png")
+    table = one_image(tmp_path, np.zeros((6, 8, 3), dtype=np.uint8), mask=[str(tmp_path / "mask.png")])
+    assert not table.region(0, 4).any()
+
+
+def test_mask_of_several_dark_values_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[1, 2, 3]], dtype=np.uint8)).save(tmp_path / "mask.png")
+    table = one_image(tmp_path, np.zeros((1, 3, 3), dtype=np.uint8), mask=[str(tmp_path / "mask.png")])
+    with pytest.raises(DataError, match=r"0 and 1, or 0 and 255. Got several values up to 3"):
+        table.region(0, 4)
+
+
+def test_image_without_mask_is_allowed_until_its_region_is_needed(files: Path, frame: pd.DataFrame) -> None:
+    frame["own"] = ["" if i % 2 else f"{i:02}_mask.png" for i in range(N)]
+    table = load_dataset(frame, root=files, mask="own").train
+    assert table.has_region.tolist() == [True, False] * 6
+    assert table.region(0, 5).shape == (5, 5)
+    with pytest.raises(DataError, match=r"01.png must have a mask .*table\[table.has_region\]"):
+        table.region(1, 5)
+    with pytest.raises(DataError, match="must have a box"):
+        table.region(0, 5, kind="boxes")
+
+
+def test_mask_column_without_any_mask_is_no_mask_column(files: Path, frame: pd.DataFrame) -> None:
+    table = load_dataset(frame.assign(mask_filename=np.nan), root=files).train
+    assert table.regions is None
+    assert not table.has_region.any()
+
+
+def test_box_rows_are_y_and_columns_are_x(tmp_path: Path) -> None:
+    box = {"box_x": [20.0], "box_y": [0.0], "box_width": [10.0], "box_height": [10.0]}
+    table = one_image(tmp_path, np.zeros((20, 40, 3), dtype=np.uint8), **box)
+    expected = np.zeros((4, 4), dtype=bool)
+    expected[0:2, 2] = True  # upper half, third quarter from the left
+    expected[0:2, 3] = False
+    np.testing.assert_array_equal(table.region(0, 4), expected)
+    assert table.regions == "boxes"
+    assert table.has_region.all()
+
+
+@quick
+@given(data=st.data(), size=st.sampled_from([1, 2, 4, 8, 16, 64]))
+def test_box_region_equals_that_of_the_same_box_drawn_as_a_mask(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, size: int
+) -> None:
+    folder = tmp_path_factory.mktemp("box")
+    x, y = data.draw(st.integers(0, 15)), data.draw(st.integers(0, 7))
+    width, height = data.draw(st.integers(1, 16 - x)), data.draw(st.integers(1, 8 - y))
+    mask = np.zeros((8, 16), dtype=np.uint8)
+    mask[y : y + height, x : x + width] = 255
+    Image.fromarray(mask).save(folder / "mask.png")
+    box = {"box_x": [x], "box_y": [y], "box_width": [width], "box_height": [height]}
+    table = one_image(folder, np.zeros((8, 16, 3), dtype=np.uint8), mask=[str(folder / "mask.png")], **box)
+    by_mask, by_box = table.region(0, size), table.region(0, size, kind="boxes")
+    if by_mask.any():
+        np.testing.assert_array_equal(by_box, by_mask)
+    else:
+        assert by_box.any()
+
+
+def test_tiny_box_covers_one_pixel_and_box_beyond_the_edge_is_cut(tmp_path: Path) -> None:
+    box = {"box_x": [38.0], "box_y": [0.1], "box_width": [100.0], "box_height": [0.1]}
+    table = one_image(tmp_path, np.zeros((20, 40, 3), dtype=np.uint8), **box)
+    assert np.argwhere(table.region(0, 4)).tolist() == [[0, 3]]
+
+
+def test_box_outside_its_image_is_refused(tmp_path: Path) -> None:
+    box = {"box_x": [40.0], "box_y": [0.0], "box_width": [5.0], "box_height": [5.0]}
+    table = one_image(tmp_path, np.zeros((20, 40, 3), dtype=np.uint8), **box)
+    with pytest.raises(DataError, match="must overlap its image .*40 x 20 pixels. Got x 40"):
+        table.region(0, 4)

@@ -1,0 +1,73 @@
+"""FiftyOne: a round trip where it is installed, and a clear error where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from slim import Store
+from slim.data import ImageTable
+from slim.errors import AnnotationError
+from slim.stages.annotate.formats import Sheet, merge_answers
+from slim.stages.annotate.formats.fiftyone import read_fiftyone, write_fiftyone
+
+Current = Callable[[Store], list[list[Any]]]
+
+
+def test_fiftyone_that_is_not_installed_is_named_with_its_extra(sheet: Sheet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "fiftyone", None)
+    for attempt in (lambda: write_fiftyone(sheet, "x"), lambda: read_fiftyone("x")):
+        with pytest.raises(Exception, match=r"pip install 'slim-vision\[fiftyone\]'"):
+            attempt()
+
+
+@pytest.fixture
+def fiftyone_name(tmp_path: Path) -> Iterator[str]:
+    """A name for a dataset, or a skipped test where FiftyOne cannot keep one."""
+    fo = pytest.importorskip("fiftyone", reason="fiftyone is not installed: pip install 'slim-vision[fiftyone]'")
+    name = f"slim-{tmp_path.name}"
+    try:
+        fo.dataset_exists(name)
+    except Exception as error:  # its database server may not run everywhere
+        pytest.skip(f"FiftyOne's database does not start: {error}")
+    yield name
+    if fo.dataset_exists(name):
+        fo.delete_dataset(name)
+
+
+def test_fiftyone_dataset_holds_everything_and_comes_back(
+    sheet: Sheet, pool: ImageTable, fiftyone_name: str, tmp_path: Path, current: Current
+) -> None:
+    import fiftyone as fo
+
+    write_fiftyone(sheet, fiftyone_name)
+    dataset = fo.load_dataset(fiftyone_name)
+    sample = dataset[pool.paths[0]]
+    assert len(dataset) == 8
+    assert (sample.ground_truth.label, sample.prediction.label, sample.prediction.confidence) == (
+        "cat",
+        "n/a dog",
+        0.75,
+    )
+    assert (sample.judgement.label, sample.judgement.annotator) == ("spurious", "ann + bob")
+    np.testing.assert_allclose(sample.attention.map, sheet.pool.maps[0], atol=1e-6)
+    assert sorted(sample.tags) == ["judged", "query"]
+    assert dataset[pool.paths[5]].tags == ["query"]
+    with pytest.raises(AnnotationError, match="must have a new name"):
+        write_fiftyone(sheet, fiftyone_name)
+    with Store(tmp_path / "other.db") as other:
+        assert [merge_answers(other, pool, read_fiftyone(fiftyone_name)) for _ in range(2)] == [4, 0]
+        sample.judgement.label = "core"  # somebody changes it there
+        sample.save()
+        fresh = dataset[pool.paths[6]]
+        fresh["judgement"] = fo.Classification(label="unsure", annotator="eve")
+        fresh.save()
+        assert merge_answers(other, pool, read_fiftyone(fiftyone_name)) == 2
+        assert other.settled()[["index", "answer", "annotator"]].values.tolist() == [[0, "core", "FiftyOne"]]
+        assert [6, "unsure", "eve", 0.0] in current(other)
+    with pytest.raises(AnnotationError, match="must exist to be imported"):
+        read_fiftyone(f"{fiftyone_name}-other")

@@ -1,0 +1,101 @@
+"""Label Studio: tasks, annotations, and exports of its server."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from slim import Store
+from slim.data import ImageTable
+from slim.stages.annotate.formats import Sheet, merge_answers
+from slim.stages.annotate.formats.label_studio import CONFIG, read_label_studio, write_label_studio
+
+Current = Callable[[Store], list[list[Any]]]
+
+
+def test_label_studio_tasks_hold_photo_map_predictions_and_annotations(sheet: Sheet, tmp_path: Path) -> None:
+    write_label_studio(sheet, tmp_path / "tasks.json")
+    tasks = {task["data"]["path"][-5]: task for task in json.loads((tmp_path / "tasks.json").read_text())}
+    data = tasks["0"]["data"]
+    sizes = [
+        Image.open(io.BytesIO(base64.b64decode(data[name].partition("base64,")[2]))).size
+        for name in ("image", "attention")
+    ]
+    assert sizes == [(12, 12), (12, 12)]
+    assert data["facts"] == "Label cat · predicted n/a dog (75%)"
+    annotations = [
+        (one["result"][0]["value"]["choices"], one["result"][1]["value"]["text"], one["ground_truth"])
+        for one in tasks["0"]["annotations"]
+    ]
+    assert annotations == [(["core"], ["ann"], False), (["spurious"], ["bob"], False), (["spurious"], ["ann"], True)]
+    predicted = [(one["model_version"], one["result"][0]["value"]["choices"]) for one in tasks["1"]["predictions"]]
+    assert predicted == [("masks over 0.5", ["core"]), ("attention score", ["core"])]
+    assert tasks["1"]["annotations"] == []
+    assert (tmp_path / "tasks.xml").read_text() == CONFIG
+
+
+def test_annotations_made_in_label_studio_are_merged(sheet: Sheet, store: Store, tmp_path: Path) -> None:
+    write_label_studio(sheet, tmp_path / "tasks.json")
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    judgement = {"from_name": "judgement", "to_name": "image", "type": "choices", "value": {"choices": ["core"]}}
+    later = {"lead_time": 4.5, "created_at": "2099-03-09T22:16:08.728353Z", "was_cancelled": False}
+    tasks[2]["annotations"] = [
+        {"result": [judgement], "completed_by": {"id": 7, "email": "eve@example.org"}, **later},
+        {"result": [judgement], "completed_by": 9, **later},
+        {"result": [judgement], "completed_by": 9, **later, "was_cancelled": True},
+        {"result": [], "completed_by": 9, **later},
+    ]
+    tasks[0]["annotations"][1]["result"][0]["value"]["choices"] = ["Right: on the object"]
+    tasks[0]["annotations"][1] |= later
+    (tmp_path / "back.json").write_text(json.dumps(tasks))
+    assert merge_answers(store, sheet.pool.table, read_label_studio(tmp_path / "back.json")) == 3
+    rows = store.answers()[["index", "answer", "annotator", "seconds"]].values.tolist()
+    assert [0, "core", "bob", 4.5] in rows
+    assert [5, "core", "eve@example.org", 4.5] in rows
+    assert [5, "core", "Label Studio 9", 4.5] in rows
+
+
+def test_export_of_a_label_studio_server_is_merged(
+    store: Store, pool: ImageTable, tmp_path: Path, current: Current
+) -> None:
+    # As the server of Label Studio 1.23.2 exports a task that was answered on its page, but for the pictures.
+    name = {"id": "ELyrWf1dG6", "from_name": "annotator", "to_name": "image", "type": "textarea", "origin": "manual"}
+    kind = {"id": "siCe3ZXy6X", "from_name": "judgement", "to_name": "image", "type": "choices", "origin": "manual"}
+    annotation = {
+        "id": 1,
+        "completed_by": 1,
+        "result": [{**kind, "value": {"choices": ["spurious"]}}, {**name, "value": {"text": ["Grace"]}}],
+        "was_cancelled": False,
+        "ground_truth": False,
+        "created_at": "2026-11-25T21:57:05.407597Z",
+        "updated_at": "2026-11-25T21:57:05.407633Z",
+        "lead_time": 5.854,
+        "prediction": {},
+        "unique_id": "ce02471d-93e4-4939-82c1-96aaa912be87",
+        "import_id": None,
+    }
+    data = {"path": pool.paths[5], "label": "n/a dog", "facts": "Label n/a dog", "answers": []}
+    (tmp_path / "back.json").write_text(
+        json.dumps([{"id": 1, "annotations": [annotation], "drafts": [], "data": data}])
+    )
+    assert merge_answers(store, pool, read_label_studio(tmp_path / "back.json")) == 1
+    assert [5, "spurious", "Grace", 5.854] in current(store)
+    assert store.history()["time"].tolist()[-1] == "2026-11-25T21:57:05.407Z"
+
+
+def test_label_studio_accepts_the_tasks_and_the_configuration(sheet: Sheet, tmp_path: Path) -> None:
+    package = pytest.importorskip("label_studio_sdk.label_interface", reason="label-studio-sdk is not installed")
+    write_label_studio(sheet, tmp_path / "tasks.json")
+    interface = package.LabelInterface(CONFIG)
+    interface.validate()
+    for task in json.loads((tmp_path / "tasks.json").read_text()):
+        assert interface.validate_task({"data": task["data"]})
+        assert all(interface.validate_annotation(one) for one in task["annotations"])
+        assert all(interface.validate_prediction(one) for one in task["predictions"])

@@ -1,0 +1,129 @@
+"""A real server: it starts, says where it is, ends, and survives being killed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import httpx
+import pytest
+
+from slim.errors import AnnotationError, SlimError, SlimWarning
+from slim.stages.annotate.page import server as module
+from slim.stages.annotate.page.server import BrowserAnnotator, serving
+from slim.stages.annotate.page.session import Pool, Session
+from slim.stages.annotate.queries import Queries
+from slim.stages.annotate.store import Store
+
+TOKEN = "secret-of-the-test"
+Ask = Callable[..., Queries]
+
+
+def test_serving_tells_news_and_ends(session: Session) -> None:
+    with serving(session, "127.0.0.1", 0, TOKEN) as (link, finished):
+        with httpx.Client(follow_redirects=True) as browser:
+            assert browser.get(link).status_code == 200
+            home = link.partition("?")[0]
+            before = browser.get(f"{home}api/summary").json()
+            body = {"annotator": "ann", "posts": [{"key": "a", "index": 0, "answer": "core"}]}
+            browser.post(f"{home}api/posts", json=body)
+            deadline, news = monotonic() + 30, {}
+            while news.get("people") != {"ann": 1}:
+                assert monotonic() < deadline
+                response = browser.get(f"{home}api/summary", params={"version": news.get("version", before["version"])})
+                news = response.json() if response.status_code == 200 else news
+            browser.post(f"{home}api/finish", json={})
+        assert finished.is_set()
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(link)
+
+
+def test_serving_says_what_is_wrong_with_an_address(session: Session) -> None:
+    with serving(session, "127.0.0.1", 0, TOKEN) as (link, _):
+        port = int(link.split(":")[2].split("/")[0])
+        with pytest.raises(SlimError, match=r"The page must have an address of its own. Got 127.0.0.1, port"):
+            serving(session, "127.0.0.1", port, TOKEN).__enter__()
+
+
+class Visitor:
+    """Stands in for the browser that is opened: answers the first queries, and says that it is done."""
+
+    def __init__(self, answers: int) -> None:
+        self.answers = answers
+
+    def __call__(self, link: str) -> bool:
+        home = link.partition("?")[0]
+        with httpx.Client(follow_redirects=True) as browser:
+            browser.get(link)
+            queue = browser.get(f"{home}api/session").json()["queue"]
+            posts = [{"key": f"k{i}", "index": queue[i]["index"], "answer": "core"} for i in range(self.answers)]
+            browser.post(f"{home}api/posts", json={"annotator": "ann", "posts": posts})
+            browser.post(f"{home}api/finish", json={})
+        return True
+
+
+def test_browser_annotator_gives_positions_of_the_pool(
+    ask_about: Ask, store: Store, shown: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.webbrowser, "open", Visitor(2))
+    frame = BrowserAnnotator().judge(ask_about(1, 6), store, shown).frame
+    assert frame[["index", "answer", "annotator"]].values.tolist() == [[1, "core", "ann"], [6, "core", "ann"]]
+
+
+def test_browser_annotator_warns_of_queries_without_an_answer(
+    ask_about: Ask, store: Store, shown: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.webbrowser, "open", Visitor(0))
+    with pytest.raises(AnnotationError, match="At least one query must be answered"):
+        BrowserAnnotator().judge(ask_about(1, 6), store, shown)
+    monkeypatch.setattr(module.webbrowser, "open", Visitor(1))
+    with pytest.warns(SlimWarning, match="1 of 2 queries got no answer on the page"):
+        assert len(BrowserAnnotator().judge(ask_about(1, 6), store, shown)) == 1
+
+
+def test_browser_annotator_keeps_its_address_for_the_next_time(
+    tmp_path: Path, ask_about: Ask, store: Store, shown: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links: list[str] = []
+
+    def visit(link: str) -> bool:
+        links.append(link)
+        return Visitor(1)(link)
+
+    monkeypatch.setattr(module.webbrowser, "open", visit)
+    for _ in range(2):
+        BrowserAnnotator(folder=tmp_path).judge(ask_about(3), store, shown)
+    assert links[0] == links[1]
+    assert (tmp_path / "page.json").stat().st_mode & 0o777 == 0o600
+
+
+def test_announcement_over_ssh_has_the_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSH_CONNECTION", "10.0.0.1 5000 10.0.0.2 22")
+    text = "\n".join(module.announcement("http://127.0.0.1:8123/?token=t", "127.0.0.1", ssh=True))
+    assert "ssh -N -L 8123:127.0.0.1:8123" in text
+    assert "@10.0.0.2" in text
+    open_to_all = "\n".join(module.announcement("http://127.0.0.1:8123/?token=t", "0.0.0.0", ssh=False))
+    assert "anyone who can reach this machine and has the link sees the photos" in open_to_all
+
+
+def test_killed_server_has_every_answer_that_it_called_saved(killable: Any) -> None:
+    sent, saved = 0, set()
+    for _ in range(3):
+        home = killable.link.partition("?")[0]
+        with httpx.Client(follow_redirects=True, timeout=10) as browser:
+            browser.get(killable.link)
+            known = {index for index, _ in browser.get(f"{home}api/session?annotator=ann").json()["answers"]}
+            assert saved <= known
+            for _ in range(18):
+                post = {"key": f"k{sent}", "index": sent, "answer": "core"}
+                body = {"annotator": "ann", "posts": [post]}
+                if browser.post(f"{home}api/posts", json=body).is_success:
+                    saved.add(sent)
+                sent += 1
+            killable.kill()
+            killable.start()
+    rows = killable.rows()
+    assert {index for index, *_ in rows} == saved
+    assert len(rows) == len(saved) == 54

@@ -1,0 +1,204 @@
+"""The attention space: repeatable, of every image of the pool, and of the features that the settings name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from umap import UMAP
+
+from slim.errors import DataError, SettingsError
+from slim.stages.attend import Attention, SplitAttention
+from slim.stages.embed import EmbedSettings, Space, embed, reduce
+
+pytestmark = pytest.mark.usefixtures("small_and_quiet")
+
+PUBLISHED = EmbedSettings(features="core", metric="euclidean")
+
+
+def blobs(n: int = 40, d: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Features (n, d) around two far points in turn, and which point."""
+    rng = np.random.default_rng(seed)
+    which = np.arange(n) % 2
+    return rng.normal(size=(n, d)) + 20 * np.eye(d)[which], which
+
+
+def embedded(
+    core: np.ndarray,
+    environment: np.ndarray,
+    contrast: np.ndarray,
+    settings: EmbedSettings | None = None,
+    *,
+    seed: int = 0,
+    pool: str = "train",
+) -> Space:
+    """The space of these features, which are those of the pool."""
+    other = SplitAttention(*np.zeros((6, 3, 1), np.float32))
+    rest = np.zeros((len(core), 1), np.float32)
+    split = SplitAttention(rest, core, environment, contrast, rest, rest)
+    attention = Attention(**{name: split if name == pool else other for name in ("train", "val", "test")})
+    return embed(attention, settings, seed=seed)
+
+
+def test_the_same_seed_gives_the_same_coordinates_and_leaves_the_global_state_alone() -> None:
+    rng = np.random.default_rng(0)
+    features = [rng.normal(size=(30, 6)) for _ in range(3)]
+    before = np.random.get_state()[1].copy()
+    first, again, other = (embedded(*features, seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.plane, again.plane)
+    np.testing.assert_array_equal(first.environment, again.environment)
+    np.testing.assert_array_equal(first.components, again.components)
+    assert not np.array_equal(first.plane, other.plane)
+    assert (np.random.get_state()[1] == before).all()
+
+
+def test_torch_keeps_its_number_of_threads() -> None:
+    """Numba changes it once per process, and torch's results depend on it."""
+    code = """
+import numpy as np, torch
+from slim.stages.embed import EmbedSettings, _embedded
+torch.set_num_threads(1)
+_embedded(np.random.default_rng(0).normal(size=(30, 8)), EmbedSettings(), 0)
+print(torch.get_num_threads())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
+
+
+def test_neighbours_stay_neighbours() -> None:
+    core, which = blobs()
+    space = embedded(core, core[::-1], core, PUBLISHED)
+    assert len(space) == 40
+    distance = np.linalg.norm(space.plane[:, None] - space.plane[None], axis=2)
+    same = which[:, None] == which[None]
+    assert distance[same].max() < distance[~same].min()
+
+
+def test_of_more_images_than_the_settings_allow_a_sample_is_fitted_and_the_rest_is_placed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    fitted, placed = [], []
+    fit_transform, transform = UMAP.fit_transform, UMAP.transform
+
+    def fitting(self: UMAP, values: np.ndarray) -> np.ndarray:
+        fitted.append(len(values))
+        return fit_transform(self, values)
+
+    def placing(self: UMAP, values: np.ndarray) -> np.ndarray:
+        placed.append(len(values))
+        return transform(self, values)
+
+    monkeypatch.setattr(UMAP, "fit_transform", fitting)
+    monkeypatch.setattr(UMAP, "transform", placing)
+    core, which = blobs()
+    space = embedded(core, core, core, EmbedSettings(features="core", fit_on=24))
+    assert (fitted, placed) == ([24, 24], [16, 16])
+    assert np.isfinite(space.plane).all()
+    centres = np.stack([np.median(space.plane[which == k], axis=0) for k in (0, 1)])
+    nearest = np.linalg.norm(space.plane[:, None] - centres, axis=2).argmin(1)
+    np.testing.assert_array_equal(nearest, which)
+
+
+def test_the_published_plane_shows_the_core_and_the_default_the_contrast() -> None:
+    rng = np.random.default_rng(0)
+    core, other, environment, contrast = (rng.normal(size=(20, 6)) for _ in range(4))
+    published = [embedded(core, environment, values, PUBLISHED).plane for values in (contrast, other)]
+    np.testing.assert_array_equal(*published)
+    default = [embedded(values, environment, contrast).plane for values in (core, other)]
+    np.testing.assert_array_equal(*default)
+
+
+def test_components_are_those_of_the_contrast_at_a_mean_square_length_of_one() -> None:
+    rng = np.random.default_rng(0)
+    core, environment = rng.normal(size=(40, 6)), rng.normal(size=(40, 6))
+    contrast = 7 * rng.normal(size=(40, 30))
+    components = embedded(core, environment, contrast).components
+    assert components.shape == (40, 20)
+    assert np.square(components).sum(1).mean() == pytest.approx(1, rel=1e-5)
+    apart = np.corrcoef(components.T) - np.eye(20)
+    np.testing.assert_allclose(apart, 0, atol=1e-3)
+
+
+def test_images_that_do_not_differ_are_placed_too() -> None:
+    """Flat maps pool nothing, and have no contrast."""
+    rng = np.random.default_rng(0)
+    core, environment, contrast = (rng.normal(size=(20, 6)) for _ in range(3))
+    core[:3] = contrast[:3] = 0
+    assert np.isfinite(embedded(core, environment, contrast).plane).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of PCA and UMAP, about points that are all the same
+        space = embedded(core, environment, np.zeros((20, 6)))
+    assert (space.components == 0).all()
+    assert np.isfinite(space.plane).all()
+
+
+def test_each_method_of_selection_and_propagation_has_its_points() -> None:
+    features = [np.random.default_rng(0).normal(size=(12, 4)) for _ in range(3)]
+    space = embedded(*features)
+    assert space.points("centres") is space.points("spreading") is space.plane
+    assert space.points("information") is space.points("regression") is space.components
+
+
+@pytest.mark.parametrize("pool", ["train", "val"])
+def test_the_split_that_the_settings_name_is_embedded(pool: Any) -> None:
+    core, _ = blobs(12)
+    space = embedded(core, core, core, EmbedSettings(pool=pool), pool=pool)
+    assert (len(space), space.pool) == (12, pool)
+    assert repr(space) == f"Space(12 {pool} images, 8 components)"
+
+
+def test_inputs_are_not_changed() -> None:
+    core, _ = blobs(12)
+    environment = core[::-1].copy()
+    core.setflags(write=False)
+    environment.setflags(write=False)
+    assert len(embedded(core, environment, core)) == 12
+
+
+def test_fewer_than_ten_images_are_refused() -> None:
+    core, _ = blobs(10)
+    assert len(embedded(core, core[::-1], core)) == 10
+    with pytest.raises(DataError, match=r"at least 10 images\. Got 9"):
+        embedded(core[:9], core[:0:-1], core[:9])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize("settings", [None, PUBLISHED], ids=["default", "published"])
+def test_features_that_are_not_finite_are_refused(value: float, which: int, settings: EmbedSettings | None) -> None:
+    features = [blobs(12)[0] for _ in range(3)]
+    features[which][3, 2] = value
+    with pytest.raises(DataError, match=r"must be finite.*--precision 32-true"):
+        embedded(*features, settings)
+
+
+@pytest.mark.parametrize(("name", "value"), [("neighbors", 1), ("components", 1), ("fit_on", 9)])
+def test_settings_out_of_range_are_refused(name: str, value: int) -> None:
+    with pytest.raises(SettingsError, match=f"{name} must be at least {value + 1}. Got {value}"):
+        EmbedSettings(**{name: value})
+
+
+def test_a_saved_space_loads_as_it_was(tmp_path: Path) -> None:
+    plane = np.arange(6, dtype=np.float32).reshape(3, 2)
+    space = Space(plane, -np.ones((3, 2), np.float32), np.eye(3, dtype=np.float32), "val")
+    space.save(tmp_path / "deep" / "folder")
+    loaded = Space.load(tmp_path / "deep" / "folder")
+    np.testing.assert_array_equal(loaded.plane, space.plane)
+    np.testing.assert_array_equal(loaded.environment, space.environment)
+    np.testing.assert_array_equal(loaded.components, space.components)
+    assert loaded.pool == "val"
+
+
+def test_reducing_keeps_the_directions_of_most_variance() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(50, 6)) * np.array([1, 9, 1, 5, 1, 1])
+    centred = features - features.mean(0)
+    directions = np.linalg.svd(centred)[2][:2]
+    reduced = reduce(features, 2, seed=0)
+    np.testing.assert_allclose(np.abs(reduced), np.abs(centred @ directions.T), atol=1e-3)
+    assert reduce(features, 40, seed=0).shape == (50, 6)
