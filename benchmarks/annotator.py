@@ -8,6 +8,7 @@ and Chromium, whose path can be set in SLIM_CHROMIUM.
 
 from __future__ import annotations
 
+import argparse
 import os
 import random
 import shutil
@@ -283,6 +284,11 @@ if __name__ == "__main__":
         serve(Path(sys.argv[2]), int(sys.argv[3]))
     else:
         parts = {part.__name__: part for part in (kills, keys, scores, load)}
+        parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser.add_argument("parts", nargs="*", help="all of them by default")
+        names = parser.parse_args().parts or list(parts)
+        if not parts.keys() >= set(names):
+            parser.error(f"Parts must be among {', '.join(parts)}. Got {', '.join(names)}. See --help.")
         say("", "measured", "bar")
-        for name in sys.argv[1:] or parts:
+        for name in names:
             parts[name]()
