@@ -204,13 +204,18 @@ def test_page_has_no_script_and_forbids_any(report: Make) -> None:
 
 
 def test_space_is_drawn_with_a_panel_for_each_way_to_colour_it(scatter: Make) -> None:
-    names = ("cat", "a dog whose $name$ is longer than a legend has room for"), ("place=0", "place=1")
-    with_attribute = draw_space(scatter(), np.arange(60), *names)
-    without = draw_space(replace(scatter(), a=None), np.arange(60), names[0])
+    with_attribute = draw_space(scatter(), np.arange(60))
+    without = draw_space(replace(scatter(), a=None), np.arange(60))
     assert with_attribute.width > without.width > without.height
-    unmarked = draw_space(replace(scatter(), a=None, queries=np.arange(0), answers=[]), np.arange(60), names[0])
+    unmarked = draw_space(replace(scatter(), a=None, queries=np.arange(0), answers=[]), np.arange(60))
     black = [int((np.asarray(picture.convert("L")) < 30).sum()) for picture in (without, unmarked)]
     assert black[0] > black[1] + 100
+
+
+def test_names_in_any_script_are_in_the_legend_and_draw_no_warning(report: Make) -> None:
+    data = DataSummary("pets", {"train": 60, "test": 20}, ("\u72ac", "\u0643\u0644\u0628"), ("$a$", "\U0001f415"))
+    text = Tags(render(report(data=data))).text
+    assert all(name in text for name in (*data.class_names, *data.attribute_names))
 
 
 def test_page_says_times_as_people_do(report: Make) -> None:

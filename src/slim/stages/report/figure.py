@@ -14,25 +14,17 @@ from slim.arrays import Ints
 from slim.stages.report.records import Scatter
 
 # Okabe and Ito's, then others that stay apart for most colour-blind readers.
-_COLOURS = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
-    "#56B4E9",
-    "#D55E00",
-    "#999933",
-    "#882255",
-    "#888888",
-    "#F0E442",
-)
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999933", "#882255", "#888888")
 _MARKS = {"core": "o", "spurious": "x", "unsure": "D"}
 _SIDE, _DPI = 4.2, 110  # inches of a panel
 
 
-def draw_space(
-    scatter: Scatter, shown: Ints, class_names: Sequence[str], attribute_names: Sequence[str] = ()
-) -> Image.Image:
+def colours(names: Sequence[str]) -> list[dict[str, str]]:
+    """The ``name`` and ``colour`` of each label or attribute value, for a legend in the page's own fonts."""
+    return [{"name": name, "colour": _COLOURS[code % len(_COLOURS)]} for code, name in enumerate(names)]
+
+
+def draw_space(scatter: Scatter, shown: Ints) -> Image.Image:
     """Draw the attention space, judged images marked, as panels side by side.
 
     Parameters
@@ -41,12 +33,8 @@ def draw_space(
         The points.
     shown
         (m,) positions of the points to draw; judged images are drawn in any case.
-    class_names, attribute_names
-        Of the labels, and of the values of the spurious attribute.
     """
-    codes = {"label": (scatter.y, class_names)}
-    if scatter.a is not None and len(attribute_names):
-        codes["spurious attribute"] = (scatter.a, attribute_names)
+    codes = {"label": scatter.y} | ({} if scatter.a is None else {"spurious attribute": scatter.a})
     figure = Figure(figsize=(_SIDE * (1 + len(codes)), _SIDE + 0.6), dpi=_DPI, layout="constrained")
     axes = figure.subplots(1, 1 + len(codes), squeeze=False)[0]
     x, y = scatter.coordinates[shown].T
@@ -54,19 +42,12 @@ def draw_space(
     cloud = axes[0].scatter(x, y, size, scatter.scores[shown], cmap="viridis", vmin=0, vmax=1, linewidths=0)
     below = axes[0].inset_axes((0.2, -0.07, 0.6, 0.03))
     figure.colorbar(cloud, cax=below, orientation="horizontal", ticks=[0, 0.5, 1])
-    axes[0].set_title("attention score", fontsize=11)
-    for panel, (title, (values, names)) in zip(axes[1:], codes.items(), strict=True):
-        for code, name in enumerate(names):
-            own = values[shown] == code
-            panel.scatter(x[own], y[own], size, _COLOURS[code % len(_COLOURS)], linewidths=0, label=_short(name))
-        panel.set_title(title, fontsize=11)
-    for panel in axes:
+    for panel, values in zip(axes[1:], codes.values(), strict=True):
+        panel.scatter(x, y, size, [_COLOURS[code % len(_COLOURS)] for code in values[shown]], linewidths=0)
+    for panel, title in zip(axes, ("attention score", *codes), strict=True):
         _mark_judged(panel, scatter)
         panel.set(xticks=[], yticks=[], aspect="equal", anchor="N")
-    for panel in axes[1:]:
-        legend = panel.legend(loc="upper center", bbox_to_anchor=(0.5, 0), ncols=2, frameon=False, fontsize=9)
-        for text in legend.get_texts():
-            text.set_parse_math(False)  # a name may hold dollar signs
+        panel.set_title(title, fontsize=11)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", bbox_inches="tight")
     return Image.open(picture)
@@ -77,12 +58,5 @@ def _mark_judged(panel: Axes, scatter: Scatter) -> None:
     answers = np.array(scatter.answers, dtype=object)
     for answer, marker in _MARKS.items():
         x, y = scatter.coordinates[scatter.queries[answers == answer]].reshape(-1, 2).T
-        if not len(x):
-            continue
         for colour, width in (("white", 3.5), ("black", 1.3)):
-            label = f"judged {answer}" if colour == "black" else None
-            panel.plot(x, y, marker, label=label, zorder=3, mec=colour, mew=width, mfc="none", ms=8)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 28 else f"{name[:27]}…"
+            panel.plot(x, y, marker, zorder=3, mec=colour, mew=width, mfc="none", ms=8)

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from slim.overlay import overlay
-from slim.stages.report.figure import draw_space
+from slim.stages.report.figure import colours, draw_space
 from slim.stages.report.findings import evaluations, headline, measure, notices
 from slim.stages.report.records import MODEL_KEYS, SPLIT_NAMES, Example, QueryCard, ReportInput
 from slim.stages.report.wording import plain
@@ -132,9 +132,18 @@ def _space_view(report: ReportInput) -> dict[str, Any] | None:
     shown = np.arange(total)
     if total > MAX_POINTS:
         shown = np.sort(np.random.default_rng(report.seed).choice(total, MAX_POINTS, replace=False))
-    picture = draw_space(scatter, shown, report.data.class_names, report.data.attribute_names)
+    picture = draw_space(scatter, shown)
+    legends = {"Label": colours(report.data.class_names)}
+    if scatter.a is not None:
+        legends["Spurious attribute"] = colours(report.data.attribute_names)
     counts = {"shown": len(shown), "total": total, "judged": len(scatter.queries)}
-    return {"image": _data_uri(picture, "PNG"), "width": picture.width, "height": picture.height, **counts}
+    return {
+        "image": _data_uri(picture, "PNG"),
+        "width": picture.width,
+        "height": picture.height,
+        "legends": legends,
+        **counts,
+    }
 
 
 def page_view(report: ReportInput) -> dict[str, Any]:
