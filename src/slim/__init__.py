@@ -1,7 +1,7 @@
 """SLIM: find and remove the shortcuts of an image classifier, with a few dozen human judgements."""
 
 from slim.comparison import compare
-from slim.data import Dataset, ImageTable, load_dataset
+from slim.data import Dataset, ImageTable, Recomposition, load_dataset, recomposed_batches
 from slim.data.demo import compose_demo
 from slim.errors import (
     AnnotationError,
@@ -36,7 +36,9 @@ from slim.stages.embed import EmbedSettings, Space, embed
 from slim.stages.evaluate.evaluate import evaluate
 from slim.stages.evaluate.evaluation import EvaluateSettings, Evaluation, Evaluations, Groups
 from slim.stages.evaluate.measuring import evaluate_classifier, evaluate_heads
-from slim.stages.judgements import Judgements
+from slim.stages.judgements import Judgements, Place
+from slim.stages.locate.locate import locate
+from slim.stages.locate.object_maps import LocateSettings, ObjectMaps
 from slim.stages.propagate.propagate import propagate
 from slim.stages.propagate.scores import PropagateSettings, Scores
 from slim.stages.report.records import Report, RunFacts
@@ -68,12 +70,16 @@ __all__ = [
     "Groups",
     "ImageTable",
     "Judgements",
+    "LocateSettings",
     "MaskOracle",
     "ModelError",
     "NoisyOracle",
+    "ObjectMaps",
+    "Place",
     "PropagateSettings",
     "Queries",
     "Query",
+    "Recomposition",
     "RecordedAnswers",
     "Report",
     "Result",
@@ -109,8 +115,10 @@ __all__ = [
     "fit",
     "import_judgements",
     "load_dataset",
+    "locate",
     "open_run",
     "propagate",
+    "recomposed_batches",
     "report",
     "restore",
     "retrain",

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import distance_transform_edt
 from torch import from_numpy
 from torch.nn.functional import interpolate
 
@@ -31,6 +32,8 @@ _HIDDEN = 24.0  # grey level outside the spotlight
 _THRESHOLD = 0.5  # attention above this level counts as attended
 _EDGE = 0.15  # the spotlight fades in over this distance on either side of the threshold
 _LINE = 0.9  # opacity of the outline
+_BACKGROUND = 0.6  # of the light that is left outside of an object
+_BORDER, _RIM = 1 / 80, 1 / 160  # of the longer side: width of an object's border, and of the dark lines along it
 _FLAT = 1e-6  # relative range below which a map is flat, up to rounding
 
 
@@ -169,6 +172,42 @@ def spotlight_layer(attention_map: Floats, size: tuple[int, int], threshold: flo
     """
     edge = np.clip((_levels(attention_map, size) - threshold) / (2 * _EDGE) + 0.5, 0, 1)
     return _rgba(np.full((*edge.shape, 3), _HIDDEN), 1 - edge * edge * (3 - 2 * edge))
+
+
+def outlined(photo: Image.Image, object_map: NDArray[np.uint8], size: int | tuple[int, int]) -> Image.Image:
+    """The photo with a light border with dark edges around the object, and a little darker elsewhere.
+
+    Parameters
+    ----------
+    photo
+        The whole frame, any size and mode.
+    object_map
+        (h, w); above 127 = the object.
+    size
+        Width and height of the result in pixels, or the length of its longer side.
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB.
+
+    Examples
+    --------
+    >>> grey, right = Image.new("RGB", (320, 160), (100, 100, 100)), np.array([[0, 255]], np.uint8)
+    >>> result = outlined(grey, right, 320)
+    >>> [result.getpixel((x, 80))[0] for x in (0, 156, 159, 160, 163, 319)]
+    [60, 6, 230, 230, 10, 100]
+    """
+    photo = _resized(photo, size)
+    inside = np.asarray(Image.fromarray(object_map).resize(photo.size, Image.Resampling.BILINEAR)) > 127
+    longer = max(photo.size)
+    pixels = np.asarray(photo) * np.where(inside, 1, _BACKGROUND)[..., None]
+    if inside.any() and not inside.all():
+        away = np.where(inside, distance_transform_edt(inside), distance_transform_edt(~inside)) - 0.5  # from the edge
+        for shade, half in ((0.0, _BORDER / 2 + _RIM), (255.0, _BORDER / 2)):
+            opacity = _LINE * np.clip(longer * half - away + 0.5, 0, 1)[..., None]
+            pixels = pixels * (1 - opacity) + shade * opacity
+    return Image.fromarray(_bytes(pixels))
 
 
 def colour_scale(width: int) -> Image.Image:

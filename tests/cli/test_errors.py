@@ -167,7 +167,7 @@ def test_recipe_that_is_no_toml_is_refused(finished_run: Path, slim_command: Com
 
 
 @pytest.mark.parametrize("version", ["0.1.0", "9.1.0"])
-@pytest.mark.parametrize("file", ["settings.json", "1-reference/manifest.json"])
+@pytest.mark.parametrize("file", ["settings.json", "01-reference/manifest.json"])
 def test_run_of_another_version_is_refused(finished_run: Path, slim_command: Command, file: str, version: str) -> None:
     values = json.loads((finished_run / file).read_text())
     (finished_run / file).write_text(json.dumps({**values, "version": version}))
@@ -179,7 +179,7 @@ def test_run_of_another_version_is_refused(finished_run: Path, slim_command: Com
     assert {path: path.read_bytes() for path in finished_run.rglob("*.json")} == before
 
 
-@pytest.mark.parametrize("file", ["settings.json", "1-reference/manifest.json"])
+@pytest.mark.parametrize("file", ["settings.json", "01-reference/manifest.json"])
 def test_file_cut_off_by_hand_is_named(finished_run: Path, slim_command: Command, file: str) -> None:
     truncate(finished_run / file)
     assert str(finished_run / file) in last_line(slim_command("status", finished_run))

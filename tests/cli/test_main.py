@@ -58,7 +58,7 @@ def test_module_is_the_command(option: str, start: str) -> None:
 def test_installed_command_has_results_on_stdout_and_the_rest_on_stderr(finished_run: Path) -> None:
     done = subprocess.run([SLIM, "run", finished_run], capture_output=True, text=True, check=False)
     assert done.returncode == 0
-    assert done.stdout.splitlines()[-1] == f"Report: {finished_run / '9-report/report.html'}"
+    assert done.stdout.splitlines()[-1] == f"Report: {finished_run / '10-report/report.html'}"
     assert done.stderr.count("· done already\n") == len(STAGES)
     assert "\x1b" not in done.stdout + done.stderr
 
@@ -95,11 +95,11 @@ def test_wrong_usage_has_exit_code_2_and_a_hint(slim_command: Command, words: li
 def test_status_shows_states_and_what_is_next(finished_run: Path, slim_command: Command) -> None:
     assert "All stages are done. Report: " in slim_command("status", finished_run).stderr
     slim_command("curate", finished_run, "--size", "10")
-    shutil.rmtree(finished_run / "9-report")
+    shutil.rmtree(finished_run / "10-report")
     result = slim_command("status", finished_run)
     rows = [line.split()[:3] for line in result.stdout.splitlines()[1:]]
     assert [row[0] for row in rows] == list(STAGES)
-    assert [row[2] for row in rows] == ["done"] * 6 + ["stale"] * 2 + ["missing"]
+    assert [row[2] for row in rows] == ["done"] * 7 + ["stale"] * 2 + ["missing"]
     assert result.stderr == f"Next: slim retrain {finished_run}, or all remaining stages: slim run {finished_run}\n"
 
 
@@ -150,9 +150,14 @@ def test_stage_shows_its_record_in_a_few_readable_lines(finished_run: Path, slim
 def test_answers_given_elsewhere_become_the_runs_judgements(
     finished_run: Path, slim_command: Command, tmp_path: Path
 ) -> None:
+    assert slim_command("annotate", finished_run, "--click-noise", "0.1").exit_code == 0
+    oracles = slim.open_run(finished_run).load("annotate").frame
+    assert (oracles["place_x"].notna() == (oracles["answer"] == "spurious")).all()
     sheet = tmp_path / "sheet.csv"
     assert slim_command("export", finished_run, sheet).stdout == f"{sheet}: 8 images\n"
-    rows = pd.read_csv(sheet)[["path"]].assign(answer=["core", "spurious"] * 4, annotator="ann")
+    rows = pd.read_csv(sheet)[["path"]].drop_duplicates()  # two oracles answered
+    rows = rows.assign(answer=["core", "spurious"] * 4, annotator="ann", x=[None, 0.25] * 4)
+    rows = rows.assign(y=rows["x"])
     rows.to_csv(sheet, index=False)
     result = slim_command("import", finished_run, sheet)
     assert result.stdout == "Judgements(8: 4 core, 4 spurious, 0 unsure)\n"
@@ -162,13 +167,15 @@ def test_answers_given_elsewhere_become_the_runs_judgements(
     assert "done already" in slim_command("annotate", finished_run).stderr
     back = tmp_path / "back.json"
     assert json.loads(slim_command("export", finished_run, back, "--to", "json", "--json").stdout)["images"] == 8
-    assert {image["judged_by"] for image in json.loads(back.read_text())["images"]} == {"ann"}
+    images = json.loads(back.read_text())["images"]
+    assert {image["judged_by"] for image in images} == {"ann"}
+    assert [image["place"] and image["place"]["y"] for image in images] == [None, 0.25] * 4
 
 
 def test_import_that_is_refused_leaves_the_judgements_and_settings(
     finished_run: Path, slim_command: Command, tmp_path: Path
 ) -> None:
-    files = [finished_run / "settings.json", finished_run / "4-judgements/judgements.csv"]
+    files = [finished_run / "settings.json", finished_run / "04-judgements/judgements.csv"]
     before = [file.read_text() for file in files]
     (tmp_path / "other.csv").write_text("path,answer\nelsewhere/1.png,core\n")
     result = slim_command("import", finished_run, tmp_path / "other.csv")
@@ -187,7 +194,7 @@ def test_warning_is_one_line_on_stderr_and_kept_for_the_report(finished_run: Pat
     told = [line for line in result.stderr.splitlines() if line.startswith("warning: ")]
     assert len(told) == 2
     assert "has answers of one kind only" in told[0]
-    manifest = json.loads((finished_run / "5-scores/manifest.json").read_text())
+    manifest = json.loads((finished_run / "05-scores/manifest.json").read_text())
     assert [f"warning: {text}" for text in manifest["warnings"]] == told
 
 
@@ -215,7 +222,7 @@ def test_annotate_on_a_page_at_an_address_of_ones_own(
     assert result.exit_code == 0
     assert "Judgements(8: 4 core, 4 spurious, 0 unsure)" in result.stdout
     assert "anyone who can reach this machine and has the link sees the photos" in result.stderr
-    folder = finished_run / "4-judgements"
+    folder = finished_run / "04-judgements"
     assert set(pd.read_csv(folder / "judgements.csv")["annotator"]) == {"ann"}
     assert slim_command("annotate", finished_run).stdout.startswith("Judgements(8: 4 core")  # done already
     assert slim_command("propagate", finished_run).exit_code == 0

@@ -38,6 +38,17 @@ def test_boxes_alone_judge_and_measure(squares: Squares, metrics_of: Callable[..
     assert metrics["reference"]["attention"]["inside_fraction"]["n"] > 0
 
 
+@pytest.mark.parametrize("mode", ["last-layer", "full"])
+def test_run_on_recomposed_images_is_reported_as_such(
+    squares: Squares, metrics_of: Callable[..., dict[str, Any]], mode: str
+) -> None:
+    options = ("--retrain.recompose", "true", "--retrain.mode", mode, "--curate.balance", "features")
+    metrics = metrics_of("--data", squares(), *options, "--locate.source", "masks")
+    assert metrics["retrained"]["supervision"].endswith(" + masks of train and val")
+    assert metrics["retrained"]["train_images"] == 48 + (16 if mode == "last-layer" else 0)
+    assert metrics["random_subset"]["train_images"] == 12 + (16 if mode == "last-layer" else 0)
+
+
 def test_three_classes_with_crossed_attributes_have_a_group_each(
     squares: Squares, metrics_of: Callable[..., dict[str, Any]]
 ) -> None:
@@ -88,7 +99,7 @@ def test_table_from_python_makes_a_run_that_the_same_call_resumes(
 def test_subset_may_come_from_val(finished_run: Path, slim_command: Command) -> None:
     result = slim_command("run", finished_run, "--embed.pool", "val", "--json")
     assert result.exit_code == 0, result.stderr
-    subset = pd.read_csv(finished_run / "6-subset/subset.csv")
+    subset = pd.read_csv(finished_run / "07-subset/subset.csv")
     assert subset["index"].max() < 16
     assert subset["copies"].sum() == 12
     assert json.loads(result.stdout)["judgements"] == 8
@@ -97,7 +108,7 @@ def test_subset_may_come_from_val(finished_run: Path, slim_command: Command) -> 
 def test_tuning_on_groups_is_said_in_the_supervision(finished_run: Path, slim_command: Command) -> None:
     result = slim_command("run", finished_run, "--retrain.tune-on", "groups", "--json")
     metrics = json.loads(result.stdout)
-    judged = "class labels + 8 judgements (masks over 0.5) + val group labels (tuning)"
+    judged = "class labels + 8 judgements (masks over 0.5, clicks, seed 0) + val group labels (tuning)"
     assert metrics["retrained"]["supervision"] == judged
     assert metrics["random_subset"]["supervision"] == "class labels + val group labels (tuning)"
     assert metrics["reference"]["supervision"] == "class labels"
@@ -107,15 +118,15 @@ def test_full_retraining_may_start_from_the_reference(finished_run: Path, slim_c
     words = ["--retrain.mode", "full", "--retrain.start", "reference", "--retrain.epochs", "1"]
     result = slim_command("run", finished_run, *words, "--json")
     assert result.exit_code == 0, result.stderr
-    for folder in ("7-retrained/model", "7-retrained/random"):
+    for folder in ("08-retrained/model", "08-retrained/random"):
         assert len(pd.read_csv(finished_run / folder / "history.csv")) == 1
 
 
 def test_checkpoint_is_taken_as_it_is(
     finished_run: Path, squares: Squares, metrics_of: Callable[..., dict[str, Any]]
 ) -> None:
-    expected = json.loads((finished_run / "9-report/metrics.json").read_text())["reference"]
-    checkpoint = finished_run / "1-reference/model.safetensors"
+    expected = json.loads((finished_run / "10-report/metrics.json").read_text())["reference"]
+    checkpoint = finished_run / "01-reference/model.safetensors"
     assert (
         metrics_of("--data", squares(), "--train.checkpoint", checkpoint)["reference"]["groups"] == expected["groups"]
     )

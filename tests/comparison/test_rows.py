@@ -110,7 +110,7 @@ def test_where_no_shortcut_was_found_the_row_is_the_reference(bench: Bench, monk
 
 
 def test_features_pooled_by_sum_follow_from_those_pooled_by_mean(bench: Bench) -> None:
-    expected = attend(bench.data, bench.reference, AttendSettings(pooling="sum"))
+    expected = attend(bench.data, bench.reference, AttendSettings(pooling="sum"), training=bench.settings["train"])
     converted = summed(bench.attention)
     for split in ("train", "val", "test"):
         for name in ("core", "environment"):

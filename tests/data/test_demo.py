@@ -129,7 +129,7 @@ def test_demo_goes_through_and_its_second_call_does_nothing(
     first = slim_command("demo", run)
     assert first.exit_code == 0, first.stderr
     assert "SLIM" in first.stdout
-    assert f"Report: {run / '9-report/report.html'}" in first.stdout
+    assert f"Report: {run / '10-report/report.html'}" in first.stdout
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.parent != run}
     second = slim_command("demo", run)
     assert second.stdout == first.stdout

@@ -27,8 +27,16 @@ def states() -> States:
 
 @pytest.fixture
 def from_on() -> Callable[[str], list[str]]:
-    """Verbs of a stage and of all after it."""
-    return lambda verb: list(STAGES)[list(STAGES).index(verb) :]
+    """Verbs of a stage and of all that depend on it, directly or through others."""
+
+    def verbs(verb: str) -> list[str]:
+        found = [verb]
+        for later in STAGES.values():
+            if set(later.before) & set(found):
+                found.append(later.verb)
+        return found
+
+    return verbs
 
 
 @pytest.fixture
@@ -43,7 +51,7 @@ def results() -> Callable[[Path], dict[str, bytes]]:
 
     def read(run: Path) -> dict[str, bytes]:
         patterns = ("*.npy", "*.csv", "record.json", "model.safetensors", "model.json")
-        paths = {path for pattern in patterns for path in run.glob(f"[1-8]*/**/{pattern}")}
+        paths = {path for pattern in patterns for path in run.glob(f"0[1-9]*/**/{pattern}")}
         paths = {path for path in paths if path.name != "history.csv"}  # which has times
         contents = {str(path.relative_to(run)): path.read_bytes() for path in paths}
         return {n: re.sub(rb"[^,\n]*/images/", b"", c) if n.endswith(".csv") else c for n, c in contents.items()}

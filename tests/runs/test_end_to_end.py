@@ -80,18 +80,18 @@ def states(folder: Path) -> dict[str, str]:
 
 
 def test_run_writes_the_report_and_its_metrics(finished: Path) -> None:
-    metrics = json.loads((finished / "9-report/metrics.json").read_text())
+    metrics = json.loads((finished / "10-report/metrics.json").read_text())
     for model in ("reference", "random_subset", "retrained"):
         assert 0 <= metrics[model]["worst_group_accuracy"] <= metrics[model]["average_accuracy"] <= 1
         assert len(metrics[model]["groups"]) == 4
         assert 0 <= metrics[model]["inside_fraction"] <= 1
     assert metrics["judgements"] == 8
     assert metrics["train_images"] == 48
-    assert (finished / "9-report/report.html").stat().st_size > 100_000
+    assert (finished / "10-report/report.html").stat().st_size > 100_000
 
 
 def test_subset_on_disk_is_balanced_and_of_the_size_asked_for(finished: Path) -> None:
-    subset = pd.read_csv(finished / "6-subset/subset.csv")
+    subset = pd.read_csv(finished / "07-subset/subset.csv")
     assert subset.groupby("y")["copies"].sum().tolist() == [6, 6]
 
 
@@ -118,7 +118,7 @@ def test_stage_before_its_inputs_names_the_next_command(data: Path, tmp_path: Pa
 
 
 def test_failed_stage_leaves_nothing_that_looks_done(run: Path) -> None:
-    shutil.rmtree(run / "6-subset")
+    shutil.rmtree(run / "07-subset")
     result = call("curate", str(run), "--size", "1000")
     assert result.exit_code == 1
     assert "must not be larger than the pool" in result.stderr
@@ -179,7 +179,7 @@ def test_masks_are_refused_as_an_oracle_where_there_are_none(data: Path, tmp_pat
 
 
 def test_full_retraining_published_recipe_and_checkpoint(finished: Path, data: Path, tmp_path: Path) -> None:
-    checkpoint = str(finished / "1-reference/model.safetensors")
+    checkpoint = str(finished / "01-reference/model.safetensors")
     options = (
         "--train.checkpoint",
         checkpoint,
@@ -193,9 +193,9 @@ def test_full_retraining_published_recipe_and_checkpoint(finished: Path, data: P
     result = call("run", str(tmp_path / "run"), "--data", str(data), *SMALL, *options, "--json")
     assert result.exit_code == 0, result.output
     metrics = json.loads(result.stdout)
-    reference = json.loads((finished / "9-report/metrics.json").read_text())["reference"]
+    reference = json.loads((finished / "10-report/metrics.json").read_text())["reference"]
     assert metrics["reference"]["groups"] == reference["groups"]
-    assert (tmp_path / "run/7-retrained/model/history.csv").exists()
+    assert (tmp_path / "run/08-retrained/model/history.csv").exists()
 
 
 def test_own_module_is_the_reference_of_a_run(data: Path, tmp_path: Path) -> None:

@@ -28,17 +28,17 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def test_the_manifest_says_what_made_the_stage(run: RunFolder) -> None:
-    with run.writing("2-attention", "attend", **MADE, device="cuda:0") as folder:
+    with run.writing("02-attention", "attend", **MADE, device="cuda:0") as folder:
         write_text(folder / "maps.txt", "maps")
-        assert run.manifest("2-attention") is None
-    manifest = run.manifest("2-attention")
+        assert run.manifest("02-attention") is None
+    manifest = run.manifest("02-attention")
     assert manifest is not None
     assert replace(manifest, seconds=0.0) == Manifest(
         "attend", VERSION, {"size": 3}, 7, {"train": "abc"}, 0.0, "cuda:0", ()
     )
     assert manifest.seconds >= 0
-    assert run.stage("2-attention") == run.path / "2-attention"
-    assert sorted(path.name for path in run.stage("2-attention").iterdir()) == ["manifest.json", "maps.txt"]
+    assert run.stage("02-attention") == run.path / "02-attention"
+    assert sorted(path.name for path in run.stage("02-attention").iterdir()) == ["manifest.json", "maps.txt"]
     assert not folder.exists()
 
 

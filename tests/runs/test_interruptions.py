@@ -35,7 +35,7 @@ Results = Callable[[Path], dict[str, bytes]]
 
 @pytest.mark.parametrize("verb", STAGES)
 @pytest.mark.parametrize("error", [KeyboardInterrupt, slim.DataError])
-def test_interrupted_stage_is_missing_and_all_after_it_not_done(
+def test_interrupted_stage_is_missing_and_all_that_depend_on_it_not_done(
     finished_run: Path,
     monkeypatch: pytest.MonkeyPatch,
     verb: str,
@@ -87,7 +87,7 @@ def test_killed_process_leaves_what_the_same_command_finishes(
     run, words = tmp_path / "killed", ["--data", str(squares()), *tiny_options]
     process = subprocess.Popen([SLIM, "run", run, *words], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     deadline = time.monotonic() + 300
-    while not (run / "3-space.partial").exists():  # embedding compiles for seconds, so that the signal comes within it
+    while not (run / "03-space.partial").exists():  # embedding compiles for seconds, so that the signal comes within it
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -96,10 +96,10 @@ def test_killed_process_leaves_what_the_same_command_finishes(
     assert process.returncode == -signal.SIGKILL
     now = states(run)
     assert [verb for verb, state in now.items() if state == "done"] == ["train", "attend"]
-    model = (run / "1-reference/model.safetensors").stat().st_mtime_ns
+    model = (run / "01-reference/model.safetensors").stat().st_mtime_ns
     assert slim_command("run", run, *words).exit_code == 0
     assert set(states(run).values()) == {"done"}
-    assert (run / "1-reference/model.safetensors").stat().st_mtime_ns == model
+    assert (run / "01-reference/model.safetensors").stat().st_mtime_ns == model
 
 
 class Impatient(MaskOracle):
@@ -116,7 +116,7 @@ class Impatient(MaskOracle):
 
 def test_answers_before_an_interruption_are_not_asked_again(finished_run: Path, states: States) -> None:
     annotator = Impatient(open_run(finished_run).data.train)
-    shutil.rmtree(finished_run / "4-judgements")
+    shutil.rmtree(finished_run / "04-judgements")
     Impatient.queries = 0
     with pytest.raises(KeyboardInterrupt):
         slim.run(finished_run, annotator=annotator)
@@ -133,19 +133,19 @@ def answered_by(keys: str) -> Callable[[], str]:
 def test_person_who_stops_continues_later_with_the_same_command(
     finished_run: Path, tmp_path: Path, states: States
 ) -> None:
-    shutil.rmtree(finished_run / "4-judgements")
+    shutil.rmtree(finished_run / "04-judgements")
     pictures = tmp_path / "pictures"
     with pytest.raises(slim.AnnotationError, match="Got 2, which are kept. Continue with: slim annotate"):
         open_run(finished_run, annotator=TerminalAnnotator(pictures, read=answered_by("csq"))).stage("annotate")
     assert states(finished_run)["annotate"] == "missing"
     later = open_run(finished_run, annotator=TerminalAnnotator(pictures, read=answered_by("uccccc")))
     assert later.stage("annotate")
-    judged = pd.read_csv(finished_run / "4-judgements/judgements.csv")
+    judged = pd.read_csv(finished_run / "04-judgements/judgements.csv")
     assert judged["answer"].tolist() == ["core", "spurious", "unsure", *["core"] * 5]
 
 
 def test_answers_about_another_pool_are_archived_and_come_back(finished_run: Path) -> None:
-    folder = finished_run / "4-judgements"
+    folder = finished_run / "04-judgements"
     first = pd.read_csv(folder / "judgements.csv")
     slim.run(finished_run, settings={"embed": {"pool": "val"}})
     val = open_run(finished_run).data.val

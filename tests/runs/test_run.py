@@ -34,15 +34,16 @@ def edit(table: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> None:
 
 def test_folders_are_numbered_and_named_after_the_records(finished_run: Path) -> None:
     assert sorted(path.name for path in finished_run.iterdir() if path.is_dir()) == [
-        "1-reference",
-        "2-attention",
-        "3-space",
-        "4-judgements",
-        "5-scores",
-        "6-subset",
-        "7-retrained",
-        "8-evaluation",
-        "9-report",
+        "01-reference",
+        "02-attention",
+        "03-space",
+        "04-judgements",
+        "05-scores",
+        "06-objects",
+        "07-subset",
+        "08-retrained",
+        "09-evaluation",
+        "10-report",
     ]
     assert repr(open_run(finished_run)) == f"Run({str(finished_run)!r})"
 
@@ -90,12 +91,12 @@ def test_other_seed_makes_every_stage_stale(finished_run: Path, states: States) 
 
 
 @pytest.mark.parametrize("stage", [verb for verb in STAGES if verb != "report"])
-def test_setting_makes_its_stage_and_all_after_it_stale(
+def test_setting_makes_its_stage_and_all_that_depend_on_it_stale(
     finished_run: Path, stage: str, states: States, from_on: Callable[[str], list[str]]
 ) -> None:
     changes: dict[str, Any] = {"train": {"lr": 0.5}, "attend": {"pooling": "sum"}, "embed": {"neighbors": 7}}
     changes |= {"annotate": {"noise": 0.5}, "propagate": {"gamma": 2.0}, "curate": {"keep": 0.4}}
-    changes |= {"retrain": {"refits": 3}, "evaluate": {"batch_size": 8}}
+    changes |= {"locate": {"batch_size": 5}, "retrain": {"refits": 3}, "evaluate": {"batch_size": 8}}
     now = states(finished_run, settings={stage: changes[stage]})
     assert [verb for verb, state in now.items() if state == "stale"] == from_on(stage)
 
@@ -107,7 +108,7 @@ def test_opening_a_run_writes_nothing(finished_run: Path) -> None:
 
 
 def test_message_names_the_first_stage_that_is_lacking(finished_run: Path) -> None:
-    shutil.rmtree(finished_run / "2-attention")
+    shutil.rmtree(finished_run / "02-attention")
     with pytest.raises(
         slim.ArtifactError, match=f"its attention up to date before report. Got none. Run: slim attend {finished_run}"
     ):
@@ -124,14 +125,14 @@ def test_edited_file_of_recorded_answers_is_read_again(finished_run: Path, tmp_p
     edit(answers, lambda table: table.assign(answer="spurious"))
     assert states(finished_run)["annotate"] == "stale"
     assert open_run(finished_run).stage("annotate")
-    assert set(pd.read_csv(finished_run / "4-judgements/judgements.csv")["answer"]) == {"spurious"}
+    assert set(pd.read_csv(finished_run / "04-judgements/judgements.csv")["answer"]) == {"spurious"}
     answers.unlink()
     assert states(finished_run)["annotate"] == "done"
 
 
 def test_replaced_checkpoint_makes_everything_stale(finished_run: Path, tmp_path: Path, states: States) -> None:
     checkpoint = tmp_path / "erm.pt"
-    state = slim.Classifier.load(finished_run / "1-reference").module.state_dict()
+    state = slim.Classifier.load(finished_run / "01-reference").module.state_dict()
     torch.save(state, checkpoint)
     open_run(finished_run, settings={"train": {"checkpoint": str(checkpoint)}}).stage("train")
     assert states(finished_run)["train"] == "done"
@@ -219,4 +220,4 @@ def test_reference_without_a_shortcut_is_kept_and_the_report_says_so(
     assert metrics["headline"].startswith("SLIM found no shortcut and kept the reference model")
     assert metrics["retrained"]["train_images"] == metrics["reference"]["train_images"]
     assert metrics["random_subset"]["train_images"] != metrics["reference"]["train_images"]
-    assert metrics["headline"] in unescape((finished_run / "9-report" / "report.html").read_text())
+    assert metrics["headline"] in unescape((finished_run / "10-report" / "report.html").read_text())

@@ -19,13 +19,15 @@ from slim.stages import STAGES
 
 def stage_by_stage(data: slim.Dataset, tiny: dict[str, Any], seed: int = 0) -> slim.Retrained:
     """The README's tour, with settings that take seconds."""
-    reference = slim.train(data, slim.TrainSettings(**{**tiny["train"], "weights": None}), seed=seed)
-    attention = slim.attend(data, reference)
+    training = slim.TrainSettings(**{**tiny["train"], "weights": None})
+    reference = slim.train(data, training, seed=seed)
+    attention = slim.attend(data, reference, training=training, seed=seed)
     space = slim.embed(attention, seed=seed)
     judgements = slim.annotate(data, attention, space, slim.AnnotateSettings(**tiny["annotate"]), seed=seed)
     scores = slim.propagate(data, space, judgements)
+    objects = slim.locate(data, attention, space, judgements, seed=seed)
     subset = slim.curate(data, reference, attention, space, scores, slim.CurateSettings(**tiny["curate"]), seed=seed)
-    return slim.retrain(data, reference, attention, subset, seed=seed)
+    return slim.retrain(data, reference, attention, objects, subset, seed=seed)
 
 
 def equal(one: slim.Classifier, other: slim.Classifier) -> bool:
@@ -72,7 +74,7 @@ def test_functions_fit_and_command_line_give_the_same_model_and_evaluation(
         assert ours.as_dict() == theirs.as_dict()
         assert np.array_equal(ours.predictions, theirs.predictions)
     measured = {key: value for key, value in fitted.report.metrics.items() if key not in ("created", "stages", "title")}
-    from_disk = json.loads((tmp_path / "run" / "9-report" / "metrics.json").read_text())
+    from_disk = json.loads((tmp_path / "run" / "10-report" / "metrics.json").read_text())
     settings_of = ("dataset", "settings", "warnings")  # the run's own name, folder and the order of its warnings
     assert {k: v for k, v in measured.items() if k not in settings_of} == {
         k: v for k, v in from_disk.items() if k in measured and k not in settings_of

@@ -9,19 +9,23 @@ from typing import Any
 import numpy as np
 import pytest
 
+from slim.arrays import Bytes
 from slim.data import Dataset, ImageTable
+from slim.localization import SIDE
 from slim.network.classifier import Classifier
 from slim.stages.attend import AttendSettings, Attention, attend
 from slim.stages.embed import Space
 from slim.stages.judgements import Judgements, queried_images
+from slim.stages.locate.object_maps import ObjectMaps
 from slim.stages.propagate.scores import ClassTrust, Scores
+from slim.training import TrainSettings
 
 SIZES = {"train": 40, "val": 16, "test": 12}
 
 
 @dataclass(frozen=True)
 class Records:
-    """What the stages up to the scores leave behind."""
+    """What the stages up to the object maps leave behind."""
 
     data: Dataset
     reference: Classifier
@@ -29,6 +33,7 @@ class Records:
     space: Space
     judgements: Judgements
     scores: Scores
+    objects: ObjectMaps
 
 
 def _judgements(table: ImageTable) -> Judgements:
@@ -45,6 +50,13 @@ def _trust(table: ImageTable, name: str, label: int) -> ClassTrust:
     return ClassTrust(name, 2, 1, int(label == 0), unasked, None, 0.9, 0.4, 1.0, "not above chance")
 
 
+def _squares(n: int) -> Bytes:
+    """Object maps of n images: a square in the middle."""
+    maps = np.zeros((n, SIDE, SIDE), np.uint8)
+    maps[:, SIDE // 4 : -SIDE // 4, SIDE // 4 : -SIDE // 4] = 255
+    return maps
+
+
 @pytest.fixture
 def records(
     photos: Callable[..., ImageTable], small_classifier: Callable[..., Classifier], small_and_quiet: None
@@ -56,12 +68,14 @@ def records(
         tables = {split: photos(size, split=split, seed=i, **columns) for i, (split, size) in enumerate(SIZES.items())}
         data = Dataset(**tables, fingerprint="0123456789abcdef", name="noise")
         reference = replace(small_classifier(), class_names=data.train.class_names)
-        attention = attend(data, reference, AttendSettings(precision="32-true"))
+        untrained = TrainSettings(weights=None)  # places are then described by the reference model
+        attention = attend(data, reference, AttendSettings(precision="32-true"), training=untrained)
         table, contrast = data.split(pool), attention.split(pool).contrast
         components = np.asarray(contrast[:, :4], np.float32)
         space = Space(components[:, :2], attention.split(pool).environment[:, :2], components, pool)
         values = np.linspace(0, 1, len(table), dtype=np.float32)
         trust = tuple(_trust(table, name, label) for label, name in enumerate(table.class_names))
-        return Records(data, reference, attention, space, _judgements(table), Scores(values, trust))
+        objects = ObjectMaps(*(_squares(len(data.split(split))) for split in ("train", "val")))
+        return Records(data, reference, attention, space, _judgements(table), Scores(values, trust), objects)
 
     return make

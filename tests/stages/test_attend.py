@@ -18,10 +18,12 @@ from slim.network.build import build, wrap
 from slim.network.classifier import Classifier
 from slim.network.gradcam import GradCam, upsample
 from slim.stages.attend import AttendSettings, Attention, SplitAttention, attend, attend_split
+from slim.training import TrainSettings
 
 pytestmark = pytest.mark.usefixtures("small_and_quiet")
 
-NAMES = [field.name for field in fields(SplitAttention)]
+NAMES = [field.name for field in fields(SplitAttention) if field.name != "places"]
+UNTRAINED = TrainSettings(weights=None)
 Photos = Callable[..., ImageTable]
 Nets = Callable[..., Classifier]
 
@@ -142,7 +144,7 @@ def dataset(photos: Photos, sizes: tuple[int, int, int] = (8, 5, 6)) -> Dataset:
 
 def test_attention_is_of_every_split(photos: Photos, small_classifier: Nets) -> None:
     data, classifier = dataset(photos), small_classifier()
-    attention = attend(data, classifier, settings())
+    attention = attend(data, classifier, settings(), training=UNTRAINED)
     assert repr(attention) == "Attention(train 8, val 5, test 6; maps of 8 x 8)"
     for name in ("train", "val", "test"):
         assert_equal(attention.split(name), attend_split(classifier, data.split(name), settings()))
@@ -155,9 +157,9 @@ def test_settings_have_defaults(photos: Photos, small_classifier: Nets) -> None:
 
 def test_arrays_on_disk_equal_those_in_memory(tmp_path: Path, photos: Photos, small_classifier: Nets) -> None:
     data, classifier = dataset(photos), small_classifier()
-    in_memory = attend(data, classifier, settings())
+    in_memory = attend(data, classifier, settings(), training=UNTRAINED)
     folder = tmp_path / "not" / "there"
-    on_disk = attend(data, classifier, settings(), folder=folder)
+    on_disk = attend(data, classifier, settings(), folder=folder, training=UNTRAINED)
     on_disk.save(folder)
     in_memory.save(tmp_path / "copy")
     for attention in (on_disk, Attention.load(folder), Attention.load(tmp_path / "copy")):

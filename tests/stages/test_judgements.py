@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,10 +19,12 @@ from slim.stages.judgements import (
     ANSWERS,
     COLUMNS,
     CORE,
+    PLACE_COLUMNS,
     SPURIOUS,
     UNASKED,
     UNSURE,
     Answer,
+    Place,
     answer_codes,
     answer_that_counts,
     answers_that_count,
@@ -44,7 +47,7 @@ def queried(*index: int) -> pd.DataFrame:
 
 
 def judged(*rows: tuple[int, int, str, str, str, float]) -> Judgements:
-    return Judgements(pd.DataFrame(rows, columns=list(COLUMNS)))
+    return Judgements(pd.DataFrame(rows, columns=list(COLUMNS)[:6]))
 
 
 @pytest.mark.parametrize(
@@ -171,19 +174,95 @@ def test_judgements_survive_saving_when_there_are_none(tmp_path: Path) -> None:
 
 
 def test_judgements_missing_or_damaged_are_refused_with_the_place_and_the_fault(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="4-judgements must hold Judgements. Got no record.json there"):
-        Judgements.load(tmp_path / "4-judgements")
+    with pytest.raises(ArtifactError, match="04-judgements must hold Judgements. Got no record.json there"):
+        Judgements.load(tmp_path / "04-judgements")
     judged((1, 0, "/a", "core", "ann", 0.0)).save(tmp_path)
+    header = "index,y,path,answer,annotator,seconds,place_x,place_y,place_width,place_height"
     for text, fault in (
         ("index,y\n1,2\n", "judgements.csv must be as it was written. Got: 'path'"),
-        ("index,y,path,answer,annotator,seconds\n1,0,/a,perhaps,ann,0\n", "Got the answer 'perhaps'"),
-        ("index,y,path,answer,annotator,seconds\n1,0,/a,core,ann,soon\n", "judgements.csv must be as it was written"),
+        (f"{header}\n1,0,/a,perhaps,ann,0,,,,\n", "Got the answer 'perhaps'"),
+        (f"{header}\n1,0,/a,core,ann,soon,,,,\n", "judgements.csv must be as it was written"),
+        (f"{header}\n1,0,/a,core,ann,0,0.5,1.5,0,0\n", "A place must be .* from 0 to 1. Got 0.5, 1.5"),
         ("", "judgements.csv must be as it was written"),
     ):
         (tmp_path / "judgements.csv").write_text(text)
         with pytest.raises(ArtifactError, match=fault) as caught:
             Judgements.load(tmp_path)
         assert str(tmp_path) in str(caught.value)
+
+
+def placed(*rows: tuple[int, str, str, Place | None]) -> pd.DataFrame:
+    """Answers with places, as a store returns them."""
+    frame = answers_of(*((index, answer, name, 1.0) for index, answer, name, _ in rows))
+    places = [(np.nan,) * 4 if place is None else place.columns for *_, place in rows]
+    return frame.join(pd.DataFrame(places, columns=list(PLACE_COLUMNS), dtype="float64"))
+
+
+HERE, THERE, BOX = Place(0.25, 0.5), Place(1.0, 0.0), Place(0.5, 0.5, 0.25, 0.125)
+
+
+@pytest.mark.parametrize(
+    ("answers", "settled", "place"),
+    [
+        ([("spurious", None)], None, None),
+        ([("spurious", HERE)], None, HERE),
+        ([("core", BOX)], None, BOX),
+        ([("spurious", HERE), ("spurious", THERE)], None, THERE),
+        ([("spurious", HERE), ("spurious", None)], None, HERE),
+        ([("spurious", HERE), ("spurious", HERE), ("core", THERE)], None, HERE),
+        ([("spurious", HERE), ("core", THERE)], None, None),  # a tie counts as unsure
+        ([("spurious", HERE), ("core", THERE)], ("core", BOX), BOX),
+        ([("spurious", HERE), ("core", THERE)], ("spurious", None), HERE),
+        ([("spurious", HERE)], ("unsure", None), None),
+    ],
+)
+def test_place_that_counts_is_the_settled_one_or_the_latest_with_the_answer_that_counts(
+    answers: list[tuple[str, Place | None]], settled: tuple[str, Place | None] | None, place: Place | None
+) -> None:
+    rows = placed(*((3, answer, f"ann{i}", where) for i, (answer, where) in enumerate(answers)))
+    final = placed((3, settled[0], "bob", settled[1])) if settled else rows.iloc[:0]
+    places = Judgements.from_answers(queried(3, 5), pd.concat([placed((5, "core", "ann", THERE)), rows]), final).places(
+        8
+    )
+    np.testing.assert_array_equal(places[3], (np.nan,) * 4 if place is None else place.columns)
+    np.testing.assert_array_equal(places[5], THERE.columns)
+    assert np.isnan(places[[0, 1, 2, 4, 6, 7]]).all()
+
+
+def test_places_survive_saving_and_judgements_saved_without_them_still_load(tmp_path: Path) -> None:
+    answers = placed((3, "spurious", "ann", Place(0.1 + 0.2, 1 / 3)), (5, "core", "ann", None), (0, "core", "ann", BOX))
+    judgements = Judgements.from_answers(queried(0, 3, 5), answers)
+    judgements.save(tmp_path)
+    pd.testing.assert_frame_equal(Judgements.load(tmp_path).frame, judgements.frame)
+    for file, old in (("judgements.csv", judgements.frame.iloc[:, :6].to_csv(index=False)), ("record.json", None)):
+        path = tmp_path / file
+        content = json.loads(path.read_text()) if old is None else old
+        if old is None:
+            content["values"]["frame"] = dict(list(content["values"]["frame"].items())[:6])
+        path.write_text(json.dumps(content) if old is None else old)
+    old_one = Judgements.load(tmp_path)
+    assert old_one.frame["answer"].tolist() == judgements.frame["answer"].tolist()
+    assert np.isnan(old_one.places(8)).all()
+
+
+@pytest.mark.parametrize("values", [(-0.1, 0.5), (0.5, 1.01), (0.5, float("nan")), (0.5, 0.5, 2.0), ("a", 0.5)])
+def test_place_outside_the_photo_is_refused(values: tuple[float, ...]) -> None:
+    with pytest.raises(AnnotationError, match="A place must be .* relative to the photo, from 0 to 1. Got "):
+        Place(*values)
+
+
+def test_judgements_refuse_half_a_place_and_one_of_an_unsure_answer() -> None:
+    frame = judged((4, 0, "/a.jpg", "spurious", "ann", 0.0)).frame
+    with pytest.raises(AnnotationError, match="A place must be"):
+        Judgements(frame.assign(place_x=0.5))
+    with pytest.raises(AnnotationError, match="must go with the answer core or spurious. Got unsure"):
+        Judgements(frame.assign(place_x=0.5, place_y=0.5, answer="unsure"))
+
+
+@pytest.mark.parametrize("index", [-1, 6])
+def test_places_refuse_an_image_outside_the_pool(index: int) -> None:
+    with pytest.raises(AnnotationError, match=f"Judged images must be among the pool's 6.* Got position {index}"):
+        judged((index, 0, "/a", "core", "ann", 0.0)).places(6)
 
 
 def test_judgements_refuse_an_image_twice_another_answer_and_missing_columns() -> None:

@@ -48,7 +48,7 @@ def test_stage_reads_only_what_comes_before_it(verb: str) -> None:
 
 
 def test_folders_are_numbered_without_a_gap() -> None:
-    assert [int(stage.folder.partition("-")[0]) for stage in STAGES.values()] == list(range(1, 10))
+    assert [int(stage.folder.partition("-")[0]) for stage in STAGES.values()] == list(range(1, 11))
 
 
 def imports(file: Path) -> list[tuple[str, str]]:

@@ -59,6 +59,13 @@ def test_best_epoch_is_returned_and_not_the_last(table: ImageTable, scripted: An
     assert not same(weights[best - 1], weights[-1])
 
 
+def test_last_epoch_is_kept_however_much_worse_it_is(table: ImageTable, scripted: Any) -> None:
+    weights = scripted(0.9, 0.5, 0.1)
+    result = fit(table, table, replace(FAST, select_by="last", patience=1), initial=model_of())
+    assert result.best_epoch == len(result.history) == 3
+    assert same(state_of(result.classifier), weights[-1])
+
+
 def test_worst_group_selection_uses_the_smallest_group_accuracy(table: ImageTable) -> None:
     logits = torch.tensor([[1.0, 0.0]] * 10 + [[0.0, 1.0]] * 2)
     columns = loop._val_columns(logits, table, replace(FAST, select_by="worst-group"))

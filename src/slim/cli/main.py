@@ -9,7 +9,7 @@ from typing import Any
 import click
 from rich.table import Column, Table
 
-from slim.cli import compare, transfer  # noqa: F401 (adds its commands)
+from slim.cli import compare, recompose, transfer  # noqa: F401 (adds their commands)
 from slim.cli.group import main as main
 from slim.cli.options import Option, given, settings_options
 from slim.cli.shared import (
@@ -60,7 +60,7 @@ def demo_command(run: str, seed: int, as_json: bool) -> None:
     """
     material = Path(run) / f"data-{seed}"
     if not (material / "metadata.csv").exists():
-        announce("[0/9] compose   Paint house numbers, 3 or 8, on lawns and brick walls")
+        announce(f"[0/{len(STAGES)}] compose   Paint house numbers, 3 or 8, on lawns and brick walls")
         compose_demo(material, seed=seed)
     opened = open_run(run, data=material, load={"attribute": "background"}, recipe="demo", seed=seed)
     opened.all_stages()

@@ -8,9 +8,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from slim.comparison import heads, subsets
+from slim.comparison import heads, recomposed, subsets
 from slim.comparison.bench import Bench
 from slim.comparison.networks import group_dro_network, jtt_network
+from slim.comparison.recomposed import MappedObjects
 from slim.comparison.subsets import SelectedSubset
 from slim.network.classifier import Classifier
 from slim.stages.retrain.last_layer import Head
@@ -30,6 +31,8 @@ class Row:
         Splits whose group labels the row uses.
     trained_on
         Split that the row trains on, where it has no subset.
+    objects
+        Maps the objects by which train is recomposed, to retrain on all of it.
     subset
         Selects a subset of the pool, on which the last layer or the whole network is retrained.
     head
@@ -43,6 +46,7 @@ class Row:
     title: str
     group_labels: GroupLabels = "none"
     trained_on: Literal["train", "val"] = "train"
+    objects: Callable[[Bench], MappedObjects] | None = None
     subset: Callable[[Bench], SelectedSubset] | None = None
     head: Callable[[Bench], Head] | None = None
     network: Callable[[Bench, Path], Classifier] | None = None
@@ -72,6 +76,22 @@ ROWS = {
     "slim-noise-10": Row("SLIM, 10 % wrong answers", subset=lambda bench: subsets.slim(bench, annotate={"noise": 0.1})),
     "slim-noise-20": Row("SLIM, 20 % wrong answers", subset=lambda bench: subsets.slim(bench, annotate={"noise": 0.2})),
     "val": Row("Val alone, class labels", trained_on="val", head=heads.val_alone),
+    "recomposed": Row("Recomposed, clicks", objects=recomposed.from_answers),
+    "recomposed-yes-no": Row(
+        "Recomposed, yes or no", objects=lambda bench: recomposed.from_answers(bench, clicks=False)
+    ),
+    "recomposed-noisy": Row(
+        "Recomposed, 10 % wrong answers, clicks off by up to 1/8",
+        objects=lambda bench: recomposed.from_answers(bench, noise=0.1, click_noise=0.125),
+    ),
+    "recomposed-shuffled": Row("Recomposed, shuffled answers", objects=recomposed.from_shuffled_answers),
+    "recomposed-unanswered": Row("Recomposed, no answers", objects=recomposed.unanswered),
+    "recomposed-centre": Row("Recomposed, centre", objects=recomposed.from_centre),
+    "recomposed-grad-cam": Row("Recomposed, attention of the reference", objects=recomposed.from_attention),
+    "recomposed-same-cluster": Row(
+        "Recomposed, clicks, background of the same cluster", objects=recomposed.same_cluster
+    ),
+    "recomposed-masks": Row("Recomposed, true masks", objects=recomposed.from_masks),
     "dfr": Row("DFR on val", "val", "val", head=heads.dfr),
     "afr": Row("AFR on val", "val", "val", head=heads.afr),
     "group-dro": Row("GroupDRO", "train + val", head=heads.group_dro, network=group_dro_network),
@@ -81,5 +101,5 @@ ROWS = {
 }
 """Every row by its key, in the order of computation: the most useful rows come first."""
 
-DEFAULT_ROWS = tuple(key for key, row in ROWS.items() if row.installed)
-"""The rows whose packages are installed."""
+DEFAULT_ROWS = tuple(key for key, row in ROWS.items() if row.installed and row.objects is None)
+"""The rows whose packages are installed, without those of recomposed images, which take longer."""

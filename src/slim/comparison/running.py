@@ -15,10 +15,10 @@ import numpy as np
 import pandas as pd
 
 from slim.comparison.bench import Bench
+from slim.comparison.recomposed import MappedObjects
 from slim.comparison.rows import DEFAULT_ROWS, ROWS, Row
 from slim.comparison.subsets import SelectedSubset
 from slim.comparison.table import write_tables
-from slim.data import Dataset
 from slim.errors import SettingsError, SlimWarning
 from slim.files import VERSION, read_json, write_json
 from slim.network.classifier import Classifier
@@ -31,6 +31,7 @@ from slim.stages.retrain.last_layer import Head
 from slim.stages.retrain.retrain import train_on, with_head
 
 Mode = Literal["last-layer", "full"]
+Material = SelectedSubset | MappedObjects
 
 _SHARED = ("train", "attend", "embed")
 
@@ -54,7 +55,7 @@ def compare(
     seeds
         Random seeds. Each trains its own reference model; tests are paired over seeds.
     rows
-        Keys of `ROWS`; by default every row whose package is installed.
+        Keys of `ROWS`; by default `DEFAULT_ROWS`.
     modes
         What is retrained: the last layer, the full network, or both. The second mode starts once the first is done for
         all seeds.
@@ -139,7 +140,7 @@ def _takes_part(key: str, mode: Mode, modes: Sequence[Mode]) -> bool:
 
 def _in_each_mode(row: Row) -> bool:
     """Whether the whole network can be trained as well as the last layer."""
-    return row.subset is not None or row.network is not None
+    return row.subset is not None or row.network is not None or row.objects is not None
 
 
 def _rows_of_mode(bench: Bench, keys: Sequence[str], mode: Mode) -> list[dict[str, Any]]:
@@ -191,27 +192,30 @@ def _results(bench: Bench, keys: Sequence[str], mode: Mode) -> Iterator[tuple[st
     """The result of each row; rows that differ only in their last layer are evaluated in one pass."""
     test, settings = bench.data.test, bench.settings["evaluate"]
     models: dict[str, Classifier] = {}
-    facts: dict[str, tuple[SelectedSubset | None, float]] = {}
+    facts: dict[str, tuple[Material | None, float]] = {}
     for key in keys:
         start, row = perf_counter(), ROWS[key]
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore", SlimWarning)  # the table shows what they warn about
-            subset = row.subset(bench) if row.subset is not None else None
+            make = row.subset or row.objects
+            material = make(bench) if make is not None else None
             if mode == "full" and _in_each_mode(row):
-                model = _network(bench, row, subset, bench.run.folder.path / "rows" / f"{key}.full")
+                model = _network(bench, row, material, bench.run.folder.path / "rows" / f"{key}.full")
                 evaluation = evaluate_classifier(model, test, settings)
-                yield key, _record(bench, key, mode, evaluation, subset, perf_counter() - start)
+                yield key, _record(bench, key, mode, evaluation, material, perf_counter() - start)
                 continue
-            head = _head(bench, row, subset)
+            head = _head(bench, row, material)
         models[key] = bench.reference if head is None else with_head(bench.reference, head)
-        facts[key] = subset, perf_counter() - start
+        facts[key] = material, perf_counter() - start
     if models:
         for key, evaluation in evaluate_heads(models, test, settings).items():
             yield key, _record(bench, key, mode, evaluation, *facts[key])
 
 
-def _network(bench: Bench, row: Row, subset: SelectedSubset | None, folder: Path) -> Classifier:
+def _network(bench: Bench, row: Row, subset: Material | None, folder: Path) -> Classifier:
     """The whole network of a row."""
+    if isinstance(subset, MappedObjects):
+        return subset.train(bench, folder)
     if subset is None:
         assert row.network is not None
         return row.network(bench, folder)
@@ -224,15 +228,15 @@ def _network(bench: Bench, row: Row, subset: SelectedSubset | None, folder: Path
     )
 
 
-def _head(bench: Bench, row: Row, subset: SelectedSubset | None) -> Head | None:
+def _head(bench: Bench, row: Row, material: Material | None) -> Head | None:
     """The last layer of a row; None for the reference model."""
-    if subset is not None:
-        return subset.fit_head(bench)
+    if material is not None:
+        return material.fit_head(bench)
     return row.head(bench) if row.head is not None else None
 
 
 def _record(
-    bench: Bench, key: str, mode: Mode, evaluation: Evaluation, subset: SelectedSubset | None, seconds: float
+    bench: Bench, key: str, mode: Mode, evaluation: Evaluation, material: Material | None, seconds: float
 ) -> dict[str, Any]:
     """One line of the results."""
     row = ROWS[key]
@@ -249,25 +253,28 @@ def _record(
         "average_accuracy": evaluation.average_accuracy,
         "adjusted_average_accuracy": evaluation.adjusted_average_accuracy,
         **measures,
-        "judgements": subset.judgements if subset is not None else 0,
+        "judgements": material.judgements if material is not None else 0,
         "group_labels": row.group_labels,
-        "train_images": _train_images(bench.data, row, subset, mode),
-        "minority_share": _minority_share(bench, subset),
+        "train_images": _train_images(bench, row, material, mode),
+        "minority_share": _minority_share(bench, material),
         "seconds": round(seconds, 2),
     }
 
 
-def _train_images(data: Dataset, row: Row, subset: SelectedSubset | None, mode: Mode) -> int:
+def _train_images(bench: Bench, row: Row, material: Material | None, mode: Mode) -> int:
     """How many images the model of the row was last fitted to, copies counted."""
-    if subset is None or not subset.shortcut:
-        return len(data.split(row.trained_on))
-    return len(subset.selection.index) + (len(data.val) if subset.selection.fits_val and mode == "last-layer" else 0)
+    n_val = len(bench.data.val) if mode == "last-layer" else 0
+    if isinstance(material, MappedObjects):
+        return len(bench.data.train) + (n_val if bench.settings["retrain"].use_val else 0)
+    if material is None or not material.shortcut:
+        return len(bench.data.split(row.trained_on))
+    return len(material.selection.index) + n_val * material.selection.fits_val
 
 
-def _minority_share(bench: Bench, subset: SelectedSubset | None) -> float | None:
+def _minority_share(bench: Bench, subset: Material | None) -> float | None:
     """Share of the subset from groups below half an equal share of the pool; None where there are no groups."""
     groups = bench.pool.groups
-    if subset is None or groups is None:
+    if not isinstance(subset, SelectedSubset) or groups is None:
         return None
     shares = np.bincount(groups) / len(groups)
     minority = shares < 0.5 / len(shares)

@@ -34,7 +34,7 @@ from slim.stages.retrain.retrain import Selection, fit_subset_head
 Answers = NDArray[np.int8]
 """Answer codes (n,) of a pool, as `Judgements.codes` returns them."""
 
-_FEATURE_CLUSTERS = 2
+FEATURE_CLUSTERS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +92,9 @@ def class_balanced(bench: Bench) -> SelectedSubset:
 
 def cluster_balanced(bench: Bench) -> SelectedSubset:
     """Equally many images of each class and cluster of penultimate features."""
-    cells = feature_cells(bench.pool_attention.features, bench.pool.y, _FEATURE_CLUSTERS, bench.seed)
+    cells = feature_cells(bench.pool_attention.features, bench.pool.y, FEATURE_CLUSTERS, bench.seed)
     # The cells contain the class; images of val join by the cluster alone.
-    return _plain(bench, balanced_subset(cells, bench.size, bench.seed), cells % _FEATURE_CLUSTERS)
+    return _plain(bench, balanced_subset(cells, bench.size, bench.seed), cells % FEATURE_CLUSTERS)
 
 
 def group_balanced(bench: Bench) -> SelectedSubset:
@@ -162,12 +162,12 @@ def _judged_and_curated(bench: Bench, settings: RunSettings, attention: Attentio
 def judged_scores(bench: Bench, settings: RunSettings, attention: Attention, space: Space) -> tuple[Scores, Judgements]:
     """Attention scores of the pool, and the judgements that they come from."""
     annotation = settings["annotate"]
-    annotator = _annotator(bench, annotation)
+    annotator = unattended_annotator(bench, annotation)
     judgements = annotate(bench.data, attention, space, annotation, annotator=annotator, seed=bench.seed)
     return propagate(bench.data, space, judgements, settings["propagate"]), judgements
 
 
-def _annotator(bench: Bench, settings: AnnotateSettings) -> Annotator:
+def unattended_annotator(bench: Bench, settings: AnnotateSettings) -> Annotator:
     """An annotator that needs no person."""
     annotator = choose_annotator(settings, bench.pool, seed=bench.seed)
     if isinstance(annotator, BrowserAnnotator | TerminalAnnotator):
@@ -180,9 +180,9 @@ def _annotator(bench: Bench, settings: AnnotateSettings) -> Annotator:
 
 def true_answers(bench: Bench) -> Answers:
     """The oracle's answer (n,) about every image of the pool, without noise."""
-    pool, settings = bench.pool, replace(bench.settings["annotate"], noise=0.0)
+    pool, settings = bench.pool, replace(bench.settings["annotate"], noise=0.0, clicks=False, click_noise=0.0)
     everything = Queries(np.arange(len(pool)), pool.y, pool, bench.pool_attention.maps, pool.class_names)
-    return ask(everything, _annotator(bench, settings)).codes(len(pool))
+    return ask(everything, unattended_annotator(bench, settings)).codes(len(pool))
 
 
 def all_judged(bench: Bench) -> SelectedSubset:

@@ -18,8 +18,8 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
-from slim.arrays import Ints
-from slim.data.pixels import read_image, squared
+from slim.arrays import Bytes, Ints
+from slim.data.pixels import read_image
 from slim.data.table import ImageTable, Indices, selected_positions
 from slim.errors import DataError, SettingsError
 
@@ -44,6 +44,7 @@ class ImageBatches:
     seed: int
     epoch: int
     workers: int
+    maps: Bytes | None = None
 
     def __len__(self) -> int:
         return ceil(len(self.order) / self.batch_size)
@@ -71,6 +72,7 @@ def image_batches(
     seed: int = 0,
     epoch: int = 0,
     workers: int = 0,
+    maps: Bytes | None = None,
 ) -> ImageBatches:
     """Read images in batches, the whole frame of each resized to a square (the evaluation transform).
 
@@ -95,12 +97,14 @@ def image_batches(
     workers
         Processes that read images; 0 reads them in threads of this process, which start at once and are enough
         unless a fast GPU waits for images.
+    maps
+        (n, h, w) a map of each image of `table`, which becomes a fourth channel and is cropped and flipped with it.
 
     Returns
     -------
     Sized iterable of (images, y, index)
-        `images` uint8 (b, 3, S, S) in 0..255, not normalised, channels last in memory; `y` int64 (b,);
-        `index` int64 (b,), the position in `table`.
+        `images` uint8 (b, 3, S, S) in 0..255, not normalised, channels last in memory, or with `maps` (b, 4, S, S);
+        `y` int64 (b,); `index` int64 (b,), the position in `table`.
 
     Raises
     ------
@@ -134,7 +138,7 @@ def image_batches(
             raise SettingsError(f"{name} must be at least {least}. Got {value}. Raise it.")
     positions = selected_positions(len(table), slice(None) if order is None else order)
     earlier = selected_positions(len(table), [] if before is None else before)
-    return ImageBatches(table, image_size, batch_size, positions, earlier, augmentation, seed, epoch, workers)
+    return ImageBatches(table, image_size, batch_size, positions, earlier, augmentation, seed, epoch, workers, maps)
 
 
 class _Images(TorchDataset[Batch]):
@@ -147,11 +151,13 @@ class _Images(TorchDataset[Batch]):
         self._visits = _earlier_visits(np.concatenate([batches.before, batches.order]))[len(batches.before) :]
         self._size = batches.image_size
         self._key = (batches.seed, batches.epoch) if batches.augmentation == "light" else None
+        self._maps = batches.maps
 
     def batch(self, places: Sequence[int]) -> Batch:
         """The images at these places of the order, their labels and positions."""
         index = self._order[list(places)]
-        pixels = np.empty((len(index), self._size, self._size, 3), dtype=np.uint8)
+        channels = 3 if self._maps is None else 4
+        pixels = np.empty((len(index), self._size, self._size, channels), dtype=np.uint8)
         for row, place in enumerate(places):
             pixels[row] = self._pixels(place)
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
@@ -165,12 +171,15 @@ class _Images(TorchDataset[Batch]):
             return error
 
     def _pixels(self, place: int) -> npt.NDArray[np.uint8]:
-        """One image, (S, S, 3)."""
+        """One image, (S, S, 3), or with its map (S, S, 4)."""
         position = int(self._order[place])
-        image = read_image(self._paths[position])
-        if self._key is None:
-            return squared(image, self._size)
-        return _light(image, self._size, np.random.default_rng((*self._key, position, int(self._visits[place]))))
+        image, view = read_image(self._paths[position]), View()
+        if self._key is not None:
+            view = _light(np.random.default_rng((*self._key, position, int(self._visits[place]))))
+        pixels = view(image, self._size)
+        if self._maps is None:
+            return pixels
+        return np.dstack([pixels, view(Image.fromarray(self._maps[position]), self._size)])
 
 
 def _earlier_visits(order: Ints) -> Ints:
@@ -178,8 +187,28 @@ def _earlier_visits(order: Ints) -> Ints:
     return np.array(pd.Series(order).groupby(order).cumcount(), dtype=np.int64)
 
 
-def _light(image: Image.Image, size: int, rng: np.random.Generator) -> npt.NDArray[np.uint8]:
-    """A random crop of the frame as (size, size, 3), flipped horizontally with probability 1/2.
+@dataclass(frozen=True)
+class View:
+    """Which part of an image is shown, relative to its frame, and whether it is mirrored."""
+
+    left: float = 0.0
+    top: float = 0.0
+    width: float = 1.0
+    height: float = 1.0
+    mirrored: bool = False
+
+    def __call__(self, image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
+        """The part as (size, size, ...), bilinear with antialiasing."""
+        left, top = self.left * image.width, self.top * image.height
+        # Rounding may put the far edge slightly outside the image, which Pillow refuses.
+        right = min(left + self.width * image.width, image.width)
+        bottom = min(top + self.height * image.height, image.height)
+        part = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=(left, top, right, bottom)))
+        return part[:, ::-1] if self.mirrored else part
+
+
+def _light(rng: np.random.Generator) -> View:
+    """A random crop of the frame, flipped horizontally with probability 1/2.
 
     The aspect ratio is relative to the frame, because the evaluation transform makes a square of every frame. Area
     and ratio are drawn such that the crop fits, so nothing is redrawn.
@@ -187,12 +216,9 @@ def _light(image: Image.Image, size: int, rng: np.random.Generator) -> npt.NDArr
     area = rng.uniform(_SMALLEST_AREA, 1)
     widest = np.log(min(_WIDEST_RATIO, 1 / area))
     ratio = np.exp(rng.uniform(-widest, widest))
-    width, height = image.width * np.sqrt(area * ratio), image.height * np.sqrt(area / ratio)
-    left, top = rng.uniform(0, image.width - width), rng.uniform(0, image.height - height)
-    # Rounding may put the far edge slightly outside the image, which Pillow refuses.
-    box = (left, top, min(left + width, image.width), min(top + height, image.height))
-    crop = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR, box=box))
-    return crop[:, ::-1] if rng.random() < 0.5 else crop
+    width, height = np.sqrt(area * ratio), np.sqrt(area / ratio)
+    left, top = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
+    return View(left, top, width, height, bool(rng.random() < 0.5))
 
 
 def _by_threads(read: Callable[[Sequence[int]], Batch], chunks: Sequence[Sequence[int]]) -> Iterator[Batch]:

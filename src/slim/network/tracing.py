@@ -129,6 +129,38 @@ def find_finer(trace: Trace, layer: str) -> str:
     return finer
 
 
+def find_place_layers(module: nn.Module, layer: str, image_size: int) -> tuple[str, ...]:
+    """Layers that see the places of an image at three depths, the attended one last.
+
+    Those with ever finer grids before it; in a transformer, whose blocks all have the same grid, the same part of the
+    blocks at half and three quarters of the depth.
+
+    Examples
+    --------
+    >>> net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 8, 3, stride=2), nn.ReLU(),
+    ...                     nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 2))
+    >>> find_place_layers(net, "3", 32)
+    ('1', '3')
+    """
+    trace = run_once(module, image_size)
+    layers = [layer]
+    while len(layers) < 3 and (finer := find_finer(trace, layers[0])) != layers[0]:
+        layers.insert(0, finer)
+    if len(layers) > 1:
+        return tuple(layers)
+    shape = trace.outputs[layer]
+    alike = [name for name, other in trace.active().items() if other == shape and _part(name) == _part(layer)]
+    if layer not in alike:
+        return (layer,)
+    depth = alike.index(layer)
+    return tuple(dict.fromkeys([alike[depth // 2], alike[3 * depth // 4], layer]))
+
+
+def _part(name: str) -> str:
+    """A submodule's name without numbers: the same in every block."""
+    return ".".join(word for word in name.split(".") if not word.isdigit())
+
+
 def _side(shape: tuple[int, ...]) -> int:
     """Side of the square grid of one image, from (1, d, h, w) or (1, h, w, d); 0 if there is no grid."""
     return sorted(shape[1:])[1] if len(shape) == 4 and shape[0] == 1 else 0

@@ -20,6 +20,7 @@ from slim.stages.curate.subset import Subset
 from slim.stages.embed import Space
 from slim.stages.evaluate.evaluation import Evaluations
 from slim.stages.judgements import Judgements
+from slim.stages.locate.object_maps import ObjectMaps
 from slim.stages.propagate.scores import Scores
 from slim.stages.report.records import Report, RunFacts
 from slim.stages.retrain.retrained import Retrained
@@ -31,7 +32,7 @@ class Result:
 
     Attributes
     ----------
-    reference, attention, space, judgements, scores, subset, retrained, evaluation, report
+    reference, attention, space, judgements, scores, objects, subset, retrained, evaluation, report
         The records, in the order of the stages.
     """
 
@@ -40,6 +41,7 @@ class Result:
     space: Space
     judgements: Judgements
     scores: Scores
+    objects: ObjectMaps
     subset: Subset
     retrained: Retrained
     evaluation: Evaluations

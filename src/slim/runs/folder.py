@@ -92,7 +92,7 @@ class RunFolder:
     path: Path
 
     def stage(self, name: str) -> Path:
-        """The folder of a stage, for instance ``runs/demo/2-attention``."""
+        """The folder of a stage, for instance ``runs/demo/02-attention``."""
         return self.path / name
 
     def manifest(self, name: str) -> Manifest | None:

@@ -1,26 +1,32 @@
-"""Where the model looks (Grad-CAM), and what it sees there and elsewhere (core and environment features)."""
+"""Where the model looks (Grad-CAM), what it sees there and elsewhere, and the places from which objects are found."""
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from slim.data import SPLITS, Dataset, ImageTable, image_batches
 from slim.errors import SettingsError, SlimWarning
+from slim.localization import Places
 from slim.network.classifier import Classifier
 from slim.network.devices import Precision
 from slim.network.gradcam import ForwardPass, GradCam, Method, pool, upsample
+from slim.network.places import GRID, PlaceBasis, PlaceRecorder, place_network
 from slim.progress import track
 from slim.record import Record
+from slim.training import TrainSettings
 
 Floats = NDArray[np.float32]
+
+_BASIS_IMAGES = 256
 
 
 @dataclass(frozen=True)
@@ -76,6 +82,9 @@ class SplitAttention(Record):
         (n, p) penultimate features, the input of the linear head; p is 0 where the network has no such head.
     probabilities
         (n, n_classes) predicted by the model, rows sum to 1.
+    places
+        (n, 16, 16, c) features of the cells of a grid over the image, as bytes, from which object maps are made; none
+        for the test split, which is not trained on.
     """
 
     maps: Floats
@@ -84,6 +93,7 @@ class SplitAttention(Record):
     contrast: Floats
     features: Floats
     probabilities: Floats
+    places: Places = field(default_factory=lambda: np.zeros((0, GRID, GRID, 0), np.int8))
 
     def __len__(self) -> int:
         return len(self.maps)
@@ -121,6 +131,8 @@ def attend(
     reference: Classifier,
     settings: AttendSettings | None = None,
     *,
+    training: TrainSettings | None = None,
+    seed: int = 0,
     folder: str | Path | None = None,
 ) -> Attention:
     """Compute where the model looks, and what it sees there.
@@ -133,6 +145,11 @@ def attend(
         The model to explain.
     settings
         See `AttendSettings`.
+    training
+        How the reference model was trained. Places are described by the pretrained network that it started from, which
+        knows more than what the shortcut left in the reference model; by the reference model where there is none.
+    seed
+        Random seed of the images that the features of places are compressed by.
     folder
         Where to write the arrays as they are computed, for data sets larger than memory; in memory by default.
 
@@ -150,10 +167,35 @@ def attend(
     --------
     ``attention = slim.attend(data, reference)``
     """
+    settings = settings or AttendSettings()
     folders = {name: None if folder is None else Path(folder) / name for name in SPLITS}
-    return Attention(
-        **{name: attend_split(reference, data.split(name), settings, folder=folders[name]) for name in SPLITS}
-    )
+    splits = {name: attend_split(reference, data.split(name), settings, folder=folders[name]) for name in SPLITS}
+    training = training or TrainSettings()
+    network = place_network(reference, training.arch, training.weights)
+    with PlaceRecorder(*network, settings.precision) as recorder:
+        basis = _basis(recorder, data.train, settings, seed)
+        for name in ("train", "val"):
+            places = _places(recorder, basis, data.split(name), settings, folders[name])
+            splits[name] = replace(splits[name], places=places)
+    return Attention(**splits)
+
+
+def _basis(recorder: PlaceRecorder, table: ImageTable, settings: AttendSettings, seed: int) -> PlaceBasis:
+    """The principal components of the places of some images."""
+    drawn = np.random.default_rng((seed, 8)).permutation(len(table))[:_BASIS_IMAGES]
+    batches = image_batches(table[np.sort(drawn)], recorder.image_size, settings.batch_size, workers=settings.workers)
+    return PlaceBasis.fit((recorder(images) for images, _, _ in batches), seed)
+
+
+def _places(
+    recorder: PlaceRecorder, basis: PlaceBasis, table: ImageTable, settings: AttendSettings, folder: Path | None
+) -> Places:
+    """The places of every image of a table."""
+    places: Places = _allocate(folder, "places", (len(table), GRID, GRID, len(basis.components)), np.int8)
+    batches = image_batches(table, recorder.image_size, settings.batch_size, workers=settings.workers)
+    for images, _, index in track(batches, f"describing the places of {len(table)} {table.split} images"):
+        places[index.numpy()] = basis(recorder(images)).cpu().numpy()
+    return places
 
 
 def attend_split(
@@ -170,7 +212,7 @@ def attend_split(
     ``maps = slim.attend_split(slim.wrap(my_module), data.test).maps``
     """
     settings = settings or AttendSettings()
-    arrays: dict[str, Floats] = {}
+    arrays: dict[str, Any] = {}
     broken = 0
     with GradCam(classifier, settings.method, settings.precision) as cam:
         batches = image_batches(table, classifier.image_size, settings.batch_size, workers=settings.workers)
@@ -206,13 +248,13 @@ def _rows(forward: ForwardPass, classes: Tensor, pooling: Literal["mean", "sum"]
     }
 
 
-def _allocate(folder: str | Path | None, name: str, shape: tuple[int, ...]) -> Floats:
+def _allocate(folder: str | Path | None, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Any:
     """An array to fill, on disk where there is a folder."""
     if folder is None:
-        return np.zeros(shape, np.float32)
+        return np.zeros(shape, dtype)
     Path(folder).mkdir(parents=True, exist_ok=True)
     path = Path(folder) / f"{name}.npy"
-    return np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=shape)
+    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
 
 
 def _warn_about_maps(maps: Floats, broken: int, layer: str) -> None:

@@ -18,6 +18,8 @@ from slim.stages.embed import EmbedSettings, Space, embed
 from slim.stages.evaluate.evaluate import evaluate
 from slim.stages.evaluate.evaluation import EvaluateSettings, Evaluations
 from slim.stages.judgements import Judgements
+from slim.stages.locate.locate import locate
+from slim.stages.locate.object_maps import LocateSettings, ObjectMaps
 from slim.stages.propagate.propagate import propagate
 from slim.stages.propagate.scores import PropagateSettings, Scores
 from slim.stages.report.records import Report
@@ -61,8 +63,8 @@ class Stage:
 
     @property
     def folder(self) -> str:
-        """Its folder in a run, for instance ``"2-attention"``."""
-        return f"{list(STAGES).index(self.verb) + 1}-{self.noun}"
+        """Its folder in a run, for instance ``"02-attention"``."""
+        return f"{list(STAGES).index(self.verb) + 1:02}-{self.noun}"
 
     @property
     def before(self) -> tuple[str, ...]:
@@ -100,14 +102,15 @@ _TABLE = (
     Stage("embed", "attention", EmbedSettings, embed, Space, "space"),
     Stage("annotate", "data attention space", AnnotateSettings, annotate, Judgements, "judgements", resumes=True),
     Stage("propagate", "data space judgements", PropagateSettings, propagate, Scores, "scores"),
+    Stage("locate", "data attention space judgements", LocateSettings, locate, ObjectMaps, "objects"),
     Stage("curate", "data reference attention space scores", CurateSettings, curate, Subset, "subset"),
-    Stage("retrain", "data reference attention subset", RetrainSettings, retrain, Retrained, "retrained"),
+    Stage("retrain", "data reference attention objects subset", RetrainSettings, retrain, Retrained, "retrained"),
     Stage(
         "evaluate", "data reference attention subset retrained",
         EvaluateSettings, evaluate, Evaluations, "evaluation",
     ),
     Stage(
-        "report", "data reference attention space judgements scores subset retrained evaluation",
+        "report", "data reference attention space judgements scores objects subset retrained evaluation",
         None, report, Report, "report",
     ),
 )

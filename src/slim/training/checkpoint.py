@@ -64,6 +64,8 @@ def fingerprint(model: Classifier, task: Task) -> str:
     values = {name: value for name, value in asdict(task.settings).items() if name not in ("workers", "checkpoint")}
     digest.update(json.dumps([values, task.seed, model.image_size, model.layer, model.mean, model.std]).encode())
     digest.update(b"" if task.group_dro is None else f"group_dro {task.group_dro}".encode())
+    if task.recomposition is not None:
+        digest.update(task.recomposition.digest().encode())
     for part in (task.table, task.val):
         digest.update(json.dumps([part.paths, part.class_names, part.y.tolist()]).encode())
         digest.update(b"" if part.groups is None else part.groups.tobytes())

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from slim.data import ImageTable
+from slim.data import ImageTable, Recomposition
 from slim.errors import DataError, SettingsError
 from slim.network.build import build
 from slim.network.classifier import Classifier
@@ -31,6 +31,7 @@ def train_classifier(
     folder: str | Path | None = None,
     initial: Classifier | None = None,
     group_dro: float | None = None,
+    recomposition: Recomposition | None = None,
 ) -> Classifier:
     """Train a classifier and return it with the weights of its best epoch, in evaluation mode.
 
@@ -54,6 +55,8 @@ def train_classifier(
     group_dro
         Minimise the loss of online GroupDRO over the groups of `table` instead of the mean loss. The value is the
         step size of the groups' shares, above 0; the paper uses 0.01. Class weights are ignored.
+    recomposition
+        Train on recomposed images: the object of each image of `table` on other images' backgrounds.
 
     Raises
     ------
@@ -94,7 +97,16 @@ def train_classifier(
     >>> model.class_names, model.module.training
     (('red', 'blue'), False)
     """
-    return fit(table, val, settings, seed=seed, folder=folder, initial=initial, group_dro=group_dro).classifier
+    return fit(
+        table,
+        val,
+        settings,
+        seed=seed,
+        folder=folder,
+        initial=initial,
+        group_dro=group_dro,
+        recomposition=recomposition,
+    ).classifier
 
 
 def fit(
@@ -106,10 +118,11 @@ def fit(
     folder: str | Path | None = None,
     initial: Classifier | None = None,
     group_dro: float | None = None,
+    recomposition: Recomposition | None = None,
 ) -> Training:
     """Train like `train_classifier`, with the same parameters, errors and warnings, and return the history too."""
     settings = settings or TrainSettings()
-    task = Task(table, val, settings, seed, group_dro)
+    task = Task(table, val, settings, seed, group_dro, recomposition)
     _check(task)
     device = _device(settings)
     with _contained(device):

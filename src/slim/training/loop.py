@@ -41,6 +41,7 @@ _SELECT_BY = {
     "class-balanced-accuracy": "val_class_balanced_accuracy",
     "worst-group": "val_worst_group_accuracy",
     "loss": "val_loss",
+    "last": "epoch",
 }
 
 

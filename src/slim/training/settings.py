@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args, get_origin, get_type_hints
 
-from slim.data import ImageTable
+from slim.data import ImageTable, Recomposition
 from slim.errors import SettingsError
 from slim.network.devices import Device, Precision
 
@@ -51,8 +51,8 @@ class TrainSettings:
     augmentation
         none, or light: a random horizontal flip and a random crop of 0.7 to 1 of the frame's area.
     select_by
-        Which epoch is kept, measured on the validation images: accuracy, class-balanced-accuracy, loss, or
-        worst-group, which uses their group labels. In a tie, the earlier epoch is kept.
+        Which epoch is kept: the best on the validation images by accuracy, class-balanced-accuracy, loss, or
+        worst-group, which uses their group labels (in a tie, the earlier one); or simply the last.
     patience
         Stop after this many epochs without improvement; by default never.
     workers
@@ -92,7 +92,7 @@ class TrainSettings:
     precision: Precision = "auto"
     class_weights: Literal["none", "balanced"] = "none"
     augmentation: Literal["none", "light"] = "light"
-    select_by: Literal["accuracy", "class-balanced-accuracy", "worst-group", "loss"] = "accuracy"
+    select_by: Literal["accuracy", "class-balanced-accuracy", "worst-group", "loss", "last"] = "accuracy"
     patience: int | None = None
     workers: int = 0
     device: Device = "auto"
@@ -134,3 +134,4 @@ class Task:
     settings: TrainSettings
     seed: int
     group_dro: float | None = None
+    recomposition: Recomposition | None = None

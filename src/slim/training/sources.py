@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from slim.arrays import Ints
-from slim.data import Augmentation, ImageTable, image_batches
+from slim.data import Augmentation, ImageTable, Recomposition, image_batches, recomposed_batches
 from slim.network.activations import Activations, cache_activations, fitting_dtype
 from slim.network.classifier import Classifier
 from slim.network.partial import Cut, Forward
@@ -37,6 +38,7 @@ class Images:
     model: Classifier
     task: Task
     forward: Forward
+    recomposition: Recomposition | None = None
 
     def batches(
         self, batches: Batches, epoch: int, augmentation: Augmentation, start: int = 0
@@ -44,18 +46,22 @@ class Images:
         """Images as bytes, and their labels, for an epoch's batches from number `start` on."""
         for size, group in groupby(range(start, len(batches)), lambda number: len(batches[number])):
             numbers = list(group)
-            for images, y, _ in image_batches(
-                self.table,
-                self.model.image_size,
+            for images, y, _ in self._read(
                 size,
                 order=np.concatenate([batches[number] for number in numbers]),
                 before=np.concatenate([np.array([], np.int64), *batches[: numbers[0]]]),
                 augmentation=augmentation,
-                seed=self.task.seed,
                 epoch=epoch,
-                workers=self.task.settings.workers,
             ):
                 yield images, y
+
+    def _read(self, batch_size: int, **options: Any) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
+        """Batches of images, recomposed or as they are."""
+        size = self.model.image_size
+        options |= {"seed": self.task.seed, "workers": self.task.settings.workers}
+        if self.recomposition is None:
+            return image_batches(self.table, size, batch_size, **options)
+        return recomposed_batches(self.table, self.recomposition, size, batch_size, **options)
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Logits of images as bytes."""
@@ -99,7 +105,8 @@ def open_sources(
     model: Classifier, task: Task, cut: Cut | None, forward: Forward, device: torch.device
 ) -> tuple[Source, Source]:
     """The sources of the training and of the validation batches."""
-    train, val = (Images(table, model, task, forward) for table in (task.table, task.val))
+    train = Images(task.table, model, task, forward, task.recomposition)
+    val = Images(task.val, model, task, forward)
     if cut is None:
         return train, val
     dtype = fitting_dtype(cut, len(task.table) + len(task.val))

@@ -114,12 +114,12 @@ def recorded(tmp_path: Path) -> Callable[[str], RecordedAnswers]:
 class Scripted:
     """A person who gives these replies one after the other, and leaves after the last."""
 
-    def __init__(self, *replies: str | None, name: str = "ann") -> None:
+    def __init__(self, *replies: Any, name: str = "ann") -> None:
         self.name = name
         self.asked: list[int] = []
         self._replies = iter(replies)
 
-    def answer(self, query: Query) -> str | None:
+    def answer(self, query: Query) -> Any:
         self.asked.append(query.index)
         try:
             return next(self._replies)

@@ -34,7 +34,7 @@ def terminal(folder: Path, *keys: str) -> TerminalAnnotator:
 
 def test_masks_answer_by_default_about_the_budget_of_each_class(inputs: Inputs) -> None:
     judgements = annotate(*inputs(), AnnotateSettings(budget=3))
-    assert judgements.annotator == "masks over 0.5"
+    assert judgements.annotator == "masks over 0.5, clicks, seed 0"
     assert judgements.frame["y"].tolist() == [0, 0, 0, 1, 1, 1]
     answers = dict(zip(judgements.frame["index"], judgements.frame["answer"], strict=True))
     assert set(answers.values()) <= {"core", "unsure"}
@@ -49,7 +49,7 @@ def test_settings_have_defaults(inputs: Inputs, scripted: Any) -> None:
 def test_settings_and_seed_reach_the_oracle(inputs: Inputs) -> None:
     settings = AnnotateSettings(budget=2, annotator="boxes", threshold=0.3, noise=1.0)
     judgements = annotate(*inputs(), settings, seed=4)
-    assert judgements.annotator == "boxes over 0.3, noise 1, seed 4"
+    assert judgements.annotator == "boxes over 0.3, clicks, seed 4, noise 1, seed 4"
     assert judgements.frame["answer"].tolist() == ["spurious"] * 4
 
 
@@ -159,7 +159,7 @@ def test_page_gets_the_queries_and_everything_known_of_the_pool(inputs: Inputs, 
 
     data, attention, space = inputs()
     page = Page()
-    for folder, title, on_disk in ((tmp_path / "birds" / "4-judgements", "birds", True), (None, "pets", False)):
+    for folder, title, on_disk in ((tmp_path / "birds" / "04-judgements", "birds", True), (None, "pets", False)):
         assert annotate(data, attention, space, TWO, annotator=page, folder=folder) == "judgements"
         queries, kept, pool = page.shown
         assert (len(queries), pool.title, kept) == (4, title, on_disk)

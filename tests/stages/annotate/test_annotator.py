@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from slim import Queries, Query, RecordedAnswers, Store, ask
+from slim import Place, Queries, Query, RecordedAnswers, Store, ask
 from slim.errors import AnnotationError, SlimWarning
 
 Ask = Callable[..., Queries]
@@ -30,6 +31,19 @@ def test_ask_refuses_to_continue_without_any_answer(recorded: Recorded, ask_abou
 def test_ask_refuses_an_unknown_reply(ask_about: Ask, certain: Any) -> None:
     with pytest.raises(AnnotationError, match="Got 'perhaps' from certain"):
         ask(ask_about(0), certain("perhaps"))
+
+
+def test_ask_keeps_the_place_of_an_answer(ask_about: Ask, scripted: Any) -> None:
+    person = scripted(("spurious", Place(0.25, 0.5)), ("core", Place(0.5, 0.5, 0.1, 0.2)), "core", "undo", "spurious")
+    places = ask(ask_about(4, 2, 6), person).places(8)
+    assert places[[4, 2]].tolist() == [[0.25, 0.5, 0, 0], [0.5, 0.5, 0.1, 0.2]]
+    assert np.isnan(places[[0, 1, 3, 5, 6, 7]]).all()
+
+
+@pytest.mark.parametrize("reply", [("spurious", (0.5, 0.5)), ("undo", Place(0, 0)), ("core", Place(0, 0), 1)])
+def test_ask_refuses_a_reply_with_no_place(reply: object, ask_about: Ask, certain: Any) -> None:
+    with pytest.raises(AnnotationError, match="core or spurious with a Place.* Got .* from certain"):
+        ask(ask_about(0), certain(reply))
 
 
 def test_ask_stores_each_answer_before_the_next_question(ask_about: Ask, certain: Any) -> None:

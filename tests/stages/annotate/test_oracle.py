@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from slim import MaskOracle, NoisyOracle, Queries, Query
+from slim import MaskOracle, NoisyOracle, Place, Queries, Query
 from slim.data import ImageTable
 from slim.data.table import RegionKind
 from slim.errors import AnnotationError, DataError, SettingsError
@@ -41,14 +42,14 @@ def test_oracle_is_unsure_about_an_image_without_a_mask(pool: ImageTable, ask_ab
 def test_oracle_threshold_separates_the_same_map(pool: ImageTable, ask_about: Ask) -> None:
     # Strong attention on both sides of the object's edge, somewhat more of it outside.
     query = ask_about(0, maps=np.array([[[0.0, 1.0, 0.9, 0.0]]]))[0]
-    answers = [MaskOracle(pool, threshold).answer(query) for threshold in (0.0, 0.2, 0.8)]
+    answers = [MaskOracle(pool, threshold, clicks=False).answer(query) for threshold in (0.0, 0.2, 0.8)]
     assert answers == ["core", "core", "spurious"]
 
 
 def test_oracle_needs_more_than_the_threshold(pool: ImageTable, ask_about: Ask) -> None:
     even = ask_about(0, maps=np.array([[[0.0, 1.0, 1.0, 0.0]]]))[0]  # symmetric: exactly half is inside
-    assert MaskOracle(pool, 0.5).answer(even) == "spurious"
-    assert MaskOracle(pool, 0.49).answer(even) == "core"
+    assert MaskOracle(pool, 0.5, clicks=False).answer(even) == "spurious"
+    assert MaskOracle(pool, 0.49, clicks=False).answer(even) == "core"
 
 
 def test_oracle_judges_a_scaled_map_alike(pool: ImageTable, ask_about: Ask) -> None:
@@ -80,6 +81,55 @@ def test_oracle_lets_a_damaged_mask_be_seen(pool: ImageTable, ask_about: Ask) ->
     Path(pool.frame["mask"].iloc[0]).write_bytes(b"no image")
     with pytest.raises(DataError, match="readable image"):
         MaskOracle(pool)(ask_about(0))
+
+
+def test_oracle_clicks_deep_inside_the_object_where_it_answers_spurious(pool: ImageTable, ask_about: Ask) -> None:
+    maps = np.stack([BESIDE, BESIDE, BESIDE, ON_OBJECT, np.zeros((2, 4))])
+    judgements = MaskOracle(pool)(ask_about(0, 2, 4, 1, 3, maps=maps))
+    places = judgements.places(len(pool))
+    assert np.isnan(places[[1, 3, 5, 6, 7]]).all()
+    x, y, width, height = places[[0, 2, 4]].T
+    # The object is the right half: its pixels lie at most a quarter of the side from its border.
+    assert (np.abs(x - 0.75) <= 0.3 * 0.25 + 0.01).all()
+    assert ((y >= 0.7 * 0.25 - 0.01) & (y <= 1 - 0.7 * 0.25 + 0.01)).all()
+    assert not width.any()
+    assert not height.any()
+    assert len(set(y)) == 3  # each image has its own draw
+    boxes = MaskOracle(pool, kind="boxes")(ask_about(0, 2, maps=maps[:2]))
+    np.testing.assert_allclose(boxes.places(8)[[0, 2], :2], [[0.75, 0.5]] * 2, atol=0.003)
+
+
+def clicked(pool: ImageTable, ask_about: Ask, **settings: Any) -> np.ndarray:
+    queries = ask_about(*range(7), maps=np.repeat(BESIDE[None], 7, axis=0))
+    return MaskOracle(pool, **settings)(queries).places(len(pool))[:7, :2]
+
+
+def test_clicks_depend_on_the_seed_and_are_off_by_the_noise_within_the_photo(pool: ImageTable, ask_about: Ask) -> None:
+    exact, far = (clicked(pool, ask_about, click_noise=noise, kind="boxes") for noise in (0.0, 0.5))
+    np.testing.assert_array_equal(clicked(pool, ask_about, seed=1), clicked(pool, ask_about, seed=1))
+    assert (clicked(pool, ask_about, seed=1) != clicked(pool, ask_about)).any()
+    assert far.min() >= 0
+    assert far.max() == 1  # clipped at the edge
+    assert 0.1 < np.abs(far - exact).max() <= 0.5
+    assert np.abs(clicked(pool, ask_about, click_noise=0.02, kind="boxes") - exact).max() <= 0.02
+    assert np.isnan(clicked(pool, ask_about, clicks=False)).all()
+
+
+def test_names_of_oracles_differ_where_their_answers_may(pool: ImageTable) -> None:
+    changes: list[dict[str, Any]] = [{}, {"clicks": False}, {"click_noise": 0.1}, {"seed": 3}, {"threshold": 0.3}]
+    assert len({MaskOracle(pool, **change).name for change in changes}) == len(changes)
+    assert MaskOracle(pool, clicks=False, seed=3).name == "masks over 0.5"
+
+
+def test_oracle_has_no_click_on_an_object_that_the_mask_does_not_show(pool: ImageTable, ask_about: Ask) -> None:
+    Image.new("L", (12, 12)).save(pool.frame["mask"].iloc[0])
+    assert MaskOracle(pool).answer(ask_about(0)[0]) == "spurious"
+
+
+@pytest.mark.parametrize("noise", [-0.1, 0.6, float("nan")])
+def test_oracle_refuses_click_noise_out_of_range(noise: float, pool: ImageTable) -> None:
+    with pytest.raises(SettingsError, match="click_noise must be from 0 to 0.5"):
+        MaskOracle(pool, click_noise=noise)
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.0, float("nan")])
@@ -123,6 +173,19 @@ def test_noise_at_the_ends_flips_nothing_or_everything(flipped: Callable[..., np
 
 def test_noise_flips_a_subset_of_what_more_noise_flips(flipped: Callable[..., np.ndarray]) -> None:
     assert not (flipped(0.1) & ~flipped(0.3)).any()
+
+
+def test_noise_clicks_anywhere_when_it_makes_spurious_of_core_and_nowhere_the_other_way(certain: Any) -> None:
+    clicking = certain("core")
+    clicking.clicks = True
+    replies = [NoisyOracle(clicking, 1.0).answer(query_at(index)) for index in range(200)]
+    assert {reply[0] for reply in replies} == {"spurious"}  # type: ignore[index]
+    clicks = np.array([reply[1].columns for reply in replies])  # type: ignore[index, union-attr]
+    assert clicks[:, :2].min() < 0.05
+    assert clicks[:, :2].max() > 0.95
+    assert not clicks[:, 2:].any()
+    assert NoisyOracle(certain(("spurious", Place(0.5, 0.5))), 1.0).answer(query_at(0)) == "core"
+    assert NoisyOracle(certain("core"), 1.0).answer(query_at(0)) == "spurious"
 
 
 @pytest.mark.parametrize("answer", ["unsure", None])

@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from slim import Queries, RecordedAnswers, Store, ask
+from slim import Place, Queries, RecordedAnswers, Store, ask
 from slim.data import ImageTable
 from slim.errors import AnnotationError
 
@@ -69,6 +70,32 @@ def test_recorded_answers_refuse_a_name_of_several_queries(recorded: Recorded, a
 def test_recorded_answers_of_several_people_count_by_majority(recorded: Recorded, ask_about: Ask) -> None:
     oracle = recorded("index,answer\n0,core\n0,core\n0,no\n1,core\n1,no\n2,\n2,core\n")
     assert [oracle.answer(query) for query in ask_about(0, 1, 2)] == ["core", "unsure", "core"]
+
+
+def test_recorded_answers_may_say_where_the_object_is(recorded: Recorded, ask_about: Ask) -> None:
+    oracle = recorded(
+        "index,answer,x,y,width,height,settles\n0,no,0.25,0.5,,,\n1,core,0.5,0.5,0.2,0.1,\n2,no,,,,,\n3,,7,7,,,\n"
+        "4,no,0.1,0.1,,,\n4,core,1,1,,,true\n5,no,0.1,0.1,,,\n5,no,0.2,0.2,,,\n6,no,0,0,,,\n6,core,1,1,,,\n"
+    )
+    click, box = ("spurious", Place(0.25, 0.5)), ("core", Place(0.5, 0.5, 0.2, 0.1))
+    last = [("core", Place(1, 1)), ("spurious", Place(0.2, 0.2)), "unsure"]
+    assert [oracle.answer(query) for query in ask_about(*range(7))] == [click, box, "spurious", None, *last]
+
+
+def test_recorded_answers_read_saved_judgements_where_y_is_the_label(
+    recorded: Recorded, ask_about: Ask, tmp_path: Path
+) -> None:
+    judgements = recorded("index,answer,x,y\n0,no,0.25,0.5\n5,core,,\n")(ask_about(0, 5))
+    judgements.save(tmp_path)
+    again = RecordedAnswers(tmp_path / "judgements.csv")(ask_about(0, 5))
+    np.testing.assert_array_equal(again.places(8), judgements.places(8))
+    assert recorded("index,answer,y\n0,core,1\n").answer(ask_about(0)[0]) == "core"
+
+
+@pytest.mark.parametrize("row", ["no,1.5,0", "no,0.5,", "no,left,0", "no,nan,0", "unsure,0.5,0.5", "core,240,120"])
+def test_recorded_answers_name_the_line_of_an_impossible_place(recorded: Recorded, row: str) -> None:
+    with pytest.raises(AnnotationError, match=r"A place must be .* Got x .* in line 3 of .*answers.csv"):
+        recorded(f"index,answer,x,y\n0,core,,\n1,{row}\n")
 
 
 @pytest.mark.parametrize("text", ["", "answer\ncore\n", "path\n/a.jpg\n", "img_id,answer\n3,core\n"])

@@ -24,6 +24,7 @@ from slim.data import ImageTable
 from slim.errors import AnnotationError, ArtifactError
 from slim.stages.annotate.schema import STEPS
 from slim.stages.annotate.store import Post, judgements_of_people
+from slim.stages.judgements import PLACE_COLUMNS, Place
 
 WRITER = """
 import sys
@@ -159,6 +160,16 @@ def test_store_refuses_what_is_not_an_answer(index: int, answer: str, annotator:
         "INSERT INTO judgements (image, answer, annotator, seconds) VALUES (0, 'core', '', 0)",
         "INSERT INTO judgements (image, answer, annotator, seconds) VALUES (0, 'core', 'ann', -1)",
         "INSERT INTO judgements (image, answer, annotator, seconds) VALUES (x'00', 'core', 'ann', 0)",
+        *(
+            f"INSERT INTO judgements (image, answer, annotator, seconds, x, y, width, height) VALUES (0, {values})"
+            for values in (
+                "'core', 'ann', 0, 1.5, 0, 0, 0",
+                "'core', 'ann', 0, 0.5, NULL, 0, 0",
+                "'core', 'ann', 0, NULL, NULL, 0, 0",
+                "'core', 'ann', 0, 0.5, 0.5, 'wide', 0",
+                "'unsure', 'ann', 0, 0.5, 0.5, 0, 0",
+            )
+        ),
     ],
 )
 def test_store_file_itself_refuses_changes_and_nonsense_from_other_programs(tmp_path: Path, statement: str) -> None:
@@ -179,7 +190,7 @@ def test_store_asks_sqlite_for_durable_commits(tmp_path: Path) -> None:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("version", [1, 2, 3])
 def test_store_of_an_older_version_is_kept_and_extended(tmp_path: Path, version: int) -> None:
     path = tmp_path / "annotations.db"
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -192,9 +203,44 @@ def test_store_of_an_older_version_is_kept_and_extended(tmp_path: Path, version:
         assert store.history()[["index", "answer", "seconds", "settles"]].values.tolist() == [[3, "core", 1.5, False]]
         assert store.post([Post("k", 4, "unsure")], "bob") == 1
         settling(store, 3, "spurious", "bob", "s")
+        store.record(6, "spurious", "cid", place=Place(0.5, 0.25))
         assert store.settled()["index"].tolist() == [3]
+        assert store.undo(6, "cid")
+        assert store.history()["place_x"].dropna().tolist() == [0.5]
         assert store.answers()[["index", "annotator"]].values.tolist() == [[3, "ann"], [4, "bob"]]
         assert store.people() == ["bob"]
+
+
+def test_store_keeps_places_of_answers_and_withdraws_them_with_the_answer(tmp_path: Path) -> None:
+    box = Place(0.5, 0.25, 0.1, 0.2)
+    with Store(tmp_path / "annotations.db") as store:
+        store.record(3, "spurious", "ann", place=Place(1, 0))
+        store.record(4, "core", "ann")
+        store.post([Post("a", 3, "core", place=box), Post("s", 4, "spurious", settles=True, place=box)], "bob")
+        store.post([Post("a", 3, "core", place=Place(0, 0))], "bob")  # sent again
+    with Store(tmp_path / "annotations.db") as store:
+        assert store.answers()[["index", *PLACE_COLUMNS]].fillna(-1).values.tolist() == [
+            [3, 1, 0, 0, 0],
+            [4, -1, -1, -1, -1],
+            [3, *box.columns],
+        ]
+        assert store.settled()[["index", *PLACE_COLUMNS]].values.tolist() == [[4, *box.columns]]
+        store.undo(3, "bob")
+        store.record(3, "spurious", "ann")  # answered again, without a click
+        assert store.answers()["place_x"].isna().all()
+        assert store.history()["place_x"].count() == 3
+
+
+def test_store_refuses_a_place_without_core_or_spurious() -> None:
+    with Store(":memory:") as store:
+        for refused in (
+            lambda: store.record(0, "unsure", "ann", place=Place(0, 0)),
+            lambda: Post("a", 0, "undone", place=Place(0, 0)),
+            lambda: Post("a", 0, "flag", place=Place(0, 0)),
+        ):
+            with pytest.raises(AnnotationError, match="must go with the answer core or spurious"):
+                refused()
+        assert len(store.history()) == 0
 
 
 @pytest.mark.parametrize("table", ["posts", "flags", "added"])

@@ -48,6 +48,27 @@ def test_terminal_takes_one_key_per_answer(tmp_path: Path, ask_about: Ask, key: 
     assert judgements.frame["answer"].tolist() == [answer]
 
 
+def test_terminal_takes_a_cell_of_the_grid_as_spurious_with_the_object_there(
+    tmp_path: Path, ask_about: Ask, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judgements = ask(ask_about(0, 1, 2), TerminalAnnotator(tmp_path, read=keys("a1", "d9", "c5", " D5 ", "c")))
+    assert judgements.frame["answer"].tolist() == ["spurious", "spurious", "core"]
+    x, y = np.array(judgements.places(3)[:, :2]).T
+    np.testing.assert_allclose(x, [1 / 16, 5 / 16, np.nan])
+    np.testing.assert_allclose(y, [1 / 16, 9 / 16, np.nan])
+    shown = capsys.readouterr().err
+    assert "a cell of the grid, such as d5" in shown
+    assert "spurious, object at D5" in shown
+    assert shown.count("is not an answer") == 2
+
+
+def test_no_cell_of_the_grid_begins_like_an_answer() -> None:
+    answers = {key for key in module.KEYS if len(key) == 1}
+    cells = set(module.KEYS) - answers
+    assert len(cells) == 64
+    assert not {cell[0] for cell in cells} & answers
+
+
 def test_terminal_asks_again_after_a_wrong_key(
     tmp_path: Path, ask_about: Ask, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,5 +134,5 @@ def test_read_key_takes_a_single_key_from_a_terminal(monkeypatch: pytest.MonkeyP
             return True
 
     monkeypatch.setattr("sys.stdin", Screen())
-    monkeypatch.setattr("click.getchar", lambda: "c")
-    assert module.read_key() == "c"
+    monkeypatch.setattr("click.getchar", keys("c", "D", "5"))
+    assert [module.read_key() for _ in range(2)] == ["c", "D5"]

@@ -345,8 +345,8 @@ def test_scores_survive_saving_and_loading(tmp_path):
     y = np.repeat([0, 1], 50)
     answers[y == 1] = np.where(answers[y == 1] == CORE, SPURIOUS, answers[y == 1])
     scores = quietly(coordinates, y, answers, class_names=["cat", "dög"])
-    scores.save(tmp_path / "5-scores")
-    again = Scores.load(tmp_path / "5-scores")
+    scores.save(tmp_path / "05-scores")
+    again = Scores.load(tmp_path / "05-scores")
     assert again.values.dtype == np.float32
     assert again.values.tobytes() == scores.values.tobytes()
     assert again.trust == scores.trust

@@ -19,7 +19,9 @@ from slim.stages.curate.subset import CurateSettings
 from slim.stages.embed import EmbedSettings
 from slim.stages.evaluate.evaluate import evaluate
 from slim.stages.evaluate.evaluation import EvaluateSettings
+from slim.stages.locate.object_maps import LocateSettings, ObjectMaps, Trust
 from slim.stages.propagate.scores import PropagateSettings
+from slim.stages.report.findings import headline
 from slim.stages.report.gather import report_input
 from slim.stages.report.records import ModelRow, Report, ReportInput, RunFacts
 from slim.stages.report.report import report as write_report
@@ -42,6 +44,7 @@ def arguments(made: Any, *, shortcut: bool = True, **settings: Any) -> tuple[Any
         "embed": EmbedSettings(pool=made.space.pool),
         "annotate": AnnotateSettings(),
         "propagate": PropagateSettings(),
+        "locate": LocateSettings(),
         "curate": CURATE,
         "retrain": RetrainSettings(),
         "evaluate": EVALUATE,
@@ -58,7 +61,9 @@ def arguments(made: Any, *, shortcut: bool = True, **settings: Any) -> tuple[Any
     evaluations = evaluate(made.data, made.reference, made.attention, subset, retrained, EVALUATE)
     facts = RunFacts("noisy run", 3, records, {"train": 1.5, "attend": 0.5}, ["Look twice."])
     stages = (made.data, made.reference, made.attention, made.space, made.judgements, made.scores)
-    return (*stages, subset, retrained, evaluations, facts)
+    maps = [np.zeros((len(made.data.split(name)), 64, 64), np.uint8) for name in ("train", "val")]
+    objects = ObjectMaps(*maps, "answers", Trust(5, 4, 0.8, 0.38, 0.96, 0.25))
+    return (*stages, objects, subset, retrained, evaluations, facts)
 
 
 def gathered(made: Any, **options: Any) -> ReportInput:
@@ -72,7 +77,7 @@ def rows_of(made: Any, **options: Any) -> dict[str, ModelRow]:
 # Settings of train and retrain, the pool, and the supervision of the reference, the random subset and SLIM.
 GROUPS = TrainSettings(select_by="worst-group")
 EPOCH, TUNING, ANSWERS = "val group labels (choice of epoch)", "val group labels (tuning)", "7 judgements (ann)"
-FULL = RetrainSettings(mode="full")
+FULL, RECOMPOSED = RetrainSettings(mode="full"), RetrainSettings(recompose=True)
 SUPERVISION: dict[str, tuple[dict[str, Any], str, tuple[list[str], list[str], list[str]]]] = {
     "default": ({}, "train", ([LABELS], [BOTH], [BOTH, ANSWERS])),
     "subset alone": (
@@ -97,6 +102,22 @@ SUPERVISION: dict[str, tuple[dict[str, Any], str, tuple[list[str], list[str], li
         {"retrain": RetrainSettings(mode="full", tune_on="groups")},
         "train",
         ([LABELS], [LABELS], [LABELS, ANSWERS]),
+    ),
+    "recomposed": ({"retrain": RECOMPOSED}, "train", ([LABELS], [BOTH], [BOTH, ANSWERS])),
+    "recomposed, val by groups for the baseline alone": (
+        {"retrain": replace(RECOMPOSED, tune_on="groups")},
+        "train",
+        ([LABELS], [LABELS, TUNING], [BOTH, ANSWERS]),
+    ),
+    "recomposed by masks, without val": (
+        {"retrain": replace(RECOMPOSED, use_val=False), "locate": LocateSettings("masks")},
+        "train",
+        ([LABELS], [LABELS], [LABELS, ANSWERS, "masks of train and val"]),
+    ),
+    "recomposed, full, the last epoch": (
+        {"train": replace(GROUPS, checkpoint="model.pt"), "retrain": replace(RECOMPOSED, mode="full")},
+        "train",
+        ([LABELS], [LABELS, EPOCH], [LABELS, ANSWERS]),
     ),
     "epoch by groups": ({"train": GROUPS}, "train", ([LABELS, EPOCH], [BOTH, EPOCH], [BOTH, ANSWERS, EPOCH])),
     "epoch by groups, trained elsewhere": (
@@ -145,6 +166,18 @@ def test_images_count_val_where_the_last_layer_is_fitted_to_it(
     rows = {row.key: row for row in report.rows}
     assert report.fits_val == (n > 8)
     assert [rows[key].train_images for key in ("reference", "random_subset", "retrained")] == [40, n, n]
+
+
+@pytest.mark.parametrize(
+    ("settings", "n"),
+    [(RECOMPOSED, 40 + 16), (replace(RECOMPOSED, use_val=False), 40), (replace(RECOMPOSED, mode="full"), 40)],
+)
+def test_recomposed_images_are_those_of_the_whole_pool(settings: RetrainSettings, n: int, records: Make) -> None:
+    report = gathered(records(), retrain=settings)
+    assert {row.key: row.train_images for row in report.rows}["retrained"] == n
+    assert report.recomposed
+    assert "and recomposed images" in headline(report).detail
+    assert not gathered(records(), shortcut=False, retrain=settings).recomposed
 
 
 @pytest.mark.parametrize(("pool", "n"), [("train", 40), ("val", 16)])
@@ -209,11 +242,11 @@ def test_report_says_the_same_on_the_page_and_in_its_metrics(
         assert words in report.page
     for key, evaluation in (("reference", stages[-1].reference), ("retrained", stages[-1].retrained)):
         assert metrics[key]["worst_group_accuracy"] == evaluation.worst_group_accuracy
-    report.save(tmp_path / "9-report")
-    names = sorted(file.name for file in (tmp_path / "9-report").iterdir())
+    report.save(tmp_path / "10-report")
+    names = sorted(file.name for file in (tmp_path / "10-report").iterdir())
     assert names == ["metrics.json", "record.json", "report.html"]
-    assert json.loads((tmp_path / "9-report" / "metrics.json").read_text()) == metrics
-    loaded = Report.load(tmp_path / "9-report")
+    assert json.loads((tmp_path / "10-report" / "metrics.json").read_text()) == metrics
+    loaded = Report.load(tmp_path / "10-report")
     assert (loaded.metrics, loaded.page) == (metrics, report.page)
 
 
@@ -223,3 +256,14 @@ def test_report_of_a_kept_reference_says_so(records: Make) -> None:
     assert report.metrics["verdict"] == "kept"
     assert "SLIM found no shortcut and kept the reference model" in str(report)
     assert "the subset was not used to retrain the model" in report.page
+    assert "nothing was retrained on such images" in report.page
+
+
+def test_report_of_recomposed_retraining_says_what_it_used(records: Make) -> None:
+    row = rows_of(records(), retrain=RetrainSettings(recompose=True, tune_on="groups"))["retrained"]
+    assert (row.train_images, row.supervision.split(" + ")[0]) == (40 + 16, BOTH)
+    assert "tuning" not in row.supervision
+    *stages, facts = arguments(records(), retrain=RetrainSettings(recompose=True))
+    page = write_report(*stages, facts=facts).page
+    assert "The model was retrained on such images in place of the subset" in page
+    assert "4 of 5 maps made without the place that was pointed at contain it" in page

@@ -32,7 +32,7 @@ def curated(made: Any, **settings: Any) -> Subset:
 
 
 def retrained_from(made: Any, subset: Subset, settings: RetrainSettings | None = None, **keywords: Any) -> Retrained:
-    return retrain(made.data, made.reference, made.attention, subset, settings, **keywords)
+    return retrain(made.data, made.reference, made.attention, made.objects, subset, settings, **keywords)
 
 
 def head_of(model: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -198,7 +198,7 @@ def test_network_without_a_linear_head_cannot_be_retrained_in_its_last_layer(rec
     made = records()
     headless = replace(made.reference, head=None)
     with pytest.raises(ModelError, match="--mode full"):
-        retrain(made.data, headless, made.attention, curated(made))
+        retrain(made.data, headless, made.attention, made.objects, curated(made))
 
 
 @pytest.mark.parametrize(

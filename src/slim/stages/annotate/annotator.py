@@ -13,9 +13,13 @@ from slim.errors import AnnotationError, SlimWarning
 from slim.progress import track
 from slim.stages.annotate.queries import Queries, Query
 from slim.stages.annotate.store import MEMORY, Store
-from slim.stages.judgements import ANSWERS, Answer, Judgements
+from slim.stages.judgements import ANSWERS, Answer, Judgements, Place
 
-Reply = Answer | Literal["undo", "stop"] | None
+Judged = Answer | tuple[Answer, Place]
+"""A judgement, alone or with the place of the object."""
+
+Reply = Judged | Literal["undo", "stop"] | None
+"""What an annotator replies to a query."""
 
 
 class Annotator(Protocol):
@@ -32,6 +36,8 @@ class Annotator(Protocol):
         -------
         "core", "spurious" or "unsure"
             The judgement.
+        (answer, Place)
+            The judgement, core or spurious, and where the object is.
         None
             No answer: the query stays unanswered.
         "undo"
@@ -47,11 +53,20 @@ class Annotator(Protocol):
 
 
 class Oracle:
-    """A simulated annotator. Calling it with queries returns their judgements."""
+    """A simulated annotator. Calling it with queries returns their judgements.
+
+    Attributes
+    ----------
+    name
+        Name under which its answers are stored.
+    clicks
+        Whether it says where the object is when it answers spurious.
+    """
 
     name: str
+    clicks: bool = False
 
-    def answer(self, query: Query) -> Answer | None:
+    def answer(self, query: Query) -> Judged | None:
         """Judge an image; None = no answer."""
         raise NotImplementedError
 
@@ -133,7 +148,8 @@ def _ask_each(queries: Queries, annotator: Annotator, store: Store) -> bool:
             continue
         pending.popleft()
         if reply is not None:
-            store.record(query.index, _checked(reply, annotator), annotator.name, seconds)
+            answer, place = _checked(reply, annotator)
+            store.record(query.index, answer, annotator.name, seconds, place)
     return False
 
 
@@ -158,13 +174,15 @@ def _withdraw(queries: Queries, annotator: Annotator, store: Store) -> list[Quer
     return last
 
 
-def _checked(reply: Answer, annotator: Annotator) -> Answer:
-    if reply not in ANSWERS:
+def _checked(reply: Judged, annotator: Annotator) -> tuple[Answer, Place | None]:
+    """The answer and the place in a reply."""
+    answer, place = reply if isinstance(reply, tuple) and len(reply) == 2 else (reply, None)
+    if answer not in ANSWERS or not (place is None or isinstance(place, Place)):
         raise AnnotationError(
-            "An annotator must answer core, spurious, unsure, None, undo or stop. "
+            "An annotator must answer core, spurious or unsure, core or spurious with a Place, None, undo or stop. "
             f"Got {reply!r} from {annotator.name}. Fix its method answer."
         )
-    return reply
+    return answer, place
 
 
 def _judgements(queries: Queries, annotator: Annotator, store: Store) -> Judgements:

@@ -1,26 +1,30 @@
-"""Oracles: simulated annotators, which check whether the attention lies on the object."""
+"""Oracles: simulated annotators, which check whether the attention lies on the object, and click on it if not."""
 
 from __future__ import annotations
 
 from typing import cast, get_args
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
+from slim.arrays import Flags
 from slim.data import ImageTable
 from slim.data.table import RegionKind
 from slim.errors import AnnotationError, SettingsError
 from slim.metrics import inside_fraction
 from slim.overlay import upsample
-from slim.stages.annotate.annotator import Oracle
+from slim.stages.annotate.annotator import Judged, Oracle
 from slim.stages.annotate.queries import Query
-from slim.stages.judgements import Answer
+from slim.stages.judgements import Answer, Place
 
 _SIZE = 224  # pixels; about what a person sees of an image in a montage
-_OPPOSITE: dict[Answer, Answer] = {"core": "spurious", "spurious": "core"}
+_WELL_INSIDE = 0.7  # of the largest distance to the object's border: how deep inside it clicks lie at least
 
 
 class MaskOracle(Oracle):
     """Judges by the object's region: core where more than `threshold` of the strong attention lies inside.
+
+    When it answers spurious, it clicks on the object, as a person would.
 
     Parameters
     ----------
@@ -30,6 +34,13 @@ class MaskOracle(Oracle):
         Of the inside fraction, in [0, 1).
     kind
         Which regions: "masks" or "boxes".
+    clicks
+        Whether spurious answers say where the object is. False = core and spurious only.
+    click_noise
+        How far off the clicks are: each coordinate by up to this share of the image's side, uniformly, and at most to
+        the edge of the image. In [0, 0.5].
+    seed
+        Random seed of the clicks.
 
     Raises
     ------
@@ -40,6 +51,9 @@ class MaskOracle(Oracle):
     -----
     It judges what a person sees: the map, smoothly upsampled and scaled to [0, 1] again. An image without a mask is
     "unsure", and so is one with a flat map, which does not show where the model looks.
+
+    A click on a mask lies well inside: at a random pixel whose distance to the border is at least 0.7 of the largest. A
+    click on a box is its centre. Each image has a draw of its own, seeded by `seed` and its position in the pool.
 
     Examples
     --------
@@ -57,22 +71,42 @@ class MaskOracle(Oracle):
     >>> query = Queries(np.array([0]), table.y, table, attention_map[None], table.class_names)[0]
     >>> MaskOracle(table).answer(query)
     'core'
+    >>> beside = Queries(np.array([0]), table.y, table, 1 - attention_map[None], table.class_names)[0]
+    >>> answer, place = MaskOracle(table).answer(beside)
+    >>> answer, 0 < place.x < 0.5
+    ('spurious', True)
     """
 
-    def __init__(self, table: ImageTable, threshold: float = 0.5, kind: RegionKind = "masks") -> None:
+    def __init__(
+        self,
+        table: ImageTable,
+        threshold: float = 0.5,
+        kind: RegionKind = "masks",
+        *,
+        clicks: bool = True,
+        click_noise: float = 0.0,
+        seed: int = 0,
+    ) -> None:
         if not 0 <= threshold < 1:
             raise SettingsError(f"threshold must be at least 0 and below 1. Got {threshold}. Try 0.5.")
+        if not 0 <= click_noise <= 0.5:
+            raise SettingsError(f"click_noise must be from 0 to 0.5. Got {click_noise}. Try 0.1.")
         self.table = table
         self.threshold = threshold
         self.kind = kind
-        self.name = f"{kind} over {threshold:g}"
+        self.clicks = clicks
+        self.click_noise = click_noise
+        self.seed = seed
+        how = f", clicks{f' off by {click_noise:g}' if click_noise else ''}, seed {seed}" if clicks else ""
+        self.name = f"{kind} over {threshold:g}{how}"
         self._known = _has_region(table, kind)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.table.split}, threshold={self.threshold:g}, kind={self.kind!r})"
+        settings = f"threshold={self.threshold:g}, kind={self.kind!r}, clicks={self.clicks}"
+        return f"{type(self).__name__}({self.table.split}, {settings})"
 
-    def answer(self, query: Query) -> Answer:
-        """Judge an image of the pool.
+    def answer(self, query: Query) -> Judged:
+        """Judge an image of the pool; with `clicks`, a spurious answer comes with the place of the object.
 
         Raises
         ------
@@ -88,7 +122,20 @@ class MaskOracle(Oracle):
         fraction = inside_fraction(upsample(query.map[None], _SIZE), region[None])[0]
         if np.isnan(fraction):
             return "unsure"
-        return "core" if fraction > self.threshold else "spurious"
+        if fraction > self.threshold:
+            return "core"
+        return ("spurious", self._click(region, query.index)) if self.clicks and region.any() else "spurious"
+
+    def _click(self, region: Flags, index: int) -> Place:
+        """A click on the object that fills this region of an image."""
+        rng = np.random.default_rng((self.seed, index, 1))  # another stream than that of the flips
+        rows, columns = np.nonzero(region) if self.kind == "boxes" else np.nonzero(_well_inside(region))
+        if self.kind == "boxes":
+            pixel = np.array([columns.mean(), rows.mean()])
+        else:
+            pixel = np.array([columns, rows]).T[rng.integers(len(rows))]
+        off = rng.uniform(-self.click_noise, self.click_noise, size=2)
+        return Place(*np.clip((pixel + 0.5) / _SIZE + off, 0, 1))
 
     def _check(self, query: Query) -> None:
         """Refuse a query from another pool, where its position is that of another image."""
@@ -102,6 +149,8 @@ class MaskOracle(Oracle):
 
 class NoisyOracle(Oracle):
     """Flips some of an oracle's answers from core to spurious or vice versa.
+
+    A false core has no place. A false spurious has a random one, anywhere in the photo, where the oracle clicks.
 
     Parameters
     ----------
@@ -134,16 +183,28 @@ class NoisyOracle(Oracle):
         self.oracle = oracle
         self.share = share
         self.seed = seed
+        self.clicks = oracle.clicks
         self.name = f"{oracle.name}, noise {share:g}, seed {seed}"
 
     def __repr__(self) -> str:
         return f"NoisyOracle({self.oracle!r}, {self.share:g}, seed={self.seed})"
 
-    def answer(self, query: Query) -> Answer | None:
+    def answer(self, query: Query) -> Judged | None:
         """Judge an image as the oracle does, or the opposite."""
-        answer = self.oracle.answer(query)
-        flipped = np.random.default_rng((self.seed, query.index)).random() < self.share
-        return _OPPOSITE.get(answer, answer) if answer is not None and flipped else answer
+        reply = self.oracle.answer(query)
+        answer: Answer | None = reply[0] if isinstance(reply, tuple) else reply
+        rng = np.random.default_rng((self.seed, query.index))
+        if rng.random() >= self.share or answer not in ("core", "spurious"):
+            return reply
+        if answer == "spurious":
+            return "core"
+        return ("spurious", Place(*rng.random(2))) if self.clicks else "spurious"
+
+
+def _well_inside(region: Flags) -> Flags:
+    """The pixels of a mask (h, w) that are farthest from its border, of which the image's edge is a part."""
+    depth = distance_transform_edt(np.pad(region, 1))[1:-1, 1:-1]
+    return np.asarray(depth >= _WELL_INSIDE * depth.max())
 
 
 def _has_region(table: ImageTable, kind: RegionKind) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:

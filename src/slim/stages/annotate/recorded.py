@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 
 from slim.errors import AnnotationError
-from slim.stages.annotate.annotator import Oracle
+from slim.stages.annotate.annotator import Judged, Oracle
 from slim.stages.annotate.queries import Query
-from slim.stages.judgements import Answer, answer_that_counts
+from slim.stages.judgements import PLACE_COLUMNS, Answer, Place, answers_that_count, check_place
 
 # In the order of preference: a path still means the same image after the pool was reordered.
 PATH_COLUMNS = ("path", "img_filename", "filename", "file", "image")
@@ -27,6 +28,7 @@ WORDS: dict[str, Answer] = {
     "maybe": "unsure",
 }
 YES = ("true", "1", "yes")
+PLACE_NAMES = ("x", "y", "width", "height")
 
 
 class RecordedAnswers(Oracle):
@@ -37,19 +39,21 @@ class RecordedAnswers(Oracle):
     path
         CSV file with a column ``answer`` (core, yes or 1; spurious, no or 0; unsure or maybe; empty = no answer) and
         one that identifies the image: ``path`` (or ``img_filename``, ``filename``, ``file``, ``image``), or else
-        ``index``, its position in the pool. Other columns are ignored.
+        ``index``, its position in the pool. Columns ``x`` and ``y`` may say where the object is, ``width`` and
+        ``height`` how large a box around it is, all as in `slim.Place`; empty = not said. Other columns are ignored.
 
     Raises
     ------
     AnnotationError
-        The file is missing or not a CSV file, lacks a column, or has an unknown word for an answer.
+        The file is missing or not a CSV file, lacks a column, or has an unknown word for an answer or an impossible
+        place.
 
     Notes
     -----
     Rows are matched to images by path or index, never by their order. A path may omit leading folders:
     ``cats/1.jpg`` matches ``/data/cats/1.jpg``. Where an image has several rows, the most frequent answer counts, and a
-    tie is "unsure"; but a row with "true" in a column ``settles`` overrides the others. An image without a row has no
-    answer.
+    tie is "unsure"; but a row with "true" in a column ``settles`` overrides the others. The last place with the answer
+    that counts is the image's. An image without a row has no answer.
 
     Examples
     --------
@@ -65,13 +69,14 @@ class RecordedAnswers(Oracle):
         rows = read_rows(self.path)
         self.column = key_column(rows, self.path)
         keys = rows[self.column].map(plain_path if self.column != INDEX_COLUMN else str.strip)
-        answers = rows["answer"]
-        answered = answers.ne("") & keys.ne("")
-        settles = answered & rows.get("settles", pd.Series("", rows.index)).str.lower().isin(YES)
-        settled = dict(zip(keys[settles], answers[settles], strict=True))
-        self._answers: dict[str, Answer] = {
-            str(key): answer_that_counts(group, settled.get(key))
-            for key, group in answers[answered].groupby(keys[answered])
+        answers = rows.assign(index=keys, annotator="", seconds=0.0)[rows["answer"].ne("") & keys.ne("")]
+        settles = answers.get("settles", pd.Series("", answers.index)).str.lower().isin(YES)
+        counted = answers_that_count(answers, answers[settles].drop_duplicates("index", keep="last"))
+        places = (Place.from_columns(*row) for row in counted[list(PLACE_COLUMNS)].itertuples(index=False))
+        replies = zip(counted["answer"], places, strict=True)
+        self._answers: dict[str, Judged] = {
+            str(key): answer if place is None else (answer, place)
+            for key, (answer, place) in zip(counted.index, replies, strict=True)
         }
         digest = hashlib.sha256(self.path.read_bytes()).hexdigest()[:8]
         self.name = f"recorded {self.path.name} {digest}"  # the answers of an edited file replace the earlier ones
@@ -79,8 +84,8 @@ class RecordedAnswers(Oracle):
     def __repr__(self) -> str:
         return f"RecordedAnswers({self.path.name!r}, {len(self._answers)} images)"
 
-    def answer(self, query: Query) -> Answer | None:
-        """The recorded answer; None if there is none.
+    def answer(self, query: Query) -> Judged | None:
+        """The recorded answer, with the place if one is recorded; None if there is none.
 
         Raises
         ------
@@ -108,12 +113,13 @@ class RecordedAnswers(Oracle):
 
 
 def read_rows(path: Path) -> pd.DataFrame:
-    """The file's rows as text, with answers as core, spurious, unsure or empty.
+    """The file's rows as text, with answers as core, spurious, unsure or empty, and places as numbers.
 
     Raises
     ------
     AnnotationError
-        The file is missing or not a CSV file, lacks a column, or has an unknown word for an answer.
+        The file is missing or not a CSV file, lacks a column, or has an unknown word for an answer or an impossible
+        place.
     """
     try:
         rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False)
@@ -125,7 +131,10 @@ def read_rows(path: Path) -> pd.DataFrame:
     rows = rows.rename(columns=lambda name: str(name).strip().lower())
     key_column(rows, path)
     answers = [parse_answer(word, f"line {line} of {path}") for line, word in enumerate(rows["answer"], 2)]
-    return rows.assign(answer=pd.Series(answers, index=rows.index, dtype="str"))
+    rows = rows.assign(answer=pd.Series(answers, index=rows.index, dtype="str"))
+    places = [parse_place(row, f"line {line} of {path}") for line, row in enumerate(rows.to_dict("records"), 2)]
+    values = [(float("nan"),) * 4 if place is None else place.columns for place in places]
+    return rows.assign(**pd.DataFrame(values, rows.index, PLACE_COLUMNS, "float64"))
 
 
 def key_column(rows: pd.DataFrame, path: Path) -> str:
@@ -147,6 +156,27 @@ def parse_answer(word: str, where: str) -> Answer | Literal[""]:
             f"Recorded answers must be {', '.join(WORDS)} or empty. Got {word!r} in {where}. Correct it."
         )
     return WORDS[key] if key else ""
+
+
+def parse_place(row: Mapping[Any, Any], where: str) -> Place | None:
+    """The place in the columns x, y, width and height of a row, or in place_x and so on, as judgements are saved.
+
+    Without a column x, y may be something else, such as the label. An empty answer has no place.
+    """
+    prefix = "place_" if "place_x" in row else ""
+    values = [str(row.get(f"{prefix}{name}", "")).strip() for name in PLACE_NAMES]
+    if f"{prefix}x" not in row or not any(values) or not row["answer"]:
+        return None
+    try:
+        place = Place(float(values[0]), float(values[1]), *(float(size or 0) for size in values[2:]))
+        check_place(row["answer"], place)
+    except (ValueError, AnnotationError) as error:
+        got = ", ".join(f"{name} {value!r}" for name, value in zip(PLACE_NAMES, values, strict=True))
+        raise AnnotationError(
+            "A place must be x, y, width and height relative to the photo, from 0 to 1, of the answer core or "
+            f"spurious. Got {got} with {row['answer']} in {where}. Correct it."
+        ) from error
+    return place
 
 
 def plain_path(path: str) -> str:

@@ -31,7 +31,7 @@ def choose_annotator(
     folder
         Receives the terminal's pictures (by default ``slim-queries`` does) and the page's address.
     seed
-        Random seed of the oracle's noise.
+        Random seed of the oracle's noise and clicks.
 
     Raises
     ------
@@ -51,10 +51,15 @@ def choose_annotator(
     if kind == "auto":
         kind = "recorded" if settings.recorded else table.regions or _person()
     if kind == "masks" or kind == "boxes":
-        oracle = MaskOracle(table, settings.threshold, kind)
+        oracle = MaskOracle(
+            table, settings.threshold, kind, clicks=settings.clicks, click_noise=settings.click_noise, seed=seed
+        )
         return NoisyOracle(oracle, settings.noise, seed) if settings.noise else oracle
-    if settings.noise:
-        raise SettingsError("noise must go with masks or boxes. Got a data set without either. Drop --noise.")
+    if settings.noisy:
+        option = settings.noisy.replace("_", "-")
+        raise SettingsError(
+            f"{settings.noisy} must go with masks or boxes. Got a data set without either. Drop --{option}."
+        )
     if settings.recorded:
         return RecordedAnswers(settings.recorded)
     return BrowserAnnotator(folder=folder) if kind == "browser" else TerminalAnnotator(folder or "slim-queries")

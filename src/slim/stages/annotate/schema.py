@@ -68,7 +68,23 @@ _THIRD = (
     "CREATE INDEX settled_images ON judgements (image, id) WHERE settles",
 )
 
-STEPS = (_FIRST, _SECOND, _THIRD)
+# Version 4: an answer may say where the object is: all four values, or none.
+_SHARE = "typeof({0}) = 'real' AND {0} BETWEEN 0 AND 1"
+_FOURTH = (
+    f"""
+    ALTER TABLE judgements ADD COLUMN x REAL
+    CHECK (x IS NULL OR ({_SHARE.format("x")} AND answer IN ('core', 'spurious')))
+    """,
+    *(
+        f"""
+        ALTER TABLE judgements ADD COLUMN {column} REAL
+        CHECK (({column} IS NULL) = (x IS NULL) AND ({column} IS NULL OR ({_SHARE.format(column)})))
+        """
+        for column in ("y", "width", "height")
+    ),
+)
+
+STEPS = (_FIRST, _SECOND, _THIRD, _FOURTH)
 """The statements that turn each version into the next."""
 
 VERSION = len(STEPS)

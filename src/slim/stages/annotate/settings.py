@@ -29,9 +29,14 @@ class AnnotateSettings:
         a CSV file), browser (you, on a page), terminal (you, with pictures in a folder). auto takes recorded answers
         if there is a file, else masks, else boxes, else asks you.
     recorded
-        CSV file of recorded answers, with a column "path" or "index" and a column "answer".
+        CSV file of recorded answers, with a column "path" or "index", a column "answer", and perhaps "x" and "y" of
+        clicks.
     noise
         Probability that an oracle's answer is flipped, from 0 to 1.
+    clicks
+        Whether an oracle that answers spurious also clicks on the object; False = core and spurious only.
+    click_noise
+        How far off an oracle's clicks are: up to this share of the image's side, from 0 to 0.5.
     threshold
         An oracle answers core when more than this share of the strong attention lies on the object.
 
@@ -47,6 +52,8 @@ class AnnotateSettings:
     annotator: AnnotatorKind = "auto"
     recorded: str | None = None
     noise: float = 0.0
+    clicks: bool = True
+    click_noise: float = 0.0
     threshold: float = 0.5
 
     def __post_init__(self) -> None:
@@ -58,6 +65,12 @@ class AnnotateSettings:
             raise SettingsError(f"select must be {known}. Got {self.select!r}. Try --select information.")
         if not 0 <= self.noise <= 1:
             raise SettingsError(f"noise must be from 0 to 1. Got {self.noise}. Try --noise 0.1.")
+        if not 0 <= self.click_noise <= 0.5:
+            raise SettingsError(f"click_noise must be from 0 to 0.5. Got {self.click_noise}. Try --click-noise 0.1.")
+        if self.click_noise and not self.clicks:
+            raise SettingsError(
+                f"click_noise must go with clicks. Got {self.click_noise} without them. Drop --click-noise."
+            )
         if not 0 <= self.threshold < 1:
             raise SettingsError(f"threshold must be at least 0 and below 1. Got {self.threshold}. Try --threshold 0.5.")
         self._check_annotator()
@@ -75,6 +88,14 @@ class AnnotateSettings:
             raise SettingsError(
                 f"A file of recorded answers needs annotator recorded or auto. Got {self.annotator}. Drop one of them."
             )
-        if self.noise and (self.recorded or self.annotator in ("browser", "terminal")):
+        if self.noisy and (self.recorded or self.annotator in ("browser", "terminal")):
             kind = "recorded answers" if self.recorded else f"annotator {self.annotator}"
-            raise SettingsError(f"noise must go with an oracle (masks or boxes). Got it with {kind}. Drop --noise.")
+            option = self.noisy.replace("_", "-")
+            raise SettingsError(
+                f"{self.noisy} must go with an oracle (masks or boxes). Got it with {kind}. Drop --{option}."
+            )
+
+    @property
+    def noisy(self) -> str:
+        """The setting that asks for errors of an oracle: "noise", "click_noise" or "" (none)."""
+        return "noise" if self.noise else "click_noise" if self.click_noise else ""

@@ -23,16 +23,17 @@ import pandas as pd
 from slim.data import ImageTable
 from slim.errors import AnnotationError, ArtifactError
 from slim.stages.annotate.schema import NOW, STEPS, VERSION
-from slim.stages.judgements import Answer, Judgements, queried_images
+from slim.stages.judgements import PLACE_COLUMNS, Answer, Judgements, Place, check_place, queried_images
 
 _INSERT = (
-    "INSERT INTO judgements (image, answer, annotator, seconds, settles, time) "
-    f"VALUES (?, ?, ?, ?, ?, coalesce(?, {NOW}))"
+    "INSERT INTO judgements (image, answer, annotator, seconds, settles, time, x, y, width, height) "
+    f"VALUES (?, ?, ?, ?, ?, coalesce(?, {NOW}), ?, ?, ?, ?)"
 )
-_HISTORY = "SELECT image, answer, annotator, seconds, time, settles FROM judgements"
+_HISTORY = "SELECT image, answer, annotator, seconds, time, x, y, width, height, settles FROM judgements"
 _LAST = "id IN (SELECT max(id) FROM judgements WHERE NOT settles GROUP BY image, annotator) AND answer <> 'undone'"
 _SETTLED = "id IN (SELECT max(id) FROM judgements WHERE settles GROUP BY image) AND answer <> 'undone'"
-_COLUMNS = {"index": "int64", "answer": "str", "annotator": "str", "seconds": "float64", "time": "str"}
+_ANSWER = {"index": "int64", "answer": "str", "annotator": "str", "seconds": "float64", "time": "str"}
+_COLUMNS = {**_ANSWER, **dict.fromkeys(PLACE_COLUMNS, "float64"), "settles": "bool"}
 _PEOPLE = "SELECT annotator, max(id) FROM judgements WHERE {} GROUP BY annotator ORDER BY annotator"
 _POSTED = "id IN (SELECT judgement FROM posts)"
 _BUSY_SECONDS = 30
@@ -61,6 +62,8 @@ class Post:
         Whether the answer, or its withdrawal, settles a disagreement and so holds for everybody.
     time
         Time of the answer, as ISO 8601 in UTC with milliseconds; empty = now.
+    place
+        Where the object is, with core or spurious; None = not said.
     """
 
     key: str
@@ -70,8 +73,10 @@ class Post:
     note: str = ""
     settles: bool = False
     time: str = ""
+    place: Place | None = None
 
     def __post_init__(self) -> None:
+        check_place(self.answer, self.place)
         known = (*get_args(Answer), "undone", "flag")
         if self.answer not in known or self.index < 0 or not self.key or not 0 <= self.seconds < float("inf"):
             raise AnnotationError(
@@ -148,7 +153,9 @@ class Store:
         """Close the file. Every answer is already in it."""
         self._connection.close()
 
-    def record(self, index: int, answer: Answer, annotator: str, seconds: float = 0.0) -> None:
+    def record(
+        self, index: int, answer: Answer, annotator: str, seconds: float = 0.0, place: Place | None = None
+    ) -> None:
         """Store an answer. It is on the disk when this returns.
 
         Parameters
@@ -161,19 +168,22 @@ class Store:
             Name of the annotator.
         seconds
             Time that the answer took.
+        place
+            Where the object is, with core or spurious; None = not said.
 
         Raises
         ------
         AnnotationError
-            An unknown answer, a negative position, an empty name, or negative seconds.
+            An unknown answer, a negative position, an empty name, negative seconds, or a place with "unsure".
         """
         if answer not in get_args(Answer) or index < 0 or not annotator or not seconds >= 0:
             raise AnnotationError(
                 "An answer must be core, spurious or unsure, about a position from 0, by a named annotator, in seconds "
                 f"from 0. Got {answer!r} about {index} by {annotator!r} in {seconds} s. Fix the annotator."
             )
+        check_place(answer, place)
         with self._writing():
-            self._insert(index, answer, annotator, seconds)
+            self._insert(index, answer, annotator, seconds, place, settles=False, time="")
 
     def post(self, posts: Sequence[Post], annotator: str) -> int:
         """Store posts from the page, all or none of them. They are on the disk when this returns.
@@ -204,15 +214,17 @@ class Store:
         if post.answer == "flag":
             run("INSERT INTO flags (image, note, annotator) VALUES (?, ?, ?)", (int(post.index), post.note, annotator))
         elif post.answer != "undone" or self._has(post.index, annotator, settles=post.settles):
-            row = self._insert(post.index, post.answer, annotator, post.seconds, settles=post.settles, time=post.time)
+            how = post.seconds, post.place, post.settles, post.time
+            row = self._insert(post.index, post.answer, annotator, *how)
         run("INSERT INTO posts (key, judgement) VALUES (?, ?)", (post.key, row))
         return True
 
     def _insert(
-        self, index: int, answer: str, annotator: str, seconds: float, *, settles: bool = False, time: str = ""
+        self, index: int, answer: str, annotator: str, seconds: float, place: Place | None, settles: bool, time: str
     ) -> int | None:
         """Add a row within a transaction."""
-        values = (int(index), str(answer), str(annotator), float(seconds), int(settles), time or None)
+        where = (None,) * 4 if place is None else place.columns
+        values = (int(index), str(answer), str(annotator), float(seconds), int(settles), time or None, *where)
         return self._connection.execute(_INSERT, values).lastrowid
 
     def people(self) -> list[str]:
@@ -256,7 +268,7 @@ class Store:
         with self._writing():
             answered = self._has(index, annotator)
             if answered:
-                self._insert(index, "undone", annotator, 0.0)
+                self._insert(index, "undone", annotator, 0.0, None, settles=False, time="")
         return answered
 
     def _has(self, index: int, annotator: str, *, settles: bool = False) -> bool:
@@ -272,7 +284,8 @@ class Store:
         Returns
         -------
         DataFrame
-            Columns ``index, answer, annotator, seconds, time`` (UTC, ISO 8601).
+            Columns ``index, answer, annotator, seconds, time`` (UTC, ISO 8601), and ``place_x, place_y, place_width,
+            place_height`` as in `Place` (NaN = no place).
         """
         return self._read(f"{_HISTORY} WHERE {_LAST} ORDER BY id").drop(columns="settles")
 
@@ -299,8 +312,7 @@ class Store:
     def _read(self, query: str) -> pd.DataFrame:
         with self._lock:
             rows = self._connection.execute(query).fetchall()
-        columns = {**_COLUMNS, "settles": "bool"}
-        return pd.DataFrame(rows, columns=list(columns)).astype(columns)
+        return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Asking a person at the terminal: pictures in a folder, one key per answer."""
+"""Asking a person at the terminal: pictures in a folder, one key per answer, or the cell where the object is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from slim.stages.annotate.annotator import Reply
-from slim.stages.annotate.montage import PER_PAGE, montage
+from slim.stages.annotate.montage import GRID, PER_PAGE, montage
 from slim.stages.annotate.queries import Query
 
 KEYS: dict[str, Reply] = {
@@ -22,14 +22,23 @@ KEYS: dict[str, Reply] = {
     " ": "unsure",
     "z": "undo",
     "q": "stop",
+    **{cell.lower(): ("spurious", place) for cell, place in GRID.items()},
 }
-HELP = "c core (on the object)   s spurious (beside it)   u unsure   z undo the last   q stop, continue later"
+HELP = (
+    "c core (on the object)   s spurious (beside it)   u unsure   z undo the last   q stop, continue later\n"
+    "  or a cell of the grid, such as d5: spurious, and the object is there"
+)
+_COLUMNS = {cell[0].lower() for cell in GRID}
 
 
 def read_key() -> str:
-    """One key from a terminal, or one line from a pipe; EOFError at the end of the input."""
+    """One key from a terminal, or the two that name a cell, or one line from a pipe; EOFError at the input's end."""
     if sys.stdin.isatty():
-        return click.getchar()
+        key = click.getchar()
+        if key.lower() not in _COLUMNS:
+            return key
+        click.echo(key.upper(), nl=False, err=True)
+        return key + click.getchar()
     line = sys.stdin.readline()
     if not line:
         raise EOFError
@@ -37,7 +46,7 @@ def read_key() -> str:
 
 
 class TerminalAnnotator:
-    """Asks a person: saves the queries of each class as numbered pictures, and takes one key per answer.
+    """Asks a person: saves the queries of each class as numbered pictures, and takes a key or a cell per answer.
 
     Parameters
     ----------
@@ -46,11 +55,13 @@ class TerminalAnnotator:
     name
         Name of the person, under which the answers are stored.
     read
-        Returns the next key, or raises EOFError at the end of the input; `read_key` by default.
+        Returns the next key or cell, or raises EOFError at the end of the input; `read_key` by default.
 
     Notes
     -----
     Keys: c or 1 = core, s or 0 = spurious, u or space = unsure, z = undo the last, q = stop and continue later.
+    A cell of the grid over the photo, such as d5, is a click on its centre: spurious, and the object is there. No
+    column has the letter of an answer.
     """
 
     def __init__(self, folder: str | Path, name: str = "terminal", read: Callable[[], str] = read_key) -> None:
@@ -63,15 +74,15 @@ class TerminalAnnotator:
         return f"TerminalAnnotator({str(self.folder)!r}, name={self.name!r})"
 
     def answer(self, query: Query) -> Reply:
-        """Ask about an image until a known key is pressed."""
+        """Ask about an image until a known key or cell is entered."""
         siblings = query.queries.of_class(query.y)
         place = query.position - siblings[0].position
         self._show(query, siblings, place)
         click.echo(f"  {query.class_name} {place + 1}/{len(siblings)} > ", nl=False, err=True)
         while (key := self._key()) not in KEYS:
-            click.echo(f"{key!r} is not an answer: c, s, u, z or q > ", nl=False, err=True)
+            click.echo(f"{key!r} is not an answer: c, s, u, z, q, or a cell such as d5 > ", nl=False, err=True)
         reply = KEYS[key]
-        click.echo(reply, err=True)
+        click.echo(f"{reply[0]}, object at {key.upper()}" if isinstance(reply, tuple) else reply, err=True)
         return reply
 
     def _key(self) -> str:

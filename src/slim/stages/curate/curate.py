@@ -1,4 +1,4 @@
-"""Stage 6: a small subset of images with high attention scores, balanced over core and environment clusters."""
+"""Stage 7: a small subset of images with high attention scores, balanced over core and environment clusters."""
 
 from __future__ import annotations
 

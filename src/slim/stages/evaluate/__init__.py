@@ -1,1 +1,1 @@
-"""Stage 8: accuracy per group and attention quality, for the models that every run compares."""
+"""Stage 9: accuracy per group and attention quality, for the models that every run compares."""

@@ -1,4 +1,4 @@
-"""Stage 8: measure the reference model, the baseline and the retrained model on the test split."""
+"""Stage 9: measure the reference model, the baseline and the retrained model on the test split."""
 
 from __future__ import annotations
 

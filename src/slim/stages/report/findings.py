@@ -128,7 +128,8 @@ def headline(report: ReportInput) -> Headline:
     numbers = {"before": percent(before["worst_group_accuracy"]), "after": percent(after["worst_group_accuracy"])}
     judgements = report.judgements
     share = f"{percent(plain(judgements['share_of_pool']))} of the {SPLIT_NAMES[judgements['pool']]} images"
-    cost = f"It took {judgements['judged']:,} judgements ({share}) and a subset of {report.subset_size:,} images."
+    used = "recomposed images" if report.recomposed else f"a subset of {report.subset_size:,} images"
+    cost = f"It took {judgements['judged']:,} judgements ({share}) and {used}."
     average = (
         f"Average accuracy went from {percent(before['average_accuracy'])} to {percent(after['average_accuracy'])}."
     )

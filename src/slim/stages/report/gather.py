@@ -14,6 +14,7 @@ import torch
 
 from slim.arrays import Floats
 from slim.data import Dataset, ImageTable, image_batches
+from slim.data.sheet import recomposed_sheet
 from slim.files import VERSION
 from slim.network.classifier import Classifier
 from slim.network.gradcam import GradCam
@@ -23,8 +24,18 @@ from slim.stages.curate.subset import Subset
 from slim.stages.embed import Space
 from slim.stages.evaluate.evaluation import Evaluations
 from slim.stages.judgements import Judgements
+from slim.stages.locate.object_maps import ObjectMaps
 from slim.stages.propagate.scores import Scores
-from slim.stages.report.records import DataSummary, Example, ModelRow, QueryCard, ReportInput, RunFacts, Scatter
+from slim.stages.report.records import (
+    DataSummary,
+    Example,
+    ModelRow,
+    ObjectCard,
+    QueryCard,
+    ReportInput,
+    RunFacts,
+    Scatter,
+)
 from slim.stages.retrain.retrained import ModelKey, Retrained
 
 TITLES: dict[ModelKey, str] = {
@@ -35,6 +46,7 @@ TITLES: dict[ModelKey, str] = {
 """What the report calls the models that it compares."""
 
 _EXAMPLES = 6
+_RECOMPOSED = 12
 
 
 def report_input(
@@ -44,6 +56,7 @@ def report_input(
     space: Space,
     judgements: Judgements,
     scores: Scores,
+    objects: ObjectMaps,
     subset: Subset,
     retrained: Retrained,
     evaluations: Evaluations,
@@ -83,10 +96,12 @@ def report_input(
         subset=_cells(subset, pool.class_names),
         examples=_examples(data.test, evaluations.images, models, measured["reference"]),
         queries=_query_cards(pool, attention.split(space.pool).maps, judgements),
+        objects=_object_card(pool, objects, space.pool, facts),
         shortcut=subset.shortcut,
         method=facts.settings["propagate"].method,
         retrained=retrained.mode,
         fits_val=facts.settings["retrain"].fits_val(subset.pool),
+        recomposed=facts.settings["retrain"].recompose and subset.shortcut,
         stages=[{"stage": stage, "seconds": value} for stage, value in facts.seconds.items()],
         settings={stage: plain_settings(one) for stage, one in facts.settings.items() if one is not None},
         warnings=facts.warnings,
@@ -117,25 +132,37 @@ def _row(
     """A model's row in the comparison, with the supervision that it used."""
     training, retraining = settings["train"], settings["retrain"]
     is_reference = key == "reference" or (key == "retrained" and not subset.shortcut)
+    recomposed = key == "retrained" and retraining.recompose and not is_reference
     full = retraining.mode == "full" and not is_reference
     last_layer = retraining.mode == "last-layer" and not is_reference
-    joins_val = last_layer and retraining.fits_val(subset.pool)
+    recomposes_val = recomposed and retraining.use_val and subset.pool == "train"
+    joins_val = last_layer and (recomposes_val if recomposed else retraining.fits_val(subset.pool))
     on_val = joins_val or (not is_reference and subset.pool == "val")
     supervision = ["class labels of train and val" if on_val else "class labels"]
     if key == "retrained":
         supervision.append(f"{len(judgements)} judgements ({judgements.annotator})")
+    if recomposed and settings["locate"].source != "answers":
+        supervision.append(f"{settings['locate'].source} of train and val")
     # A reference model that was trained elsewhere selects no epoch, but a full retraining does.
-    if training.select_by == "worst-group" and (full or training.checkpoint is None):
+    if training.select_by == "worst-group" and ((full and not recomposed) or training.checkpoint is None):
         supervision.append("val group labels (choice of epoch)")
-    if last_layer and retraining.tune_on == "groups" and retraining.strength is None:
+    if last_layer and not recomposed and retraining.tune_on == "groups" and retraining.strength is None:
         supervision.append("val group labels (tuning)")
-    n = len(data.train) if is_reference else len(subset) + (len(data.val) if joins_val else 0)
+    trained_on = len(data.split(subset.pool)) if recomposed else len(subset)
+    n = len(data.train) if is_reference else trained_on + (len(data.val) if joins_val else 0)
     return ModelRow(key, TITLES[key], " + ".join(supervision), n, evaluation)
 
 
 def _cells(subset: Subset, class_names: Sequence[str]) -> list[dict[str, Any]]:
     rows = json.loads(subset.cells.to_json(orient="records"))
     return [{"class": class_names[row["y"]], **row} for row in rows]
+
+
+def _object_card(pool: ImageTable, objects: ObjectMaps, split: str, facts: RunFacts) -> ObjectCard:
+    """A few images with their objects, and how far the maps can be trusted."""
+    sheet = recomposed_sheet(pool, objects.split(split), _RECOMPOSED, facts.seed)
+    trust = None if objects.trust is None else asdict(objects.trust)
+    return ObjectCard(sheet, objects.source, trust)
 
 
 def _query_cards(pool: ImageTable, maps: Floats, judgements: Judgements) -> list[QueryCard]:

@@ -181,6 +181,25 @@ class Scatter:
 
 
 @dataclass(frozen=True, eq=False)
+class ObjectCard:
+    """What the report shows of the object maps.
+
+    Attributes
+    ----------
+    sheet
+        Some images, outlined, recomposed, and with their objects erased.
+    source
+        What the maps were made from: "answers", "masks" or "boxes".
+    trust
+        ``n``, ``hits``, ``share``, ``low``, ``high`` and ``area``; None where the maps were not made from answers.
+    """
+
+    sheet: Image.Image
+    source: str
+    trust: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, eq=False)
 class ReportInput:
     """Everything that a report shows.
 
@@ -208,6 +227,8 @@ class ReportInput:
         For each cell: ``class``, ``core_cluster``, ``environment_cluster``, ``available``, ``share`` and ``size``.
     examples, queries
         Photographs to show; may be empty.
+    objects
+        See `ObjectCard`; None to leave it out.
     shortcut
         Whether a shortcut was found; if not, the retrained model is the reference model.
     method
@@ -216,6 +237,8 @@ class ReportInput:
         What was retrained: the "last-layer" or the "full" network.
     fits_val
         Whether the last layer was fitted to the validation images as well.
+    recomposed
+        Whether the model was retrained on recomposed images instead of the subset.
     stages
         ``stage`` and ``seconds`` of each.
     settings
@@ -243,10 +266,12 @@ class ReportInput:
     subset: Sequence[Mapping[str, Any]] = ()
     examples: Sequence[Example] = ()
     queries: Sequence[QueryCard] = ()
+    objects: ObjectCard | None = None
     shortcut: bool = True
     method: Literal["regression", "spreading"] = "regression"
     retrained: Mode = "last-layer"
     fits_val: bool = False
+    recomposed: bool = False
     stages: Sequence[Mapping[str, Any]] = ()
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     warnings: Sequence[str] = ()

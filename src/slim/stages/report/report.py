@@ -1,4 +1,4 @@
-"""Stage 9: the results, as one page for people and one `metrics.json` for programs."""
+"""Stage 10: the results, as one page for people and one `metrics.json` for programs."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from slim.stages.curate.subset import Subset
 from slim.stages.embed import Space
 from slim.stages.evaluate.evaluation import Evaluations
 from slim.stages.judgements import Judgements
+from slim.stages.locate.object_maps import ObjectMaps
 from slim.stages.propagate.scores import Scores
 from slim.stages.report.findings import metrics
 from slim.stages.report.gather import report_input
@@ -24,6 +25,7 @@ def report(
     space: Space,
     judgements: Judgements,
     scores: Scores,
+    objects: ObjectMaps,
     subset: Subset,
     retrained: Retrained,
     evaluation: Evaluations,
@@ -34,7 +36,7 @@ def report(
 
     Parameters
     ----------
-    data, reference, attention, space, judgements, scores, subset, retrained, evaluation
+    data, reference, attention, space, judgements, scores, objects, subset, retrained, evaluation
         The images and the records of the earlier stages.
     facts
         Facts about the run itself.
@@ -43,5 +45,7 @@ def report(
     --------
     ``slim.fit(data).report.save("report")``
     """
-    gathered = report_input(data, reference, attention, space, judgements, scores, subset, retrained, evaluation, facts)
+    gathered = report_input(
+        data, reference, attention, space, judgements, scores, objects, subset, retrained, evaluation, facts
+    )
     return Report(metrics(gathered), render(gathered))

@@ -146,6 +146,16 @@ def _space_view(report: ReportInput) -> dict[str, Any] | None:
     }
 
 
+def _object_view(report: ReportInput) -> dict[str, Any] | None:
+    """The picture of the object maps, and how far to trust them."""
+    card = report.objects
+    if card is None:
+        return None
+    sheet = card.sheet
+    size = {"width": sheet.width, "height": sheet.height}
+    return {"image": _data_uri(sheet), "source": card.source, "trust": plain(card.trust), **size}
+
+
 def page_view(report: ReportInput) -> dict[str, Any]:
     """Everything that the template shows."""
     evaluated = evaluations(report)
@@ -170,5 +180,6 @@ def page_view(report: ReportInput) -> dict[str, Any]:
         "repeats": any(cell["size"] > cell["available"] for cell in report.subset),
         "measures": _measure_views(evaluated),
         "space": _space_view(report),
+        "objects": _object_view(report),
         "slowest": max((stage["seconds"] for stage in report.stages), default=0) or 1,
     }

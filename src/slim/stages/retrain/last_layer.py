@@ -32,8 +32,14 @@ class RetrainSettings:
     ----------
     mode
         "last-layer" refits the linear head on the reference model's frozen features; "full" trains the network again.
+    recompose
+        Whether to retrain on all images of the pool, the object of each on the backgrounds of others, in place of the
+        curated subset. Nothing is tuned, and the last epoch is kept, so that a biased val cannot bring a shortcut back.
+    draws
+        Recomposed last layer: backgrounds for each object.
     strength
-        Last layer: scikit-learn's C, the inverse strength of the penalty; tuned on held-out images by default.
+        Last layer: scikit-learn's C, the inverse strength of the penalty; tuned on held-out images by default, and
+        0.001 for recomposed images.
     refits
         Last layer, subset alone: number of fits to resampled subsets, whose weights are averaged.
     use_val
@@ -53,6 +59,8 @@ class RetrainSettings:
     """
 
     mode: Literal["last-layer", "full"] = "last-layer"
+    recompose: bool = False
+    draws: int = 4
     strength: float | None = None
     refits: int = 10
     use_val: bool = True
@@ -64,7 +72,7 @@ class RetrainSettings:
     def __post_init__(self) -> None:
         if self.strength is not None and self.strength <= 0:
             raise SettingsError(f"The strength must be positive. Got {self.strength}. Leave it out to have it tuned.")
-        for name in ("refits", "epochs"):
+        for name in ("draws", "refits", "epochs"):
             if getattr(self, name) < 1:
                 raise SettingsError(f"{name} must be at least 1. Got {getattr(self, name)}. Leave it out.")
         if self.lr is not None and self.lr <= 0:
@@ -209,6 +217,29 @@ def fit_head(
         fits.append(_fit(scaled[draw], y[draw], np.ones(len(draw)), strength, n_classes, "l1"))
     weight, bias = (np.mean(parts, axis=0) for parts in zip(*fits, strict=True))
     return _unscaled(weight, bias, mean, std, strength, accuracy)
+
+
+def fit_weighted_head(features: Floats, y: Indices, weights: Floats, strength: float, *, n_classes: int) -> Head:
+    """Fit an l2-penalised logistic regression to weighted images.
+
+    Parameters
+    ----------
+    features, y, weights
+        (n, d), (n,) and (n,).
+    strength
+        scikit-learn's C, for standardised features and weights of mean 1.
+    n_classes
+        Number of logits.
+
+    Examples
+    --------
+    >>> features = np.array([[0.0], [1.0], [4.0], [5.0]])
+    >>> fit_weighted_head(features, np.array([0, 0, 1, 1]), np.ones(4), 1.0, n_classes=2).predict(features).tolist()
+    [0, 0, 1, 1]
+    """
+    mean, std, scaled = _standardised(features)
+    weight, bias = _fit(scaled, y, weights / weights.mean(), strength, n_classes, "l2")
+    return _unscaled(weight, bias, mean, std, strength, None)
 
 
 def _fit_with_val(

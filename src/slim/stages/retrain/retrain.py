@@ -1,4 +1,4 @@
-"""Stage 7: retrain on the subset, and in the same way on a random subset of the same size."""
+"""Stage 8: retrain on the subset or on recomposed images, and in the same way on a random subset of the same size."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import numpy as np
 import torch
 
 from slim.arrays import Flags, Ints
-from slim.data import Dataset
+from slim.data import Dataset, Recomposition
 from slim.errors import SettingsError
 from slim.network.classifier import Classifier
 from slim.stages.attend import Attention
 from slim.stages.curate.factors import Source
 from slim.stages.curate.subset import Subset, join_clusters
+from slim.stages.locate.object_maps import ObjectMaps
 from slim.stages.retrain.last_layer import Head, HeldOut, RetrainSettings, fit_head
 from slim.stages.retrain.random_subset import random_subset
+from slim.stages.retrain.recomposed import recomposed_head, train_recomposed
 from slim.stages.retrain.retrained import Retrained
 from slim.training import TrainSettings, train_classifier
 
@@ -25,6 +27,7 @@ def retrain(
     data: Dataset,
     reference: Classifier,
     attention: Attention,
+    objects: ObjectMaps,
     subset: Subset,
     settings: RetrainSettings | None = None,
     *,
@@ -32,14 +35,16 @@ def retrain(
     seed: int = 0,
     folder: str | Path | None = None,
 ) -> Retrained:
-    """Retrain on the subset, and on a random one as the baseline.
+    """Retrain on curated or recomposed images, and on a random subset.
 
-    If no shortcut was found, the reference model is kept.
+    The random subset is the baseline. If no shortcut was found, the reference model is kept.
 
     Parameters
     ----------
     data, reference, attention
         The images, the reference model and its attention.
+    objects
+        The object maps by which images are recomposed, if the settings say so.
     subset
         The curated subset.
     settings
@@ -61,7 +66,7 @@ def retrain(
 
     Examples
     --------
-    ``model = slim.retrain(data, reference, attention, subset).model``
+    ``model = slim.retrain(data, reference, attention, objects, subset).model``
     """
     settings, training = settings or RetrainSettings(), training or TrainSettings()
     pool = data.split(subset.pool)
@@ -72,12 +77,28 @@ def retrain(
     if settings.mode == "full":
         folders = {name: None if folder is None else Path(folder) / name for name in ("model", "random")}
         model = reference
-        if subset.shortcut:
+        if subset.shortcut and settings.recompose:
+            recomposition = Recomposition(objects.split(subset.pool))
+            model = train_recomposed(
+                data,
+                reference,
+                recomposition,
+                settings,
+                training,
+                pool=subset.pool,
+                seed=seed,
+                folder=folders["model"],
+            )
+        elif subset.shortcut:
             model = train_on(chosen.index, data, reference, subset.pool, settings, training, seed, folders["model"])
         random = train_on(drawn, data, reference, subset.pool, settings, training, seed, folders["random"])
         return Retrained(model, random, drawn, "full")
     head = None
-    if subset.shortcut:
+    if subset.shortcut and settings.recompose:
+        splits = dict.fromkeys([subset.pool, "val"] if settings.use_val else [subset.pool])
+        recompositions = {split: Recomposition(objects.split(split)) for split in splits}
+        head = recomposed_head(data, reference, recompositions, settings, training, seed=seed)
+    elif subset.shortcut:
         head = fit_subset_head(data, reference, attention, chosen, settings, pool=subset.pool, seed=seed)
     baseline = fit_subset_head(data, reference, attention, by_chance, settings, pool=subset.pool, seed=seed)
     return Retrained(

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slim import Store
+from slim import Place, Store
 from slim.data import ImageTable
 from slim.stages.annotate.formats import Sheet
 from slim.stages.annotate.page.session import Pool
@@ -25,10 +25,15 @@ def shown(pool: ImageTable) -> Pool:
 
 @pytest.fixture
 def store() -> Iterator[Store]:
-    """Ann and Bob disagree about 0, which Ann settled; an oracle answered about 1; Ann about 4; 5 has no answer."""
+    """Ann and Bob disagree about 0, which Ann settled; an oracle answered about 1; Ann about 4; 5 has no answer.
+
+    About 0, Ann drew a box and Bob clicked.
+    """
+    box, click = Place(0.5, 0.6, 0.3, 0.2), Place(1 / 3, 0.25)
     with Store(":memory:") as store:
-        store.post([Post("a0", 0, "core", 1.5, time=TIME), Post("a4", 4, "unsure", 2.0, time=TIME)], "ann")
-        store.post([Post("b0", 0, "spurious", 3.0, time=TIME)], "bob")
+        store.post([Post("a0", 0, "core", 1.5, time=TIME, place=box)], "ann")
+        store.post([Post("a4", 4, "unsure", 2.0, time=TIME)], "ann")
+        store.post([Post("b0", 0, "spurious", 3.0, time=TIME, place=click)], "bob")
         store.post([Post("s0", 0, "spurious", 1.0, settles=True, time=TIME)], "ann")
         store.record(1, "core", "masks over 0.5")
         yield store

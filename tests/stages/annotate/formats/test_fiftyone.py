@@ -54,6 +54,9 @@ def test_fiftyone_dataset_holds_everything_and_comes_back(
         0.75,
     )
     assert (sample.judgement.label, sample.judgement.annotator) == ("spurious", "ann + bob")
+    assert sample.clicks.keypoints[0].annotator == "bob"
+    np.testing.assert_allclose(sample.clicks.keypoints[0].points, [[1 / 3, 0.25]])
+    np.testing.assert_allclose(sample.boxes.detections[0].bounding_box, [0.35, 0.5, 0.3, 0.2])
     np.testing.assert_allclose(sample.attention.map, sheet.pool.maps[0], atol=1e-6)
     assert sorted(sample.tags) == ["judged", "query"]
     assert dataset[pool.paths[5]].tags == ["query"]
@@ -61,13 +64,17 @@ def test_fiftyone_dataset_holds_everything_and_comes_back(
         write_fiftyone(sheet, fiftyone_name)
     with Store(tmp_path / "other.db") as other:
         assert [merge_answers(other, pool, read_fiftyone(fiftyone_name)) for _ in range(2)] == [4, 0]
+        placed = other.answers().set_index("annotator")["place_x"].dropna()
+        assert placed.to_dict() == pytest.approx({"ann": 0.5, "bob": 1 / 3})
         sample.judgement.label = "core"  # somebody changes it there
         sample.save()
         fresh = dataset[pool.paths[6]]
-        fresh["judgement"] = fo.Classification(label="unsure", annotator="eve")
+        fresh["judgement"] = fo.Classification(label="spurious", annotator="eve")
+        fresh["clicks"] = fo.Keypoints(keypoints=[fo.Keypoint(points=[[0.5, 0.5]], annotator="eve")])
         fresh.save()
         assert merge_answers(other, pool, read_fiftyone(fiftyone_name)) == 2
         assert other.settled()[["index", "answer", "annotator"]].values.tolist() == [[0, "core", "FiftyOne"]]
-        assert [6, "unsure", "eve", 0.0] in current(other)
+        assert [6, "spurious", "eve", 0.0] in current(other)
+        assert other.answers().query("annotator == 'eve'")["place_y"].tolist() == [0.5]
     with pytest.raises(AnnotationError, match="must exist to be imported"):
         read_fiftyone(f"{fiftyone_name}-other")

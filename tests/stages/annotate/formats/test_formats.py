@@ -6,14 +6,14 @@ import csv
 import io
 import json
 from collections.abc import Callable
-from dataclasses import astuple
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from slim import RecordedAnswers, Store
+from slim import Place, RecordedAnswers, Store
 from slim.data import ImageTable
 from slim.errors import AnnotationError
 from slim.stages.annotate.formats import Sheet, merge_answers
@@ -21,9 +21,17 @@ from slim.stages.annotate.formats.label_studio import read_label_studio, write_l
 from slim.stages.annotate.formats.lightly import read_lightly, write_lightly
 from slim.stages.annotate.formats.merge import locate
 from slim.stages.annotate.formats.records import AnswerRow
-from slim.stages.annotate.formats.tables import read_csv, read_json_sheet, write_csv, write_json_sheet
+from slim.stages.annotate.formats.tables import (
+    KIND,
+    VERSION,
+    read_csv,
+    read_json_sheet,
+    write_csv,
+    write_json_sheet,
+)
 from slim.stages.annotate.page.session import Pool
 from slim.stages.annotate.store import Post
+from slim.stages.judgements import PLACE_COLUMNS
 
 Current = Callable[[Store], list[list[Any]]]
 
@@ -35,11 +43,21 @@ FILES = {
 }
 
 
+JSON_WITH_A_PLACE = json.dumps(
+    {
+        "kind": KIND,
+        "version": VERSION,
+        "images": [{"path": "/a.png", "answers": [{**asdict(AnswerRow("core", "ann")), "place": {"x": 7, "y": 0}}]}],
+    }
+)
+
+
 def test_sheet_has_the_queries_and_every_image_with_an_answer(sheet: Sheet) -> None:
     images = {image.index: image for image in sheet}
     assert list(images) == [0, 1, 5, 4]
     assert (images[0].judgement, images[0].judged_by) == ("spurious", "ann + bob")
     assert [one.settles for one in images[0].answers] == [False, False, True]
+    assert images[0].place == images[0].answers[1].place == Place(1 / 3, 0.25)  # of who gave the settled answer
     assert (images[1].judgement, images[5].judgement) == (None, None)  # people answered: the oracle does not count
     assert (images[4].label, images[4].prediction, images[4].confidence, images[4].score) == (
         "n/a dog",
@@ -87,6 +105,30 @@ def test_answers_into_the_store_they_came_from_change_nothing(
     assert len(store.history()) == len(before)
 
 
+@pytest.mark.parametrize("kind", FILES)
+def test_places_come_back_as_they_went(kind: str, sheet: Sheet, pool: ImageTable, tmp_path: Path) -> None:
+    write, read = FILES[kind]
+    write(sheet, tmp_path / "out")
+    with Store(":memory:") as other:
+        merge_answers(other, pool, read(tmp_path / "out"))
+        answers = other.answers().set_index(["index", "annotator"])[list(PLACE_COLUMNS)]
+        np.testing.assert_allclose(answers.loc[(0, "ann")], (0.5, 0.6, 0.3, 0.2))
+        np.testing.assert_allclose(answers.loc[(0, "bob")], (1 / 3, 0.25, 0, 0))
+        assert answers.loc[(4, "ann")].isna().all()
+        assert other.settled()["place_x"].isna().all()
+
+
+def test_merge_adds_a_place_to_an_answer_and_never_removes_one(store: Store, pool: ImageTable) -> None:
+    path = pool.paths[0]
+    moved, rounded, without = (
+        AnswerRow("spurious", "bob", 1.0, time="2030-01-01T00:00:00.000Z", place=place)
+        for place in (Place(0.75, 0.25), Place(0.33333, 0.25), None)
+    )
+    assert [merge_answers(store, pool, [(path, row)]) for row in (rounded, without)] == [0, 0]
+    assert merge_answers(store, pool, [(path, moved)]) == 1
+    assert store.answers().query("annotator == 'bob'")["place_x"].tolist() == [0.75]
+
+
 def test_merged_answer_does_not_replace_a_later_one(store: Store, pool: ImageTable) -> None:
     path = pool.paths[0]
     older, newer = (AnswerRow("unsure", "ann", 1.0, f"20{year}-01-01T00:00:00.000Z") for year in (25, 30))
@@ -122,7 +164,8 @@ def test_recorded_answers_follow_what_was_settled(sheet: Sheet, store: Store, tm
     sheet = Sheet.from_store(sheet.pool, sheet.index, store)
     write_csv(sheet, tmp_path / "out.csv")
     recorded = RecordedAnswers(tmp_path / "out.csv")
-    assert [recorded.answer(query) for query in ask_about(0, 4, 5)] == ["spurious", "unsure", None]
+    expected = [("spurious", Place(1 / 3, 0.25)), "unsure", None]
+    assert [recorded.answer(query) for query in ask_about(0, 4, 5)] == expected
 
 
 @pytest.mark.parametrize(
@@ -131,6 +174,8 @@ def test_recorded_answers_follow_what_was_settled(sheet: Sheet, store: Store, tm
         ("csv", "path,answer,seconds\n/a.png,core,soon\n", "seconds as a number .* Got could not convert"),
         ("csv", "index,answer\n1,core\n", 'must name images in a column "path"'),
         ("csv", "path,answer\n/a.png,good\n", "Got 'good' in line 2"),
+        ("csv", "path,answer,x,y\n/a.png,no,2,0\n", "A place must be .* Got x '2', .* in line 2"),
+        ("json", JSON_WITH_A_PLACE, "A place must be .* Got {'x': 7, 'y': 0} with core in /a.png of"),
         ("json", "[]", "must hold slim judgements, version 1"),
         ("label-studio", "{}", "must hold Label Studio's tasks"),
         ("label-studio", '[{"data": {"image": "x"}}]', 'must name their image in "path". Got none in task 1'),
@@ -148,10 +193,8 @@ def test_json_sheet_holds_every_value_of_each_image(sheet: Sheet, tmp_path: Path
     write_json_sheet(sheet, tmp_path / "out.json")
     written = json.loads((tmp_path / "out.json").read_text())
     assert (written["run"], written["classes"]) == ("pets & co", ["cat", "n/a dog"])
-    for image, values in zip(sheet, written["images"], strict=True):
-        rows = [list(astuple(row)) for row in image.answers]
-        assert [list(row.values()) for row in values.pop("answers")] == rows
-        assert values == {name: value for name, value in vars(image).items() if name != "answers"}
+    assert written["images"] == [{**asdict(image), "answers": list(map(asdict, image.answers))} for image in sheet]
+    assert written["images"][0]["place"] == {"x": 1 / 3, "y": 0.25, "width": 0.0, "height": 0.0}
 
 
 def test_imported_paths_match_whole_paths_or_unique_ends() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -60,6 +61,45 @@ def test_annotations_made_in_label_studio_are_merged(sheet: Sheet, store: Store,
     assert [0, "core", "bob", 4.5] in rows
     assert [5, "core", "eve@example.org", 4.5] in rows
     assert [5, "core", "Label Studio 9", 4.5] in rows
+
+
+def test_places_are_key_points_and_rectangles_in_percent(sheet: Sheet, tmp_path: Path) -> None:
+    write_label_studio(sheet, tmp_path / "tasks.json")
+    (task, *_) = json.loads((tmp_path / "tasks.json").read_text())
+    box, click, settled = (one["result"][2:] for one in task["annotations"])
+    assert settled == []
+    assert (box[0]["type"], click[0]["type"]) == ("rectanglelabels", "keypointlabels")
+    corner = [box[0]["value"][name] for name in ("x", "y", "width", "height")]
+    assert corner == pytest.approx([35, 50, 30, 20])
+    assert [click[0]["value"][name] for name in ("x", "y")] == pytest.approx([100 / 3, 25])
+    for region, name, label in ((box[0], "box", "rectanglelabels"), (click[0], "click", "keypointlabels")):
+        assert (region["from_name"], region["to_name"]) == (name, "image")
+        assert f'<Label value="{region["value"][label][0]}"' in CONFIG
+
+
+def test_places_drawn_in_label_studio_are_merged(sheet: Sheet, store: Store, tmp_path: Path) -> None:
+    write_label_studio(sheet, tmp_path / "tasks.json")
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    click = {"from_name": "click", "type": "keypointlabels", "value": {"x": 10.0, "y": 100.2, "width": 0.4}}
+    click["value"]["keypointlabels"] = ["Click on the object"]  # type: ignore[index]
+    box = {
+        "from_name": "box",
+        "type": "rectanglelabels",
+        "value": {"x": 20.0, "y": 40.0, "width": 10.0, "height": 20.0},
+    }
+    for task, answer, regions, user in (
+        (2, "spurious", [box, click], 7),
+        (2, "core", [box], 8),
+        (3, "unsure", [box], 9),
+    ):
+        choice = {"from_name": "judgement", "type": "choices", "value": {"choices": [answer]}}
+        tasks[task]["annotations"].append({"result": [*regions, choice], "completed_by": user})
+    (tmp_path / "back.json").write_text(json.dumps(tasks))
+    assert merge_answers(store, sheet.pool.table, read_label_studio(tmp_path / "back.json")) == 3
+    places = store.answers().set_index("annotator")[["place_x", "place_y", "place_width", "place_height"]]
+    np.testing.assert_allclose(places.loc["Label Studio 7"], (0.1, 1.0, 0, 0))
+    np.testing.assert_allclose(places.loc["Label Studio 8"], (0.25, 0.5, 0.1, 0.2))
+    assert places.loc["Label Studio 9"].isna().all()
 
 
 def test_export_of_a_label_studio_server_is_merged(

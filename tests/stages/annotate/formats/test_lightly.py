@@ -12,6 +12,7 @@ from slim import Store
 from slim.data import ImageTable
 from slim.stages.annotate.formats import Sheet, merge_answers
 from slim.stages.annotate.formats.lightly import read_lightly, write_lightly
+from slim.stages.annotate.recorded import PLACE_NAMES
 
 Current = Callable[[Store], list[list[Any]]]
 
@@ -19,7 +20,7 @@ Current = Callable[[Store], list[list[Any]]]
 def test_lightly_rows_are_answers_and_scores(sheet: Sheet, tmp_path: Path) -> None:
     write_lightly(sheet, tmp_path / "out.csv")
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out.csv").read_text())))
-    assert list(rows[0]) == ["file_path_abs", "class_name", "confidence", "annotation_source"]
+    assert list(rows[0]) == ["file_path_abs", "class_name", "confidence", "annotation_source", *PLACE_NAMES]
     about_first = [
         [row["class_name"], row["confidence"], row["annotation_source"]]
         for row in rows

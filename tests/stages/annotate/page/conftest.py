@@ -24,7 +24,7 @@ from slim.data import ImageTable
 from slim.stages.annotate.page.app import build_app
 from slim.stages.annotate.page.session import Pool, Session
 from slim.stages.annotate.store import Store, judgements_of_people
-from slim.stages.judgements import Judgements
+from slim.stages.judgements import PLACE_COLUMNS, Judgements
 from slim.stages.propagate.incremental import IncrementalScores
 from slim.stages.propagate.scores import PropagateSettings
 
@@ -104,6 +104,12 @@ class Annotator:
         with Store(self.database) as store:
             return store.history()[["index", "answer", "annotator"]].values.tolist()
 
+    def places(self, *, settles: bool = False) -> dict[object, list[float]]:
+        """Where the present answers, or those that settle a disagreement, say that the object is: by image."""
+        with Store(self.database) as store:
+            rows = (store.settled() if settles else store.answers()).dropna(subset=list(PLACE_COLUMNS))
+            return dict(zip(rows["index"], rows[list(PLACE_COLUMNS)].values.tolist(), strict=True))
+
     def settled(self) -> list[list[object]]:
         """Disagreements that were settled: image, answer, annotator."""
         with Store(self.database) as store:
@@ -156,7 +162,7 @@ def _photo(path: Path, rng: np.random.Generator, y: int) -> None:
 
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixty photos of two classes, their maps and their attention space."""
+    """Sixty photos of two classes, their maps, places and attention space."""
     folder = tmp_path_factory.mktemp("annotator")
     rng = np.random.default_rng(0)
     y = np.arange(N) % 2
@@ -166,11 +172,14 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pd.DataFrame({"path": paths, "y": y}).to_csv(folder / "table.csv", index=False)
     maps = rng.random((N, 7, 7)).astype(np.float32)
     maps[FLAT] = 0.5
+    places = rng.integers(-9, 10, (N, 16, 16, 3), dtype=np.int8)
+    places[:, 5:11, 6:10, 0] = 90  # where the photos have the object
     np.savez(
         folder / "arrays.npz",
         space=rng.normal(size=(N, 2)).astype(np.float32) + 6 * y[:, None].astype(np.float32),
         maps=maps,
         probabilities=rng.dirichlet((1, 1), N).astype(np.float32),
+        places=places,
         queries=np.concatenate([np.flatnonzero(y == label)[:BUDGET] for label in (0, 1)]),
     )
     return folder
@@ -242,6 +251,28 @@ class AnnotatorPage:
         for key in keys:
             self.wait_for_selector("#frame-photo img")
             self.keyboard.press(key)
+
+    def spot(self, place: tuple[float, float], panel: str = "#frame-photo") -> tuple[float, float]:
+        """The point on the screen that lies at a place of the photo in a panel."""
+        self.wait_for_selector(f"{panel} .field")
+        script = """panel => {
+          const [image, frame] = [document.querySelector(`${panel} img`), document.querySelector(panel)];
+          const {naturalWidth: w, naturalHeight: h} = image, box = frame.getBoundingClientRect();
+          const scale = Math.min(box.width / w, box.height / h);
+          return [box.x + (box.width - w * scale) / 2, box.y + (box.height - h * scale) / 2, w * scale, h * scale];
+        }"""
+        left, top, width, height = self.evaluate(script, panel)
+        return left + place[0] * width, top + place[1] * height
+
+    def point(self, x: float, y: float, panel: str = "#frame-photo") -> None:
+        """Click on a place of the photo in a panel."""
+        self.mouse.click(*self.spot((x, y), panel))
+
+    def drag(self, start: tuple[float, float], end: tuple[float, float], panel: str = "#frame-photo") -> None:
+        """Drag from one place of the photo in a panel to another, and hold the button."""
+        self.mouse.move(*self.spot(start, panel))
+        self.mouse.down()
+        self.mouse.move(*self.spot(end, panel), steps=4)
 
     def photo(self) -> str:
         """The address of the photo that is shown."""

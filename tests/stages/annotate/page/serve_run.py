@@ -26,7 +26,8 @@ def served(run: Path, database: Path, port: int = 0) -> Iterator[tuple[str, Even
     space = arrays["space"]
     scoring = IncrementalScores(space, table.y, PropagateSettings(), table.class_names)
     environment = np.eye(4)[np.arange(len(table)) % 3] + 0.01 * space[:, :1]
-    pool = Pool(table, arrays["maps"], "pets", arrays["probabilities"], space, space, scoring, environment)
+    known = arrays["maps"], "pets", arrays["probabilities"], space, space, scoring, environment, arrays["places"]
+    pool = Pool(table, *known)
     with Store(database) as store:
         session = Session(pool, arrays["queries"], store)
         with serving(session, "127.0.0.1", port, "token-of-the-test") as (link, finished):

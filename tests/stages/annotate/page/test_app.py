@@ -23,6 +23,7 @@ from slim.stages.annotate.store import Store
 
 TOKEN = "secret-of-the-test"
 HOME = "http://127.0.0.1:8000"
+HERE = {"x": 0.25, "y": 0.5, "width": 0.0, "height": 0.0}
 
 
 def test_introduction_has_small_photographs_of_both_kinds_with_words_for_them(client: Any) -> None:
@@ -138,6 +139,36 @@ def test_post_that_comes_late_again_does_not_undo_what_came_after(client: Any, s
     assert session.store.answers()["answer"].tolist() == ["spurious"]
 
 
+def test_place_comes_back_with_its_answer_and_goes_with_it(client: Any, session: Session) -> None:
+    box = {"x": 0.5, "y": 0.5, "width": 0.2, "height": 0.1}
+    click = {"x": 0.25, "y": 0.5}
+    client.post_answers(
+        {"key": "a", "index": 0, "answer": "spurious", "place": click},
+        {"key": "b", "index": 1, "answer": "core", "place": box},
+        {"key": "c", "index": 4, "answer": "spurious", "place": None},
+    )
+    assert client.get("/api/session", params={"annotator": "ann"}).json()["places"] == [[0, HERE], [1, box]]
+    client.post_answers({"key": "d", "index": 0, "answer": "undone"}, {"key": "e", "index": 1, "answer": "spurious"})
+    assert client.get("/api/session", params={"annotator": "ann"}).json()["places"] == []
+
+
+def test_place_that_is_not_a_number_is_refused(client: Any, session: Session) -> None:
+    body = '{"annotator": "ann", "posts": [{"key": "a", "index": 0, "answer": "core", "place": {"x": NaN, "y": 0}}]}'
+    answer = client.post("/api/posts", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 400
+    assert "from 0 to 1" in answer.json()["error"]
+    assert len(session.store.history()) == 0
+
+
+def test_differences_come_with_everybodys_place(client: Any) -> None:
+    client.post_answers({"key": "a", "index": 1, "answer": "spurious", "place": HERE}, annotator="bob")
+    client.post_answers({"key": "b", "index": 1, "answer": "core"})
+    client.post_answers({"key": "c", "index": 1, "answer": "spurious", "settles": True, "place": HERE})
+    [case] = client.get("/api/differences").json()["differences"]
+    assert sorted(case["votes"]) == [["ann", "core", None], ["bob", "spurious", HERE]]
+    assert case["settled"] == ["spurious", "ann", HERE]
+
+
 def test_undo_is_a_new_row(client: Any, session: Session) -> None:
     client.post_answers({"key": "a", "index": 0, "answer": "core"}, {"key": "b", "index": 0, "answer": "undone"})
     assert session.store.history()["answer"].tolist() == ["core", "undone"]
@@ -162,6 +193,28 @@ def test_flag_keeps_the_note_and_is_no_answer(client: Any, session: Session) -> 
         ({"annotator": "ann", "posts": [{"key": "a", "index": 0, "answer": "core", "seconds": -1}]}, "in seconds"),
         ({"annotator": "ann", "posts": [{"key": "a", "index": True, "answer": "core"}]}, "whole numbers"),
         ({"annotator": "ann", "posts": [{"index": 0}]}, "must have a key"),
+        *[
+            ({"annotator": "ann", "posts": [{"key": "a", "index": 0, "answer": "spurious", "place": place}]}, message)
+            for place, message in [
+                ("here", "must have numbers x and y"),
+                ([0.5, 0.5], "must have numbers x and y"),
+                ({}, "must have numbers x and y"),
+                ({"x": 0.5}, "must have numbers x and y"),
+                ({"x": "0.5", "y": 0.5}, "must have numbers x and y"),
+                ({"x": True, "y": 0.5}, "must have numbers x and y"),
+                ({"x": 0.5, "y": 0.5, "width": None}, "must have numbers x and y"),
+                ({"x": 1.01, "y": 0.5}, "from 0 to 1"),
+                ({"x": 0.5, "y": -0.1}, "from 0 to 1"),
+                ({"x": 0.5, "y": 0.5, "width": 1.5, "height": 0.5}, "from 0 to 1"),
+            ]
+        ],
+        *[
+            (
+                {"annotator": "ann", "posts": [{"key": "a", "index": 0, "answer": answer, "place": HERE}]},
+                "place must go",
+            )
+            for answer in ("unsure", "undone", "flag")
+        ],
         ({"annotator": "ann", "posts": ["core"]}, "must have a key"),
         ({"annotator": "ann"}, "a list 'posts'"),
         ({"annotator": " ", "posts": [{"key": "a", "index": 0, "answer": "core"}]}, "must have a name"),

@@ -63,6 +63,18 @@ def test_captions_are_whole_at_any_width(open_page: Open) -> None:
         assert page.evaluate(cut) == 0, width
 
 
+def test_marks_stay_on_their_place_at_any_width(open_page: Open) -> None:
+    page = open_page()
+    page.drag((0.1, 0.2), (0.5, 0.4))
+    page.mouse.up()
+    page.keyboard.press("ArrowLeft")
+    corner = "(box => [box.x, box.y])(document.querySelector('#frame-photo .place').getBoundingClientRect())"
+    for width in (1440, 1280, 1000, 750, 390):
+        page.set_viewport_size({"width": width, "height": 560})
+        assert page.evaluate(corner) == pytest.approx(page.spot((0.1, 0.2)), abs=1), width
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
 def test_nothing_moves_from_one_image_to_the_next(open_page: Open) -> None:
     page = open_page()
     places = """["panels", "answers", "strip", "plot"].map(id => {
@@ -111,12 +123,20 @@ def axe() -> str:
 def test_axe_finds_nothing_serious_in_any_state(open_page: Open, axe: str) -> None:
     page = open_page()
     page.evaluate(axe)
-    page.answer("css")
+    page.answer("cs")
+    page.point(0.4, 0.6)
     page.wait_saved()
     assert _axe_findings(page) == []
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("x")
+    assert _axe_findings(page) == []
     page.keyboard.press("g")
-    page.wait_for_selector(".tile img")
+    page.wait_for_selector(".tile .field")
     page.keyboard.press("u")
+    assert _axe_findings(page) == []
+    page.locator(".tile").first.focus()
+    page.keyboard.press("x")
+    page.wait_for_selector(".over .cross")
     assert _axe_findings(page) == []
     page.keyboard.press("g")
     page.click("#stop")
@@ -129,8 +149,8 @@ def test_axe_finds_nothing_serious_where_people_disagree(disagreeing: Open, axe:
     ann, _ = disagreeing()
     ann.evaluate(axe)
     ann.keyboard.press("d")
-    ann.locator(".case .layer").nth(1).wait_for()
+    ann.locator(".case .field").nth(3).wait_for()
     assert _axe_findings(ann) == []
-    ann.keyboard.press("s")
+    ann.point(0.5, 0.5, ".case:first-child .frame:first-child")
     ann.wait_saved()
     assert _axe_findings(ann) == []

@@ -57,8 +57,8 @@ def test_differences_have_who_said_what_and_the_notes(client: Any) -> None:
     client.post_answers({"key": "f", "index": 5, "answer": "flag", "note": "two animals"}, annotator="cid")
     differences = client.get("/api/differences").json()["differences"]
     assert [(one["index"], one["votes"], one["notes"], one["settled"]) for one in differences] == [
-        (1, [["ann", "spurious"], ["bob", "unsure"]], [], None),
-        (5, [["ann", "core"], ["bob", "spurious"]], [["cid", "two animals"]], None),
+        (1, [["ann", "spurious", None], ["bob", "unsure", None]], [], None),
+        (5, [["ann", "core", None], ["bob", "spurious", None]], [["cid", "two animals"]], None),
     ]
 
 
@@ -73,7 +73,7 @@ def test_settled_answer_is_of_record_and_does_not_make_people_agree(
     assert (now["differing"], now["settled"]) == (2, 1)
     assert now["agreement"] == before["agreement"]
     assert now["people"] == {"ann": 3, "bob": 3}
-    assert client.get("/api/differences").json()["differences"][1]["settled"] == ["spurious", "cid"]
+    assert client.get("/api/differences").json()["differences"][1]["settled"] == ["spurious", "cid", None]
     frame = judgements_of_people(session.store, session.pool.table, session.queue()).frame.set_index("index")
     assert frame.loc[5, ["answer", "annotator"]].tolist() == ["spurious", "ann + bob + cid"]
     assert frame.loc[1, "answer"] == "unsure"

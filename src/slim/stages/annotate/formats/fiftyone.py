@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from slim.errors import AnnotationError, SlimError
 from slim.stages.annotate.formats.records import AnsweredImage, AnswerRow, Sheet
 from slim.stages.annotate.formats.tables import answer_row
+from slim.stages.judgements import Place
 
 
 def _fiftyone() -> ModuleType:
@@ -29,7 +31,8 @@ def write_fiftyone(sheet: Sheet, name: str) -> None:
 
     ``ground_truth`` and ``prediction`` (classifications), ``attention`` (heatmap), ``attention_score``, ``judgement``
     (the answer that counts, with its ``annotator``), ``answers`` (everybody's, with ``annotator``, ``seconds``,
-    ``time`` and ``settles``). Tags: ``query`` and ``judged``.
+    ``time`` and ``settles``), ``clicks`` (keypoints) and ``boxes`` (detections) that say where the object is, with
+    ``annotator`` and ``settles`` of the answer that they belong to. Tags: ``query`` and ``judged``.
 
     Raises
     ------
@@ -71,14 +74,37 @@ def _sample(fo: ModuleType, sheet: Sheet, image: AnsweredImage, *, queried: bool
             for one in image.answers
         ]
         sample["answers"] = fo.Classifications(classifications=answers)
+        _add_places(fo, sample, image.answers)
     return sample
+
+
+def _add_places(fo: ModuleType, sample: Any, answers: Sequence[AnswerRow]) -> None:
+    """Add the fields ``clicks`` and ``boxes``, where there are any."""
+    placed = [(one, one.place) for one in answers if one.place is not None]
+    clicks = [_click(fo, one, place) for one, place in placed if not place.is_box]
+    boxes = [_box(fo, one, place) for one, place in placed if place.is_box]
+    if clicks:
+        sample["clicks"] = fo.Keypoints(keypoints=clicks)
+    if boxes:
+        sample["boxes"] = fo.Detections(detections=boxes)
+
+
+def _click(fo: ModuleType, one: AnswerRow, place: Place) -> Any:
+    points = [[place.x, place.y]]
+    return fo.Keypoint(label=one.answer, points=points, annotator=one.annotator, settles=one.settles)
+
+
+def _box(fo: ModuleType, one: AnswerRow, place: Place) -> Any:
+    corner = [place.x - place.width / 2, place.y - place.height / 2, place.width, place.height]
+    return fo.Detection(label=one.answer, bounding_box=corner, annotator=one.annotator, settles=one.settles)
 
 
 def read_fiftyone(name: str) -> list[tuple[str, AnswerRow]]:
     """The answers in a dataset that `write_fiftyone` made.
 
     A ``judgement`` that was changed in FiftyOne settles its image; one that was added there is an answer of its
-    ``annotator``, by default "FiftyOne".
+    ``annotator``, by default "FiftyOne". A keypoint in ``clicks`` or a detection in ``boxes`` is the place of the
+    answer that has its ``annotator`` and ``settles``.
 
     Raises
     ------
@@ -95,15 +121,40 @@ def read_fiftyone(name: str) -> list[tuple[str, AnswerRow]]:
     answers = []
     for sample in fo.load_dataset(name):
         where = f"{sample.filepath} of {name}"
+        places = _places(sample)
         for one in _field(_field(sample, "answers"), "classifications") or []:
             rest = one["annotator"], one["seconds"], one["time"], one["settles"], where
-            answers.append((sample.filepath, answer_row(one.label, *rest)))
+            place = places.get((one["annotator"], one["settles"])) if one.label != "unsure" else None
+            answers.append((sample.filepath, answer_row(one.label, *rest, place)))
         judgement = _field(sample, "judgement")
         if judgement is not None and judgement.label != (exported := _field(judgement, "exported")):
             annotator = (_field(judgement, "annotator") if exported is None else None) or "FiftyOne"
-            row = answer_row(judgement.label, annotator, 0, "", exported is not None, where)
+            settles = exported is not None
+            place = places.get((annotator, settles)) if judgement.label != "unsure" else None
+            row = answer_row(judgement.label, annotator, 0, "", settles, where, place)
             answers.append((sample.filepath, row))
     return answers
+
+
+def _places(sample: Any) -> dict[tuple[str, bool], Place]:
+    """The places in a sample, by the annotator and whether the answer settles."""
+    places = {}
+    for one in _field(_field(sample, "clicks"), "keypoints") or []:
+        places[_owner(one)] = Place(*_inside(one.points[0]))
+    for one in _field(_field(sample, "boxes"), "detections") or []:
+        x, y, width, height = one.bounding_box
+        places[_owner(one)] = Place(*_inside((x + width / 2, y + height / 2, width, height)))
+    return places
+
+
+def _owner(label: Any) -> tuple[str, bool]:
+    """Whose place it is; one that was drawn in FiftyOne may say nothing about it."""
+    return _field(label, "annotator") or "FiftyOne", bool(_field(label, "settles"))
+
+
+def _inside(values: Sequence[float]) -> list[float]:
+    """Values as far as they are in the photo, of which a box drawn by hand may stick out."""
+    return [min(max(float(value), 0.0), 1.0) for value in values]
 
 
 def _field(holder: Any, name: str) -> Any:

@@ -2,13 +2,16 @@
 
 An export is a file of tasks in Label Studio's JSON format (https://labelstud.io/guide/task_format), with photos and
 maps embedded, and beside it the labelling configuration under the same name with the suffix .xml. A text field of each
-annotation names its annotator, since Label Studio accepts only its own users as authors.
+annotation names its annotator, since Label Studio accepts only its own users as authors. A click is a key point
+(https://labelstud.io/tags/keypointlabels) and a box a rectangle (https://labelstud.io/tags/rectanglelabels), in percent
+of the image; a rectangle is named by its upper left corner.
 """
 
 from __future__ import annotations
 
 import base64
 import io
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,10 @@ from PIL import Image
 from slim.errors import AnnotationError
 from slim.files import read_json, write_json, write_text
 from slim.overlay import fitted_size, overlay
-from slim.stages.annotate.formats.records import SCORES, AnsweredImage, AnswerRow, Sheet
+from slim.stages.annotate.formats.records import SCORES, AnsweredImage, AnswerRow, Sheet, same_place
 from slim.stages.annotate.formats.tables import answer_row
 from slim.stages.annotate.recorded import WORDS
+from slim.stages.judgements import Place
 
 SIDE = 512  # pixels of the longer side
 CONFIG = """<View>
@@ -35,9 +39,19 @@ CONFIG = """<View>
     <Choice value="Wrong: beside it" alias="spurious" hotkey="s"/>
     <Choice value="Unsure" alias="unsure" hotkey="u"/>
   </Choices>
+  <View style="display: flex; gap: 12px">
+    <KeyPointLabels name="click" toName="image">
+      <Label value="Click on the object" background="#0aa"/>
+    </KeyPointLabels>
+    <RectangleLabels name="box" toName="image" canRotate="false">
+      <Label value="Box around the object" background="#0aa"/>
+    </RectangleLabels>
+  </View>
   <TextArea name="annotator" toName="image" maxSubmissions="1" rows="1" placeholder="Your name"/>
 </View>
 """
+_CLICK, _BOX = "Click on the object", "Box around the object"
+_POINT = 1.0  # size of a key point, in percent of the image
 _SHOWN = {"Right: on the object": "core", "Wrong: beside it": "spurious"}
 
 
@@ -60,10 +74,12 @@ def _task(sheet: Sheet, image: AnsweredImage) -> dict[str, Any]:
         "path": image.path,
         "label": image.label,
         "facts": f"Label {image.label}{predicted}",
-        "answers": [vars(one) for one in image.answers],  # to distinguish what changes there from what only comes back
+        "answers": [
+            asdict(one) for one in image.answers
+        ],  # to distinguish what changes there from what only comes back
     }
     predictions = [
-        {"model_version": one.annotator, "score": 1.0, "result": [_choice(one.answer)]}
+        {"model_version": one.annotator, "score": 1.0, "result": [_choice(one.answer), *_region(one.place, size)]}
         for one in image.answers
         if one.by_oracle
     ]
@@ -72,7 +88,7 @@ def _task(sheet: Sheet, image: AnsweredImage) -> dict[str, Any]:
         confidence = max(image.score, 1 - image.score)
         predictions.append({"model_version": SCORES, "score": confidence, "result": [_choice(kind)]})
     people = [one for one in image.answers if not one.by_oracle]
-    return {"data": data, "predictions": predictions, "annotations": [_annotation(one) for one in people]}
+    return {"data": data, "predictions": predictions, "annotations": [_annotation(one, size) for one in people]}
 
 
 def _choice(answer: str) -> dict[str, Any]:
@@ -85,9 +101,23 @@ def _choice(answer: str) -> dict[str, Any]:
     }
 
 
-def _annotation(one: AnswerRow) -> dict[str, Any]:
+def _region(place: Place | None, size: tuple[int, int]) -> list[dict[str, Any]]:
+    """The key point or rectangle of a place, on an image of this width and height; none without a place."""
+    if place is None:
+        return []
+    image = {"to_name": "image", "original_width": size[0], "original_height": size[1], "image_rotation": 0}
+    x, y, width, height = (100 * value for value in place.columns)
+    if not place.is_box:
+        value: dict[str, Any] = {"x": x, "y": y, "width": _POINT, "keypointlabels": [_CLICK]}
+        return [{"id": "click", "from_name": "click", "type": "keypointlabels", **image, "value": value}]
+    corner = {"x": x - width / 2, "y": y - height / 2, "width": width, "height": height, "rotation": 0}
+    box = {"id": "box", "from_name": "box", "type": "rectanglelabels", **image}
+    return [{**box, "value": {**corner, "rectanglelabels": [_BOX]}}]
+
+
+def _annotation(one: AnswerRow, size: tuple[int, int]) -> dict[str, Any]:
     name = {"id": "annotator", "from_name": "annotator", "to_name": "image", "type": "textarea"}
-    result = [_choice(one.answer), {**name, "value": {"text": [one.annotator]}}]
+    result = [_choice(one.answer), {**name, "value": {"text": [one.annotator]}}, *_region(one.place, size)]
     return {"result": result, "lead_time": one.seconds, "ground_truth": one.settles, "was_cancelled": False}
 
 
@@ -102,7 +132,8 @@ def read_label_studio(source: Path) -> list[tuple[str, AnswerRow]]:
     """The answers in Label Studio's JSON export of a project made from the file of `write_label_studio`.
 
     An annotator who left the name field empty is named by their email address or user number in Label Studio. Skipped
-    tasks and predictions do not count as answers.
+    tasks and predictions do not count as answers. Of several key points and rectangles, the last one is the place; an
+    unsure answer has none.
     """
     tasks = read_json(source)
     if not isinstance(tasks, list) or not all(isinstance(task, dict) and "data" in task for task in tasks):
@@ -132,9 +163,22 @@ def _answer(annotation: dict[str, Any], before: list[AnswerRow], where: str) -> 
     answer = _SHOWN.get(choice, choice)
     settles = bool(annotation.get("ground_truth"))
     content = (WORDS.get(answer), annotator, settles)
-    unchanged = (one for one in before if (one.answer, one.annotator, one.settles) == content)
+    place = _place(annotation["result"]) if content[0] != "unsure" else None
+    same = (one for one in before if (one.answer, one.annotator, one.settles) == content)
+    unchanged = next((one for one in same if same_place(one.place, place)), None)
     time = annotation.get("updated_at") or annotation.get("created_at")
-    return next(unchanged, None) or answer_row(answer, annotator, annotation.get("lead_time"), time, settles, where)
+    return unchanged or answer_row(answer, annotator, annotation.get("lead_time"), time, settles, where, place)
+
+
+def _place(result: list[dict[str, Any]]) -> Place | None:
+    """The last key point or rectangle of an annotation, as far as it is in the image."""
+    regions = [part["value"] for part in result if part.get("type") in ("keypointlabels", "rectanglelabels")]
+    if not regions:
+        return None
+    x, y, width, height = (float(regions[-1].get(name, 0)) / 100 for name in ("x", "y", "width", "height"))
+    if "keypointlabels" in regions[-1]:
+        width = height = 0.0
+    return Place(*(min(max(value, 0.0), 1.0) for value in (x + width / 2, y + height / 2, width, height)))
 
 
 def _user(user: Any) -> str:

@@ -9,9 +9,10 @@ from pathlib import PurePosixPath
 
 from slim.data import ImageTable
 from slim.errors import AnnotationError
-from slim.stages.annotate.formats.records import AnswerRow
+from slim.stages.annotate.formats.records import AnswerRow, same_place
 from slim.stages.annotate.recorded import plain_path
 from slim.stages.annotate.store import Post, Store
+from slim.stages.judgements import PLACE_COLUMNS, Place
 
 Rows = Sequence[tuple[str, AnswerRow]]
 """The path of each image, whose leading folders may be missing, and an answer about it."""
@@ -33,7 +34,8 @@ def merge_answers(store: Store, table: ImageTable, rows: Rows) -> int:
     -------
     int
         How many were new. An answer changes nothing if it was imported before, repeats its annotator's current one, is
-        older than that, or came from an oracle.
+        older than that, or came from an oracle. A repeated answer without a place leaves the place as it is, since not
+        every program keeps places.
 
     Raises
     ------
@@ -46,25 +48,33 @@ def merge_answers(store: Store, table: ImageTable, rows: Rows) -> int:
             "An import must hold people's answers. Got none. Answer at least one image, and export again."
         )
     positions = locate([path for path, _ in rows], table.paths)
-    history = store.history()
-    keys = zip(history["index"], history["annotator"], history["settles"], strict=True)
-    last = dict(zip(keys, zip(history["answer"], history["time"], strict=True), strict=True))
+    last = _last_rows(store)
     posts: dict[str, list[Post]] = defaultdict(list)
     for index, (_, row) in zip(positions, rows, strict=True):
-        answer, time = last.get((index, row.annotator, row.settles), ("", ""))
-        if row.answer == answer or (row.time and time >= row.time):
+        answer, time, place = last.get((index, row.annotator, row.settles), ("", "", None))
+        if row.answer == answer and (row.place is None or same_place(row.place, place)):
             continue
-        posts[row.annotator].append(_post(index, row))
+        if not (row.time and time >= row.time):
+            posts[row.annotator].append(_post(index, row))
     new = sum(store.post(own, annotator) for annotator, own in posts.items())
     store.add(list(dict.fromkeys(positions)))
     return new
 
 
+def _last_rows(store: Store) -> dict[tuple[int, str, bool], tuple[str, str, Place | None]]:
+    """Answer, time and place in the last row of each image and annotator, apart from those that settle."""
+    history = store.history()
+    keys = zip(history["index"], history["annotator"], history["settles"], strict=True)
+    places = (Place.from_columns(*place) for place in history[list(PLACE_COLUMNS)].itertuples(index=False))
+    return dict(zip(keys, zip(history["answer"], history["time"], places, strict=True), strict=True))
+
+
 def _post(index: int, row: AnswerRow) -> Post:
     """The answer under a key derived from it, so that importing it again changes nothing."""
     content = f"{index}\n{row.annotator}\n{row.answer}\n{row.time}\n{row.settles}"
+    content += "" if row.place is None else f"\n{row.place.columns}"
     key = f"import-{hashlib.sha256(content.encode()).hexdigest()[:24]}"
-    return Post(key, index, row.answer, row.seconds, settles=row.settles, time=row.time)
+    return Post(key, index, row.answer, row.seconds, settles=row.settles, time=row.time, place=row.place)
 
 
 def locate(keys: Sequence[str], paths: Sequence[str]) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -14,9 +14,10 @@ from slim.arrays import Floats, Ints
 from slim.stages.annotate.oracle import is_oracle
 from slim.stages.annotate.page.session import Pool
 from slim.stages.annotate.store import Store
-from slim.stages.judgements import Answer, answers_that_count
+from slim.stages.judgements import PLACE_COLUMNS, Answer, Place, answers_that_count
 
 SCORES = "attention score"  # the source of predictions, in programs that separate them from answers
+_SAME = 1e-4  # of the photo's side: programs round places, and turn corners into centres
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class AnswerRow:
         Time of the answer, as ISO 8601 in UTC; empty if unknown.
     settles
         Whether it settles a disagreement.
+    place
+        Where the object is; None = not said.
     """
 
     answer: Answer
@@ -42,6 +45,7 @@ class AnswerRow:
     seconds: float = 0.0
     time: str = ""
     settles: bool = False
+    place: Place | None = None
 
     @property
     def by_oracle(self) -> bool:
@@ -67,6 +71,8 @@ class AnsweredImage:
         Each annotator's answer, and the one that settles a disagreement, if any.
     judgement, judged_by
         The answer that counts and all its annotators; None without an answer.
+    place
+        The place that counts; None without one.
     """
 
     index: int
@@ -78,6 +84,7 @@ class AnsweredImage:
     answers: tuple[AnswerRow, ...]
     judgement: str | None
     judged_by: str | None
+    place: Place | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,8 +131,8 @@ class Sheet:
         table, probabilities = self.pool.table, self.pool.probabilities
         predicted = None if probabilities is None else np.asarray(probabilities[index])
         score = float("nan") if self.scores is None else float(self.scores[index])
-        columns = ["answer", "annotator", "seconds", "time", "settles"]
-        answers = () if rows is None else tuple(AnswerRow(*row) for row in rows[columns].itertuples(index=False))
+        nothing = {"answer": None, "annotator": None, **dict.fromkeys(PLACE_COLUMNS, float("nan"))}
+        counted: Any = self.counted.loc[index] if index in self.counted.index else nothing
         return AnsweredImage(
             index,
             table.paths[index],
@@ -133,9 +140,33 @@ class Sheet:
             None if predicted is None else table.class_names[int(predicted.argmax())],
             None if predicted is None else round(float(predicted.max()), 4),
             None if np.isnan(score) else round(score, 4),
-            answers,
-            *(self.counted.loc[index, ["answer", "annotator"]] if index in self.counted.index else (None, None)),
+            () if rows is None else _answer_rows(rows),
+            counted["answer"],
+            counted["annotator"],
+            Place.from_columns(*(counted[column] for column in PLACE_COLUMNS)),
         )
+
+
+def _answer_rows(rows: pd.DataFrame) -> tuple[AnswerRow, ...]:
+    """The answers in rows with the columns of `Store.history`."""
+    columns = ["answer", "annotator", "seconds", "time", "settles", *PLACE_COLUMNS]
+    return tuple(
+        AnswerRow(answer, annotator, seconds, time, settles, Place.from_columns(*place))
+        for answer, annotator, seconds, time, settles, *place in rows[columns].itertuples(index=False)
+    )
+
+
+def same_place(one: Place | None, other: Place | None) -> bool:
+    """Whether two places are the same but for rounding, or both are missing.
+
+    Examples
+    --------
+    >>> same_place(Place(0.5, 1 / 3), Place(0.5, 0.33333)), same_place(None, Place(0.5, 0.5)), same_place(None, None)
+    (True, False, True)
+    """
+    if one is None or other is None:
+        return one is other
+    return bool(np.allclose(one.columns, other.columns, rtol=0, atol=_SAME))
 
 
 def utc(time: str) -> str:

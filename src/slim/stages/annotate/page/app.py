@@ -26,6 +26,7 @@ from slim.stages.annotate.page.images import Layer, Pictures
 from slim.stages.annotate.page.security import Guard
 from slim.stages.annotate.page.session import Session
 from slim.stages.annotate.store import Post
+from slim.stages.judgements import Place
 
 _STATIC = Path(__file__).parent / "static"
 _MAX_BYTES = 10_000_000  # of a request; an answer takes a few hundred
@@ -74,6 +75,7 @@ def build_app(
         Route("/photo/{index:int}", pages.photo),
         Route("/map/{index:int}", pages.map),
         Route("/spotlight/{index:int}", pages.spotlight),
+        Route("/outline/{index:int}", pages.outline),
         Route("/static/scale.png", pages.scale),
         Mount("/static", StaticFiles(directory=_STATIC)),
     ]
@@ -169,6 +171,13 @@ class _Pages:
         """Darkness outside the attended region, to be laid over the photo."""
         return self._layer(request, spotlight_layer)
 
+    def outline(self, request: Request) -> Response:
+        """The photo with what SLIM takes for the object; the version in the query is for the browser's cache."""
+        index, outlines = self._index(request), self._session.outlines
+        if outlines is None:
+            raise DataError("An outline must have features of places. Got none. Open the page with slim annotate RUN.")
+        return _picture(self._pictures.outline(index, outlines.scores(index)), "jpeg")
+
     def scale(self, request: Request) -> Response:
         """The colour scale, from no attention to the strongest."""
         buffer = io.BytesIO()
@@ -245,11 +254,26 @@ def _whole(value: Any) -> int:
     return value
 
 
+def _place(value: Any) -> Place | None:
+    """Where the object is, from its JSON; None = not said."""
+    if value is None:
+        return None
+    known = isinstance(value, dict) and {"x", "y"} <= value.keys()
+    numbers = [value.get(name, 0.0) for name in ("x", "y", "width", "height")] if known else []
+    if not known or any(type(number) not in (int, float) for number in numbers):
+        raise AnnotationError(
+            "A place must have numbers x and y, and may have width and height, relative to the photo, from 0 to 1. "
+            f"Got {value!r} instead. Reload the page."
+        )
+    return Place(*numbers)
+
+
 def _post(one: Any) -> Post:
     """A post from its JSON."""
     try:
         seconds, note, settles = float(one.get("seconds", 0)), str(one.get("note", "")), one.get("settles") is True
-        return Post(str(one["key"]), _whole(one["index"]), one["answer"], seconds, note, settles)
+        place = _place(one.get("place"))
+        return Post(str(one["key"]), _whole(one["index"]), one["answer"], seconds, note, settles, place=place)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise AnnotationError(
             f"A post must have a key, an index and an answer. Got {one!r} instead. Reload the page."

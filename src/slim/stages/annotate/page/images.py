@@ -7,15 +7,20 @@ from collections.abc import Callable
 from functools import lru_cache
 from threading import Lock
 
+import numpy as np
+import torch
 from PIL import Image
 
 from slim.arrays import Floats
-from slim.overlay import fitted_size
+from slim.localization import SIDE, object_maps
+from slim.overlay import fitted_size, outlined
 from slim.stages.annotate.page.session import Pool
 
 PHOTO, THUMBNAIL = 1280, 256  # longer side of a photo in pixels
 LAYER, SMALL_LAYER = 400, 160  # and of a layer: attention is smooth, so that the browser can enlarge it
+OUTLINED = 320  # of a photo with an outline, which the page shows at half that size
 _RECENT = 16  # decoded photos in memory, at most 5 MB each
+_RECENT_SMALL = 64  # to be outlined, at most 0.3 MB each
 
 Layer = Callable[[Floats, tuple[int, int], float], Image.Image]  # draws a map at a size, with a threshold
 
@@ -32,6 +37,7 @@ class Pictures:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._recent = lru_cache(maxsize=_RECENT)(self._read)
+        self._recent_small = lru_cache(maxsize=_RECENT_SMALL)(self._read_small)
         self._lock = Lock()
 
     def photo(self, index: int, *, small: bool = False) -> bytes:
@@ -56,6 +62,19 @@ class Pictures:
         size = fitted_size(self._photo(index), SMALL_LAYER if small else LAYER)
         return _encoded(draw(self._pool.maps[index], size, threshold), "PNG", compress_level=1)
 
+    def outline(self, index: int, scores: Floats) -> bytes:
+        """An image as JPEG, 320 pixels wide or high, with the outline of the object by the (g, g) scores of its places.
+
+        Raises
+        ------
+        DataError
+            The file cannot be read.
+        """
+        photo = self._recent_small(index)  # without the lock: what a person waits for is read by `_photo`
+        square = np.array(photo.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
+        found = object_maps(scores[None], torch.from_numpy(square).permute(2, 0, 1)[None])[0]
+        return _encoded(outlined(photo, found, photo.size), "JPEG", quality=85)
+
     def _photo(self, index: int) -> Image.Image:
         """An image at no more than 1280 pixels; the browser asks for it and its layers at the same time."""
         with self._lock:
@@ -65,6 +84,10 @@ class Pictures:
         photo = _shrunk(self._pool.table.image(index), PHOTO)
         photo.info = {}  # otherwise a comment in the file would be served as well
         return photo
+
+    def _read_small(self, index: int) -> Image.Image:
+        photo = self._pool.table.image(index)
+        return photo.resize(fitted_size(photo, OUTLINED), Image.Resampling.LANCZOS)
 
 
 def _shrunk(photo: Image.Image, longer_side: int) -> Image.Image:

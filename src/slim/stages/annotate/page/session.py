@@ -16,14 +16,17 @@ from numpy.typing import NDArray
 from slim.arrays import Floats
 from slim.data import ImageTable
 from slim.errors import AnnotationError
+from slim.localization import Places
 from slim.overlay import is_flat
 from slim.stages.annotate.page.advice import advice, few_answers, state
+from slim.stages.annotate.page.agreement import agreement, differing
+from slim.stages.annotate.page.outlines import Outlines
 from slim.stages.annotate.page.trend import DRAWN, Trends
 from slim.stages.annotate.selection import most_informative
 from slim.stages.annotate.store import Post, Store
 from slim.stages.attend import SplitAttention
 from slim.stages.embed import Space
-from slim.stages.judgements import ANSWERS, Answer, answers_that_count
+from slim.stages.judgements import PLACE_COLUMNS, Answer, Place, answers_that_count
 from slim.stages.propagate.incremental import IncrementalScores, no_scores
 from slim.stages.propagate.scores import PropagateSettings, Scores
 
@@ -52,6 +55,8 @@ class Pool:
         Computes the scores from the answers.
     environment
         (n, d) environment features, whose clusters can colour the plane.
+    places
+        (n, g, g, c) features of places, by which the page shows what SLIM takes for the object.
     """
 
     table: ImageTable
@@ -62,6 +67,7 @@ class Pool:
     components: Floats | None = None
     scoring: IncrementalScores | None = None
     environment: Floats | None = None
+    places: Places | None = None
 
     @classmethod
     def of_run(
@@ -84,6 +90,7 @@ class Pool:
             space.components,
             scoring,
             attention.environment,
+            attention.places if attention.places.size else None,
         )
 
 
@@ -109,10 +116,12 @@ class Session:
         self._y = pool.table.y
         self._trends = Trends(self._y, len(pool.table.class_names))
         self._scores = self._no_scores()
+        self.outlines = None if pool.places is None else Outlines(pool.places, pool.maps)
         self._closed = False
         self._idle = False  # every answer is scored, and the trend of earlier sessions replayed
         self._condition = Condition()  # guards the version and the counts below
         self._changes, self._scored = 1, 0  # how often answers have changed, and how many changes the scores include
+        self._outlined = 0  # and the outlines
         self._thread = Thread(target=self._work, name="slim-scoring", daemon=True)
         self._thread.start()
 
@@ -148,6 +157,7 @@ class Session:
             "images": len(self.pool.table),
             "queue": self.cards(self.queue()),
             "answers": [[int(i), a] for i, a in zip(own["index"], own["answer"], strict=True)],  # oldest first
+            "places": [[int(i), place] for i, place in zip(own["index"], _places(own), strict=True) if place],
             "seconds": round(float(own["seconds"].sum()), 1),
             "flags": sorted(set(self.store.flags()["index"].tolist())),
             "space": self.pool.components is not None,
@@ -217,25 +227,31 @@ class Session:
     def differences(self) -> list[dict[str, Any]]:
         """The images on which people disagree, in the order of the queue.
 
-        Each is a card with ``votes`` (name and answer), ``notes`` (name and note of whoever flagged the photo) and
-        ``settled`` (answer and name, or None).
+        Each is a card with ``votes`` (name, answer and place), ``notes`` (name and note of whoever flagged the photo)
+        and ``settled`` (answer, name and place, or None).
         """
         votes, settled = self.votes(), self.settled()
+        places = _places_by_name(self.store.answers()), _places_by_name(self.store.settled())
         place = {index: at for at, index in enumerate(self.queue())}
-        disagreed = sorted(_disagreed(votes), key=lambda index: place.get(index, len(place)))
+        disagreed = sorted(differing(votes), key=lambda index: place.get(index, len(place)))
         flags = self.store.flags()
         notes: dict[int, list[tuple[str, str]]] = defaultdict(list)
         for index, note, name in zip(flags["index"], flags["note"], flags["annotator"], strict=True):
             notes[index].append((name, note))
         return [
-            {**card, "votes": list(votes[i].items()), "notes": notes[i], "settled": settled.get(i)}
+            {
+                **card,
+                "votes": [(name, answer, places[0].get((i, name))) for name, answer in votes[i].items()],
+                "notes": notes[i],
+                "settled": (*settled[i], places[1].get((i, settled[i][1]))) if i in settled else None,
+            }
             for i, card in zip(disagreed, self.cards(disagreed), strict=True)
         ]
 
     def summary(self) -> dict[str, Any]:
         """Each class's trust, trend and advice; everybody's progress, and their agreement."""
         votes, settled = self.votes(), self.settled()
-        disagreed = _disagreed(votes)
+        disagreed = differing(votes)
         return {
             "queued": len(self.queue()),
             "last": self.store.last_rows(),
@@ -244,8 +260,14 @@ class Session:
             "agreement": agreement([list(vote.values()) for vote in votes.values()]),
             "differing": len(disagreed),
             "settled": sum(index in settled for index in disagreed),
+            "outlines": None if self.outlines is None else self._strip(self.outlines),
             "classes": [] if self.pool.scoring is None else [self._class(k) for k in range(len(self._scores.trust))],
         }
+
+    def _strip(self, outlines: Outlines) -> dict[str, Any]:
+        """What the page shows about the object: the version of the pictures, their cards, and a note."""
+        found = outlines.found
+        return {"version": found.version, "cards": self.cards(found.index), "note": found.note}
 
     def _class(self, label: int) -> dict[str, Any]:
         """The summary of one class."""
@@ -262,8 +284,8 @@ class Session:
         return self._scores.values
 
     def current(self) -> bool:
-        """Whether the scores include every answer."""
-        return self._changes == self._scored
+        """Whether the scores and the outlines include every answer."""
+        return self._changes == self._scored == self._outlined
 
     def _no_scores(self) -> Scores:
         """The scores before any answer."""
@@ -287,6 +309,9 @@ class Session:
                 self._score()
                 self._renew_version()
                 self._scored = changes
+            elif changes != self._outlined:
+                self._outline()
+                self._outlined = changes
             else:
                 finished = next(replaying, None)
                 self._idle = finished is None
@@ -300,6 +325,12 @@ class Session:
         before, self._scores = self._scores, self.pool.scoring(self._answers())
         self._trends.add(before, self._scores)
 
+    def _outline(self) -> None:
+        """Compute from the present answers what is taken for the object."""
+        if self.outlines is not None:
+            self.outlines.update(self._counted(), set(self.store.flags()["index"]))
+            self._renew_version()
+
     def _answers_of_people(self) -> pd.DataFrame:
         """The present answers, without those of oracles."""
         answers = self.store.answers()
@@ -307,8 +338,12 @@ class Session:
 
     def _answers(self) -> dict[int, Answer]:
         """The answer that counts for each image that has one."""
-        counted = answers_that_count(self._answers_of_people(), self.store.settled())["answer"]
+        counted = self._counted()["answer"]
         return dict(zip(counted.index, counted, strict=True))
+
+    def _counted(self) -> pd.DataFrame:
+        """The same with the places, latest last."""
+        return answers_that_count(self._answers_of_people(), self.store.settled())
 
     def _replay(self) -> Iterator[bool]:
         """Compute the trend of the answers that there are now, step by step as this is iterated."""
@@ -326,33 +361,12 @@ def _fingerprint(pool: Pool) -> str:
     return digest.hexdigest()[:12]
 
 
-def _disagreed(votes: dict[int, dict[str, Answer]]) -> list[int]:
-    """The images on which people disagree."""
-    return [index for index, vote in votes.items() if len(set(vote.values())) > 1]
+def _places(rows: pd.DataFrame) -> list[dict[str, float] | None]:
+    """Where each answer says that the object is, for the page; None where it does not."""
+    places = (Place.from_columns(*values) for values in rows[list(PLACE_COLUMNS)].itertuples(index=False))
+    return [None if place is None else asdict(place) for place in places]
 
 
-def agreement(votes: Sequence[Sequence[Answer]]) -> float | None:
-    """Krippendorff's alpha of nominal answers: 1 = perfect agreement, 0 = as by chance.
-
-    Parameters
-    ----------
-    votes
-        For each image, everybody's answer.
-
-    Notes
-    -----
-    None where no image has two answers, and where all answers are the same: alpha is not defined there.
-
-    Examples
-    --------
-    >>> agreement([["core", "core"], ["spurious", "spurious"], ["core", "spurious"]])
-    0.444
-    """
-    pairs = np.zeros((len(ANSWERS), len(ANSWERS)))
-    for vote in votes:
-        if len(vote) > 1:
-            counts = np.array([vote.count(answer) for answer in ANSWERS], dtype=float)
-            pairs += (np.outer(counts, counts) - np.diag(counts)) / (len(vote) - 1)
-    totals, n = pairs.sum(0), pairs.sum()
-    by_chance = (n * n - np.square(totals).sum()) / (n - 1) if n > 1 else 0.0
-    return round(float(1 - (n - np.trace(pairs)) / by_chance), 3) if by_chance else None
+def _places_by_name(rows: pd.DataFrame) -> dict[tuple[int, str], dict[str, float] | None]:
+    """The place of each image's answer by each person."""
+    return dict(zip(zip(rows["index"], rows["annotator"], strict=True), _places(rows), strict=True))

@@ -1,16 +1,28 @@
 // Answering: one image, many at once, or a disagreement; and undoing it.
 
+import {fields} from "./card.js";
+import {aim} from "./crosshair.js";
 import {$} from "./elements.js";
 import {advance, go} from "./navigation.js";
 import {render, renderSurroundings, renderGrid} from "./render.js";
 import {current, inGrid, open, post, restartClock, secondsSpent, state} from "./state.js";
 
-export function answer(kind) {
+/** Answer the image that is shown; the place is where its object lies. */
+export function answer(kind, place = null) {
   const card = current();
   if (!card) return;
   state.skipped.delete(card.index);
-  post([{index: card.index, answer: kind, seconds: secondsSpent()}]);
+  post([{index: card.index, answer: kind, seconds: secondsSpent(), place}]);
   advance();
+}
+
+/** The object is elsewhere: so the attention is spurious. */
+export const point = place => answer("spurious", place);
+
+/** Point by keyboard. */
+export function aimAtObject() {
+  const card = current();
+  if (card) aim(fields.filter(field => field.isConnected), state.places.get(card.index), point);
 }
 
 export function undo() {
@@ -37,9 +49,9 @@ export function flag() {
 }
 
 /** Give several images of the grid the same answer, or take their answers back. */
-export function markMany(indices, kind) {
+export function markMany(indices, kind, place = null) {
   const each = secondsSpent() / indices.length;
-  post(indices.map(index => ({index, answer: kind, seconds: kind === "undone" ? 0 : each})));
+  post(indices.map(index => ({index, answer: kind, seconds: kind === "undone" ? 0 : each, place})));
   restartClock();
   renderSurroundings();
   renderGrid();
@@ -57,7 +69,7 @@ export function acceptRest() {
 }
 
 /** Settle a disagreement. */
-export function settle(index, kind) {
-  post([{index, answer: kind, seconds: kind === "undone" ? 0 : secondsSpent(), settles: true}]);
+export function settle(index, kind, place = null) {
+  post([{index, answer: kind, seconds: kind === "undone" ? 0 : secondsSpent(), settles: true, place}]);
   restartClock();
 }

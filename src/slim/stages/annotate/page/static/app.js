@@ -81,7 +81,7 @@ async function finish() {
     $("done-title").textContent = "Done. You can close this page.";
     $("done-text").textContent = "slim continues with your answers.";
     $("saved").dataset.state = "ok";
-    document.querySelectorAll("#done button, .strip button").forEach(button => { button.disabled = true; });
+    document.querySelectorAll("#done button, .strip button, .outlines button").forEach(button => { button.disabled = true; });
     state.ended = true;
   } catch (error) {
     showError("slim could not be told that you are done", error);

@@ -1,15 +1,16 @@
 // Buttons, sliders and menus.
 
-import {acceptRest, answer, flag, undo} from "./answers.js";
+import {acceptRest, aimAtObject, answer, flag, point, undo} from "./answers.js";
 import {setThreshold} from "./card.js";
 import {$} from "./elements.js";
 import {more, toggleLasso} from "./extend_queue.js";
 import {back, prefetch, review, setView, skip, stop, visit} from "./navigation.js";
+import {listen} from "./pointing.js";
 import {render, renderGrid} from "./render.js";
 import {parts, state} from "./state.js";
 
 const ACTIONS = {
-  back, forward: skip, undo, flag, rest: acceptRest, "many-undo": undo, review, stop,
+  back, forward: skip, undo, flag, point: aimAtObject, rest: acceptRest, "many-undo": undo, review, stop,
   "view-one": () => setView("one"), "view-grid": () => setView("grid"), "view-settle": () => setView("settle"),
   lasso: () => toggleLasso(), reset: () => parts.space.reset(),
 };
@@ -28,6 +29,7 @@ document.querySelectorAll("[data-note]").forEach(button => button.addEventListen
   $("note").value = button.dataset.note;
   $("flag-keep").focus();
 }));
+listen($("panels"), point);
 $("many-class").addEventListener("click", event => {
   if (!event.target.dataset.class) return;
   state.klass = Number(event.target.dataset.class);

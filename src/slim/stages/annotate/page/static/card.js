@@ -1,12 +1,15 @@
 // One image at a time: three frames that keep their places, and images that are loaded before they are needed.
 
+import {make} from "./elements.js";
 import {isUnreadable, map, photo, spotlight} from "./pictures.js";
+import {draw, fit, inWords} from "./place.js";
 
 const frames = ["photo", "map", "spot"].map(name => document.getElementById(`frame-${name}`));
+export const fields = frames.map(() => make("div", "field")); // over the photo in each frame
 const loaded = new Map(); // index -> a card: what its frames hold, once `ready`
 const MOST = 12;
 const RETRY = 1500; // milliseconds until a photo is requested again after a lost connection
-const shown = {index: -1, alt: "", flat: false};
+const shown = {index: -1, alt: "", flat: false, place: null};
 let threshold = 50, redrawing = false;
 
 async function load(index) {
@@ -35,14 +38,18 @@ const mark = name => frames.forEach(frame => { frame.className = `frame ${name}`
 
 function fill(content) {
   mark("");
-  content[0][0].alt = `Photo: ${shown.alt}`;
-  frames.forEach((frame, i) => frame.replaceChildren(...content[i]));
+  const at = shown.place ? `; the object is at ${inWords(shown.place)}` : "";
+  content[0][0].alt = `Photo: ${shown.alt}${at}`;
+  frames.forEach((frame, i) => {
+    draw(fit(fields[i], content[i][0]), [shown]);
+    frame.replaceChildren(...content[i], fields[i]);
+  });
   frames[2].classList.toggle("flat", shown.flat);
 }
 
-/** Show an image, at once where it is loaded. */
-export async function show({index, flat}, description) {
-  Object.assign(shown, {index, flat, alt: description});
+/** Show an image, at once where it is loaded, and the place of the object where somebody gave it. */
+export async function show({index, flat}, description, place) {
+  Object.assign(shown, {index, flat, alt: description, place});
   const card = expect(index);
   if (!card.content) {
     frames.forEach(frame => frame.replaceChildren());
@@ -53,7 +60,7 @@ export async function show({index, flat}, description) {
       const broken = await isUnreadable(index);
       if (shown.index !== index) return;
       mark(broken ? "broken" : "lost");
-      if (!broken) setTimeout(() => shown.index === index && show({index, flat}, description), RETRY);
+      if (!broken) setTimeout(() => shown.index === index && show({index, flat}, description, place), RETRY);
       return;
     }
     if (shown.index !== index || loaded.get(index) !== card) return;

@@ -1,6 +1,6 @@
 // Keyboard shortcuts.
 
-import {acceptRest, answer, flag, undo} from "./answers.js";
+import {acceptRest, aimAtObject, answer, flag, undo} from "./answers.js";
 import {$} from "./elements.js";
 import {back, setView, skip} from "./navigation.js";
 import {renderGrid} from "./render.js";
@@ -16,7 +16,7 @@ addEventListener("keydown", event => {
   if (busy() || typing(event.target) || event.ctrlKey || event.metaKey || event.altKey) return;
   const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
   if (key === "h") return bare(true);
-  if (event.repeat && key in ANSWERS) return; // holding a key down gives one answer
+  if (event.repeat && (key in ANSWERS || key === "x")) return; // holding a key down gives one answer
   const onButton = event.target.matches?.("button, a, input") && (key === " " || key === "Enter");
   if (onButton) return; // the browser presses it
   if (act(key, event)) event.preventDefault();
@@ -41,6 +41,12 @@ function act(key, event) {
       renderGrid();
       return true;
     }
+    if (key === "x") {
+      grid.brush = "point";
+      renderGrid();
+      if (event.target.matches(".tile")) grid.aim(grid.focus);
+      return true;
+    }
     return !event.target.matches("input") && grid.key(event);
   }
   if (event.target.matches("input") && key.startsWith("Arrow")) return false;
@@ -48,6 +54,7 @@ function act(key, event) {
   if (key === "ArrowLeft") return back(), true;
   if (key === "ArrowRight") return skip(), true;
   if (key === "f") return flag(), true;
+  if (key === "x") return aimAtObject(), true;
   if (key in ANSWERS && current()) return answer(ANSWERS[key]), true;
   return false;
 }

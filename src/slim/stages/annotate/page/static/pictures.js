@@ -21,6 +21,9 @@ export const photo = index => load(address("photo", index));
 export const map = (index, threshold = 50) => load(address("map", index, `&threshold=${threshold}`), "layer colours");
 export const spotlight = (index, threshold) => load(address("spotlight", index, `&threshold=${threshold}`), "layer");
 
+/** The address of a small photo with the object outlined, as it was found last. */
+export const outline = (index, version) => address("outline", index, `&version=${version}`);
+
 /** Whether the server cannot read a photo that failed to load; false if the connection was lost. */
 export const isUnreadable = index => getBytes(`photo/${index}`).then(() => false, error => error.status > 0);
 

@@ -6,7 +6,7 @@ const strip = $("strip");
 let stripOf = "";
 
 /** Update the dots; they are rebuilt only when the queue has changed. */
-export function renderStrip({queue, answers, flags, session}, current) {
+export function renderStrip({queue, answers, places, flags, session}, current) {
   const key = queue.map(card => card.index).join();
   if (key !== stripOf) {
     stripOf = key;
@@ -14,8 +14,9 @@ export function renderStrip({queue, answers, flags, session}, current) {
   }
   strip.querySelectorAll("button[data-at]").forEach(button => {
     const card = queue[button.dataset.at], answer = answers.get(card.index) ?? (flags.has(card.index) ? "flagged" : "");
-    button.className = answer;
-    button.setAttribute("aria-label", `${Number(button.dataset.at) + 1}, ${session.classes[card.y]}, ${answer || "no answer"}`);
+    const placed = places.has(card.index);
+    button.className = placed ? `${answer} placed` : answer;
+    button.setAttribute("aria-label", `${Number(button.dataset.at) + 1}, ${session.classes[card.y]}, ${answer || "no answer"}${placed ? ", object marked" : ""}`);
     button.setAttribute("aria-current", String(card === current));
   });
 }

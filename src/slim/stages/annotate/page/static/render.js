@@ -1,12 +1,14 @@
 // Brings the page up to date with the state.
 
 import {show} from "./card.js";
+import {leave} from "./crosshair.js";
 import {$, bold, make} from "./elements.js";
 import {current, inGrid, open, parts, state} from "./state.js";
 import {renderStrip} from "./progress_strip.js";
 import {className, describe, objectOf, prediction, secondsEach} from "./labels.js";
 
 export function render() {
+  leave();
   $("one").hidden = state.view !== "one" || state.done;
   $("many").hidden = state.view !== "grid";
   $("settle").hidden = state.view !== "settle";
@@ -31,6 +33,8 @@ export function renderSurroundings() {
 function renderCard() {
   const card = state.queue[state.at];
   $("question").replaceChildren("Does the model look at the ", bold(objectOf(card.y)), " itself?");
+  $("object").textContent = objectOf(card.y);
+  $("pointing").hidden = false;
   const facts = ["Labelled ", bold(className(card))];
   if (card.predicted !== undefined) {
     const says = bold(prediction(card));
@@ -44,7 +48,7 @@ function renderCard() {
   $("back").disabled = state.at === 0;
   $("forward").textContent = open(card) ? "Skip →" : "Next →";
   $("undo").disabled = !state.history.length;
-  show(card, describe(card));
+  show(card, describe(card), state.places.get(card.index));
 }
 
 function count() {
@@ -66,11 +70,13 @@ export function renderGrid() {
   }));
   $("many-title").replaceChildren("Where does the model look at something other than the ", bold(objectOf(state.klass)), "?");
   document.querySelectorAll("[data-brush]").forEach(button => button.setAttribute("aria-pressed", String(button.dataset.brush === grid.brush)));
+  $("many-keys").hidden = grid.brush === "point";
+  $("many-point").hidden = grid.brush !== "point";
   const left = inGrid().filter(open).length;
   $("rest").replaceChildren(...(left ? [`Mark the other ${left} as core `, make("kbd", "", "A")] : ["All answered"]));
   $("rest").disabled = !left;
   $("many-undo").disabled = !state.history.length;
-  grid.show(inGrid(), state.answers, describe);
+  grid.show(inGrid(), state, describe);
 }
 
 /** A summary of the answers, once every query has one or the annotator stops. */

@@ -1,15 +1,18 @@
-// Disagreements: each photo with everybody's answer, settled by one key.
+// Disagreements: each photo with everybody's answer, settled by one key, or by pointing at the object.
 
+import {aim, leave} from "./crosshair.js";
 import {$, bold, make} from "./elements.js";
 import {getJson} from "./http.js";
 import {map, photo} from "./pictures.js";
+import {draw, fieldOver, inWords} from "./place.js";
+import {listen} from "./pointing.js";
 
 const list = $("cases"), title = $("settle-title"), text = $("settle-text");
 const ANSWERS = {core: "Core", spurious: "Spurious", unsure: "Unsure"}, KEYS = {core: "C", spurious: "S", unsure: "U"};
 
 export class Settle {
   constructor(onSettle, describe) {
-    this.onSettle = onSettle; // (index, answer or "undone")
+    this.onSettle = onSettle; // (index, answer or "undone", place)
     this.describe = describe;
     this.cases = [];
     this.at = 0;
@@ -20,6 +23,7 @@ export class Settle {
       const at = [...list.children].indexOf(event.target.closest("li")), button = event.target.closest("button");
       if (at >= 0 && button) this.settle(at, button.dataset.settle);
     });
+    listen(list, (place, field) => this.settle([...list.children].indexOf(field.closest("li")), "spurious", place));
     list.addEventListener("focusin", event => this.rove([...list.children].indexOf(event.target.closest("li"))));
   }
 
@@ -28,6 +32,7 @@ export class Settle {
     const before = this.cases[this.at]?.index, changes = this.changes;
     const {differences} = await getJson("api/differences");
     if (this.changes !== changes) return; // outdated by an answer, after which they are loaded again
+    if (list.querySelector(".cross, .draft")) return; // somebody is pointing
     this.cases = differences;
     const open = this.cases.findIndex(one => !one.settled), same = this.cases.findIndex(one => one.index === before);
     this.at = Math.max(same >= 0 ? same : open, 0);
@@ -51,7 +56,7 @@ export class Settle {
     item.dataset.index = one.index;
     item.tabIndex = -1;
     item.setAttribute("aria-label", this.describe(one));
-    const votes = make("ul", "votes", ...one.votes.map(([name, answer]) => make("li", "", make("i", `mark ${answer}`), bold(name), ` ${answer}`)));
+    const votes = make("ul", "votes", ...one.votes.map(([name, answer, place]) => make("li", "", make("i", `mark ${answer}`), bold(name), ` ${answer}`, ...this.pointed(place))));
     const notes = one.notes.map(([name, note]) => make("p", "", bold(name), ` flagged it: ${note || "no note"}`));
     const buttons = Object.entries(ANSWERS).map(([answer, name]) => {
       const button = make("button", answer, make("i", `mark ${answer}`), name, make("kbd", "", KEYS[answer]));
@@ -60,14 +65,28 @@ export class Settle {
       button.setAttribute("aria-pressed", String(one.settled?.[0] === answer));
       return button;
     });
-    const state = make("p", "state", one.settled ? `Settled by ${one.settled[1]}` : "Not settled yet");
+    const state = make("p", "state", one.settled ? `Settled by ${one.settled[1]}` : "Not settled yet", ...this.pointed(one.settled?.[2]));
     if (!pair) {
       pair = make("div", "pair", make("div", "frame wait"), make("div", "frame wait"));
       pair.dataset.index = one.index;
       this.watch.observe(pair);
     }
+    this.drawPlaces(pair, one);
     item.append(pair, make("div", "details", make("p", "facts", this.describe(one)), votes, ...notes, make("div", "verdict", ...buttons), state));
     return item;
+  }
+
+  /** Where somebody pointed, as a sign and in words that are read out. */
+  pointed(place) {
+    return place ? [make("i", "pointed"), make("span", "unseen", `, object at ${inWords(place)}`)] : [];
+  }
+
+  /** Everybody's places with their names, and the one that settles it. */
+  drawPlaces(pair, one) {
+    if (!one) return;
+    const marks = one.votes.map(([name, , place]) => ({name, place}));
+    if (one.settled) marks.push({name: "settled", place: one.settled[2], kind: "final"});
+    pair.querySelectorAll(".field").forEach(field => draw(field, marks));
   }
 
   async fill(pair) {
@@ -75,9 +94,10 @@ export class Settle {
     const {index} = pair.dataset, [left, right] = pair.children;
     try {
       const [bare, below, colours] = await Promise.all([photo(index), photo(index), map(index)]);
-      left.replaceChildren(bare);
-      right.replaceChildren(below, colours);
+      left.replaceChildren(bare, fieldOver(bare));
+      right.replaceChildren(below, colours, fieldOver(below));
       left.className = right.className = "frame";
+      this.drawPlaces(pair, this.cases.find(one => one.index === Number(index)));
     } catch {
       left.className = right.className = "frame broken";
     }
@@ -98,15 +118,17 @@ export class Settle {
     item?.scrollIntoView({block: "nearest"});
   }
 
-  settle(at, answer) {
+  /** Settle a case; the same answer again, unless it comes with a place, takes it back. */
+  settle(at, answer, place = null) {
     const one = this.cases[at];
     if (!one) return;
-    const again = one.settled?.[0] === answer;
+    leave();
+    const again = !place && one.settled?.[0] === answer;
     this.history = this.history.filter(index => index !== one.index);
     if (!again) this.history.push(one.index);
-    one.settled = again ? null : [answer, "you"];
+    one.settled = again ? null : [answer, "you", place];
     this.changes += 1;
-    this.onSettle(one.index, again ? "undone" : answer);
+    this.onSettle(one.index, again ? "undone" : answer, place);
     const order = this.cases.map((_, i) => (at + 1 + i) % this.cases.length), next = again ? at : order.find(i => !this.cases[i].settled) ?? at;
     this.show();
     this.go(next);
@@ -117,9 +139,16 @@ export class Settle {
     if (at >= 0) this.settle(at, this.cases[at].settled[0]);
   }
 
+  /** Point by keyboard. */
+  aim() {
+    const at = this.at, fields = [...list.children[at]?.querySelectorAll(".field") ?? []];
+    aim(fields, this.cases[at]?.settled?.[2], place => this.settle(at, "spurious", place));
+  }
+
   /** Handle a key; true where it has a meaning. */
   key(key, answer) {
     if (answer) this.settle(this.at, answer);
+    else if (key === "x") this.aim();
     else if (key === "ArrowDown" || key === "ArrowRight") this.go(this.at + 1);
     else if (key === "ArrowUp" || key === "ArrowLeft") this.go(this.at - 1);
     else return false;

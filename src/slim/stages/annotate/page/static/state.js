@@ -1,7 +1,7 @@
 // The state of the page: the queries, the answers so far, and which query is shown.
 
 export const state = {
-  session: null, name: null, queue: [], answers: new Map(), flags: new Set(), history: [], skipped: new Set(),
+  session: null, name: null, queue: [], answers: new Map(), places: new Map(), flags: new Set(), history: [], skipped: new Set(),
   at: 0, view: "one", since: performance.now(), seconds: 0, done: false, ended: false, klass: 0,
 };
 
@@ -27,6 +27,7 @@ export function adopt(session) {
   state.session = session;
   state.queue = session.queue;
   state.answers = new Map(session.answers);
+  state.places = new Map(session.places);
   state.history = session.answers.map(([index]) => index);
   state.flags = new Set(session.flags);
   state.seconds = session.seconds;
@@ -40,7 +41,7 @@ export function post(posts) {
   parts.outbox.put(posts);
 }
 
-function apply({index, answer, seconds = 0, settles = false}) {
+function apply({index, answer, seconds = 0, settles = false, place = null}) {
   if (settles) return;
   if (answer === "flag") {
     state.flags.add(index);
@@ -48,10 +49,12 @@ function apply({index, answer, seconds = 0, settles = false}) {
   }
   if (state.answers.get(index) === answer) seconds = 0; // already counted
   state.history = state.history.filter(one => one !== index);
+  state.places.delete(index);
   if (answer === "undone") state.answers.delete(index);
   else {
     state.answers.set(index, answer);
     state.history.push(index);
+    if (place) state.places.set(index, place);
     state.seconds += seconds;
   }
 }

@@ -3,6 +3,7 @@
 import {$} from "./elements.js";
 import {getJson} from "./http.js";
 import {advance, setView} from "./navigation.js";
+import {showOutlines} from "./outlines.js";
 import {render, renderSurroundings} from "./render.js";
 import {adopt, current, parts, state} from "./state.js";
 import {showTrust} from "./trust.js";
@@ -28,6 +29,7 @@ export async function follow() {
 /** Show what all answers say together. */
 export function showSummary(summary) {
   showTrust(summary);
+  showOutlines(summary.outlines);
   const button = $("view-settle"), left = summary.differing - summary.settled;
   button.hidden = Object.keys(summary.people).length < 2;
   $("differing").textContent = left || "";

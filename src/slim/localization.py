@@ -1,0 +1,309 @@
+"""Object maps: where the object is in every image, learned from a few answers about where it is in some.
+
+A linear classifier of places (cells of a grid over the image, described by a network's features) is fitted to the
+judged images and applied to every place of every image. Edges then follow the photo.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, interpolate, pad
+
+from slim.arrays import Bytes, Flags, Floats
+
+Places = npt.NDArray[np.int8]
+
+SIDE = 64
+"""Side of an object map."""
+
+CUT = 0.45
+"""The object begins this far between the median and the peak of its image's scores."""
+
+_UNIT = 32.0  # of the bytes of places: about one standard deviation
+_STRENGTH = 0.03
+_ATTENDED = 0.5
+_BORDER_WEIGHT = 0.5
+_STEEPNESS = 6.0
+_RADIUS, _SMOOTHNESS = 5, 1e-3
+_ROUNDS = 8
+_CHUNK = 512
+
+
+@dataclass(frozen=True, eq=False)
+class PlaceAnswers:
+    """What answers say about the places of judged images.
+
+    Attributes
+    ----------
+    places
+        (m, g, g, c) features of the places.
+    object, background
+        (m, g, g) weights from 0 to 1: 1 = surely the object, or surely background.
+    """
+
+    places: Places
+    object: Floats
+    background: Floats
+
+    @classmethod
+    def from_judgements(cls, places: Places, attention: Floats, core: Flags, where: Floats) -> PlaceAnswers:
+        """From judged images.
+
+        Parameters
+        ----------
+        places
+            (m, g, g, c) features of the places.
+        attention
+            (m, h, w) attention maps in [0, 1].
+        core
+            (m,) whether each was judged core; the others were judged spurious.
+        where
+            (m, 4) x and y of a click on the object or of the centre of a box, and the box's width and height (0 for a
+            click), relative to the frame; NaN where there is none.
+
+        Notes
+        -----
+        The object is around a click, in a box, and where the model looks in images judged core. Background is where it
+        looks in images judged spurious, and, with half the weight, at the left, right and upper border.
+        """
+        side = places.shape[1]
+        attended = _resized(attention, side) >= _ATTENDED
+        pointed = np.stack([_pointed(place, side) for place in where]) if len(where) else attended
+        inside = pointed | (attended & (core & ~pointed.any((1, 2))).reshape(-1, 1, 1))
+        outside = np.maximum(attended & ~core.reshape(-1, 1, 1), _BORDER_WEIGHT * _border(side))
+        outside[inside] = 0
+        return cls(places, inside.astype(np.float64), outside)
+
+    def __getitem__(self, which: slice | Flags) -> PlaceAnswers:
+        """Of some of the images."""
+        return PlaceAnswers(self.places[which], self.object[which], self.background[which])
+
+    def without(self, left_out: int) -> PlaceAnswers:
+        """Without one image."""
+        return self[np.arange(len(self.places)) != left_out]
+
+
+@dataclass(frozen=True, eq=False)
+class Localizer:
+    """A linear classifier of places.
+
+    Attributes
+    ----------
+    weight
+        (2 * c,) coefficients for a place's features, and for the same minus their mean over the image.
+    bias
+        The intercept.
+    """
+
+    weight: Floats
+    bias: float
+
+    @classmethod
+    def fit(cls, answers: PlaceAnswers) -> Localizer | None:
+        """Fit to answers; None where they say nothing about the object, or nothing about the background.
+
+        Examples
+        --------
+        >>> places = np.zeros((1, 2, 2, 1), np.int8)
+        >>> places[0, 0, 0] = 100
+        >>> inside = np.array([[[1.0, 0.0], [0.0, 0.0]]])
+        >>> Localizer.fit(PlaceAnswers(places, inside, 1 - inside)).scores(places)[0] > 0
+        array([[ True, False],
+               [False, False]])
+        """
+        inputs, target, weights = [], [], []
+        described = _described(answers.places)
+        for value, parts in ((1, answers.object), (0, answers.background)):
+            rows, totals = parts > 0, parts.sum((1, 2), keepdims=True)
+            inputs.append(described[rows])
+            target.append(np.full(int(rows.sum()), value))
+            weights.append((parts / np.maximum(totals, 1e-9))[rows])  # each image counts the same
+        if not len(inputs[0]) or not len(inputs[1]):
+            return None
+        n = sum(map(len, inputs))
+        balanced = np.concatenate([n / 2 * weight / weight.sum() for weight in weights])
+        solver = LogisticRegression(C=_STRENGTH, max_iter=200)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the last digits do not matter
+            solver.fit(np.concatenate(inputs), np.concatenate(target), sample_weight=balanced)
+        return cls(solver.coef_[0], float(solver.intercept_[0]))
+
+    def scores(self, places: Places) -> Floats:
+        """(n, g, g) log odds of the object at places (n, g, g, c)."""
+        half = len(self.weight) // 2
+        own, relative = (self.weight[:half] / _UNIT).astype(np.float32), self.weight[half:] / _UNIT
+        scores = np.empty(places.shape[:3], np.float32)
+        for start in range(0, len(places), _CHUNK):
+            some = places[start : start + _CHUNK].astype(np.float32)
+            mean = some.mean((1, 2)) @ relative
+            scores[start : start + _CHUNK] = some @ (own + relative.astype(np.float32)) - mean[:, None, None]
+        return np.asarray(scores + np.float32(self.bias))
+
+
+def fit_localizer(answers: PlaceAnswers, sample: Places) -> Localizer:
+    """The best localizer that answers allow.
+
+    Parameters
+    ----------
+    answers
+        Any number of them.
+    sample
+        (n, g, g, c) places of a few hundred images.
+
+    Notes
+    -----
+    Where no answer says what the object is, it is taken to be what a localizer without answers finds in the judged
+    images, outside of what was called background.
+    """
+    return Localizer.fit(answers) or supposed_localizer(answers, unanswered_localizer(sample))
+
+
+def supposed_localizer(answers: PlaceAnswers, unanswered: Localizer) -> Localizer:
+    """The localizer where no answer says what the object is: see `fit_localizer`.
+
+    Parameters
+    ----------
+    answers
+        Any number of them.
+    unanswered
+        As `unanswered_localizer` returns it.
+    """
+    if not len(answers.places):
+        return unanswered
+    likely = (relative_scores(unanswered.scores(answers.places)) > CUT) & (answers.background == 0)
+    return Localizer.fit(PlaceAnswers(answers.places, likely.astype(np.float64), answers.background)) or unanswered
+
+
+def unanswered_localizer(sample: Places) -> Localizer:
+    """A localizer without answers: centre against border at first, then its own surest places.
+
+    Parameters
+    ----------
+    sample
+        (n, g, g, c) places of a few hundred images.
+    """
+    side = sample.shape[1]
+    row, column = np.mgrid[:side, :side] - (side - 1) / 2
+    inside = np.repeat((np.hypot(row, column) < side / 6)[None], len(sample), 0).astype(np.float64)
+    outside = np.repeat(_border(side)[None], len(sample), 0).astype(np.float64)
+    localizer = Localizer(np.zeros(2 * sample.shape[-1]), 0.0)
+    for _ in range(_ROUNDS + 1):
+        fitted = Localizer.fit(PlaceAnswers(sample, inside, outside))
+        if fitted is None:  # all places are alike
+            break
+        localizer = fitted
+        scores = localizer.scores(sample)
+        inside = (scores > np.quantile(scores, 0.9, axis=(1, 2), keepdims=True)).astype(np.float64)
+        outside = (scores < np.quantile(scores, 0.5, axis=(1, 2), keepdims=True)).astype(np.float64)
+    return localizer
+
+
+def relative_scores(scores: Floats) -> Floats:
+    """Scores (n, h, w) relative to their own image: 0 at its median, 1 at its peak.
+
+    Examples
+    --------
+    >>> relative_scores(np.array([[[1.0, 2.0, 5.0]]])).round(2).tolist()
+    [[[-0.33, 0.0, 1.0]]]
+    """
+    median = np.median(scores, axis=(1, 2), keepdims=True)
+    return np.asarray((scores - median) / np.maximum(scores.max((1, 2), keepdims=True) - median, 1e-6))
+
+
+def object_maps(scores: Floats, images: Tensor) -> Bytes:
+    """Object maps whose edges follow the photo.
+
+    Parameters
+    ----------
+    scores
+        (b, g, g) scores of places.
+    images
+        uint8 (b, 3, SIDE, SIDE), the whole frames.
+
+    Returns
+    -------
+    ndarray of shape (b, SIDE, SIDE)
+        uint8; above 127 = the object.
+
+    References
+    ----------
+    K. He, J. Sun, X. Tang, "Guided image filtering", IEEE TPAMI 2013.
+    """
+    relative = relative_scores(_resized(scores, SIDE)) - CUT
+    opacity = torch.from_numpy(np.asarray(1 / (1 + np.exp(-_STEEPNESS * relative)), np.float32))[:, None]
+    filtered = _guided(images.float() / 255, opacity)[:, 0]
+    return np.asarray((filtered.clamp(0, 1) * 255).round().to(torch.uint8))
+
+
+def _guided(guide: Tensor, values: Tensor) -> Tensor:
+    """Values (b, 1, h, w) filtered along the edges of a colour image (b, 3, h, w)."""
+    mean, mean_value = _boxed(guide), _boxed(values)
+    covariance = _boxed(guide * values) - mean * mean_value
+    spread = {
+        (i, j): _boxed(guide[:, i : i + 1] * guide[:, j : j + 1]) - mean[:, i : i + 1] * mean[:, j : j + 1]
+        for i in range(3)
+        for j in range(i, 3)
+    }
+    a, d, f = (spread[i, i] + _SMOOTHNESS for i in range(3))
+    b, c, e = spread[0, 1], spread[0, 2], spread[1, 2]
+    # The symmetric matrix [[a, b, c], [b, d, e], [c, e, f]], inverted by its adjugate.
+    rows = (
+        torch.cat([d * f - e * e, c * e - b * f, b * e - c * d], 1),
+        torch.cat([c * e - b * f, a * f - c * c, b * c - a * e], 1),
+        torch.cat([b * e - c * d, b * c - a * e, a * d - b * b], 1),
+    )
+    determinant = a * rows[0][:, :1] + b * rows[0][:, 1:2] + c * rows[0][:, 2:]
+    slope = torch.cat([(row * covariance).sum(1, keepdim=True) for row in rows], 1) / determinant
+    offset = mean_value - (slope * mean).sum(1, keepdim=True)
+    return (_boxed(slope) * guide).sum(1, keepdim=True) + _boxed(offset)
+
+
+def _boxed(values: Tensor) -> Tensor:
+    """The mean of each pixel's square neighbourhood."""
+    return avg_pool2d(pad(values, (_RADIUS,) * 4, mode="replicate"), 2 * _RADIUS + 1, 1)
+
+
+def _described(places: Places) -> Floats:
+    """(m, g, g, 2 * c) features of places, and the same minus their mean over the image."""
+    values = places.astype(np.float32) / _UNIT
+    return np.concatenate([values, values - values.mean((1, 2), keepdims=True)], -1)
+
+
+def _resized(maps: Floats, side: int) -> Floats:
+    """Maps (n, h, w) interpolated to (n, side, side)."""
+    tensor = torch.from_numpy(np.ascontiguousarray(maps, np.float32))[:, None]
+    return interpolate(tensor, (side, side), mode="bilinear", align_corners=False)[:, 0].numpy()
+
+
+def _pointed(place: Floats, side: int) -> Flags:
+    """The cells (side, side) that a click or a box marks; none for NaN."""
+    cells = np.zeros((side, side), bool)
+    if not np.isnan(place[:2]).any():
+        x, y, width, height = np.nan_to_num(place)
+        (top, bottom), (left, right) = _span(y, height, side), _span(x, width, side)
+        cells[top:bottom, left:right] = True
+    return cells
+
+
+def _span(centre: float, length: float, side: int) -> tuple[int, int]:
+    """First cell and end of a box along one side; of a click, its cell and the two beside it."""
+    if length:
+        first = int(np.clip((centre - length / 2) * side, 0, side - 1))
+        return first, max(first + 1, round(min(centre + length / 2, 1) * side))
+    cell = min(int(centre * side), side - 1)
+    return max(cell - 1, 0), min(cell + 2, side)
+
+
+def _border(side: int) -> Flags:
+    """The left, right and upper border of a grid: an object often touches the lower one."""
+    border = np.zeros((side, side), bool)
+    border[:, [0, -1]] = border[0] = True
+    return border

@@ -1,0 +1,145 @@
+"""Stage 6: where the object is in every image."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+
+from slim.arrays import Bytes, Floats, Ints
+from slim.data import Dataset, ImageTable, image_batches
+from slim.data.table import RegionKind
+from slim.errors import DataError, SlimWarning
+from slim.localization import SIDE, PlaceAnswers, Places, fit_localizer, object_maps
+from slim.metrics import wilson_interval
+from slim.progress import track
+from slim.stages.attend import Attention
+from slim.stages.embed import Space
+from slim.stages.judgements import CORE, SPURIOUS, Judgements
+from slim.stages.locate.object_maps import LocateSettings, ObjectMaps, Trust
+
+_SAMPLE = 300  # images from which a localizer without answers is made
+_MOST_LEFT_OUT = 100
+
+
+def locate(
+    data: Dataset,
+    attention: Attention,
+    space: Space,
+    judgements: Judgements,
+    settings: LocateSettings | None = None,
+    *,
+    seed: int = 0,
+    folder: str | Path | None = None,
+) -> ObjectMaps:
+    """Find the object in every image, from the answers about a few.
+
+    Parameters
+    ----------
+    data, attention, space
+        The images, their attention and places, and the attention space of the pool.
+    judgements
+        Answers about images of the pool, at best with a place on the object where the attention is wrong. Without any,
+        the object is what stands out in the middle.
+    settings
+        See `LocateSettings`.
+    seed
+        Random seed of the images that are learned from where there are no answers.
+    folder
+        Where to write the maps as they are computed; in memory by default.
+
+    Raises
+    ------
+    DataError
+        The maps are to come from masks or boxes, and an image has none.
+
+    Warns
+    -----
+    SlimWarning
+        The maps made without a person's place do not contain it more often than a random place.
+
+    Examples
+    --------
+    ``maps = slim.locate(data, attention, space, judgements)``
+    """
+    settings = settings or LocateSettings()
+    if settings.source != "answers":
+        train, val = (_region_maps(data.split(name), settings.source, folder, name) for name in ("train", "val"))
+        return ObjectMaps(train, val, settings.source)
+    pool, n = attention.split(space.pool), len(data.split(space.pool))
+    index, answers = _answers(judgements, pool.places, np.asarray(pool.maps), n)
+    sample = np.asarray(pool.places)[np.random.default_rng((seed, 9)).permutation(n)[:_SAMPLE]]
+    localizer = fit_localizer(answers, sample)
+    train, val = (
+        _maps(data.split(name), localizer.scores(attention.split(name).places), settings, folder, name)
+        for name in ("train", "val")
+    )
+    area = float(((train if space.pool == "train" else val) > 127).mean())
+    trust = _trust(data.split(space.pool), index, answers, judgements.places(n), sample, area)
+    _warn(trust)
+    return ObjectMaps(train, val, "answers", trust)
+
+
+def _answers(judgements: Judgements, places: Places, maps: Floats, n: int) -> tuple[Ints, PlaceAnswers]:
+    """Positions of the images judged core or spurious, and what that says about their places."""
+    codes = judgements.codes(n)
+    index = np.flatnonzero((codes == CORE) | (codes == SPURIOUS))
+    where = judgements.places(n)[index]
+    return index, PlaceAnswers.from_judgements(np.asarray(places[index]), maps[index], codes[index] == CORE, where)
+
+
+def _maps(table: ImageTable, scores: Floats, settings: LocateSettings, folder: str | Path | None, name: str) -> Bytes:
+    """The object maps of a table."""
+    maps = _allocate(folder, name, len(table))
+    batches = image_batches(table, SIDE, settings.batch_size, workers=settings.workers)
+    for images, _, index in track(batches, f"mapping the objects of {len(table)} {table.split} images"):
+        maps[index.numpy()] = object_maps(scores[index.numpy()], images)
+    return maps
+
+
+def _region_maps(table: ImageTable, kind: RegionKind, folder: str | Path | None, name: str) -> Bytes:
+    """Object maps from masks or boxes."""
+    known = table.has_region
+    if table.regions != kind or not known.all():
+        missing = 0 if table.regions != kind else int(np.flatnonzero(~known)[0])
+        raise DataError(
+            f"Object maps from {kind} need {kind} of all {table.split} images. Got none of {table.paths[missing]}. "
+            "Make them from answers: --locate.source answers."
+        )
+    maps = _allocate(folder, name, len(table))
+    for i in track(range(len(table)), f"reading the {kind} of {len(table)} {table.split} images"):
+        maps[i] = np.where(table.region(i, SIDE, kind), 255, 0)
+    return maps
+
+
+def _allocate(folder: str | Path | None, name: str, n: int) -> Bytes:
+    """Maps to fill, on disk where there is a folder."""
+    if folder is None:
+        return np.zeros((n, SIDE, SIDE), np.uint8)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return np.lib.format.open_memmap(Path(folder) / f"{name}.npy", mode="w+", dtype=np.uint8, shape=(n, SIDE, SIDE))
+
+
+def _trust(table: ImageTable, index: Ints, answers: PlaceAnswers, where: Floats, sample: Places, area: float) -> Trust:
+    """Leave each image with a place out in turn: does its map contain the place?"""
+    pointed = np.flatnonzero(~np.isnan(where[index, 0]))[:_MOST_LEFT_OUT]
+    hits = 0
+    for left_out, (images, _, _) in zip(pointed, image_batches(table, SIDE, 1, order=index[pointed]), strict=True):
+        scores = fit_localizer(answers.without(left_out), sample).scores(answers.places[[left_out]])
+        x, y = (np.minimum(where[index[left_out], :2], 1 - 1e-9) * SIDE).astype(int)
+        hits += int(object_maps(scores, images)[0, y, x] > 127)
+    n = len(pointed)
+    low, high = wilson_interval(hits, n) if n else (0.0, 1.0)
+    return Trust(n, hits, hits / n if n else None, float(low), float(high), area)
+
+
+def _warn(trust: Trust) -> None:
+    if trust.n and trust.low <= trust.area:
+        warnings.warn(
+            f"The object maps are not shown to find the object: {trust.hits} of {trust.n} maps made without a place "
+            f"contain it (95 % interval {trust.low:.0%} to {trust.high:.0%}), and a map covers {trust.area:.0%} of "
+            "the image. Point at the object in more images: slim annotate RUN.",
+            SlimWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,92 @@
+"""Object maps of the images to train on, and how far they can be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from slim.arrays import Bytes
+from slim.errors import SettingsError
+from slim.record import Record
+
+MapSource = Literal["answers", "masks", "boxes"]
+
+
+@dataclass(frozen=True)
+class LocateSettings:
+    """How the object of each image is found.
+
+    Parameters
+    ----------
+    source
+        From the "answers", or from the data set's own "masks" or "boxes".
+    batch_size
+        Images per batch.
+    workers
+        Processes that decode images; 0 decodes them in the main process.
+    """
+
+    source: MapSource = "answers"
+    batch_size: int = 64
+    workers: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise SettingsError(f"The batch size must be at least 1. Got {self.batch_size}. Try 64.")
+
+
+@dataclass(frozen=True)
+class Trust:
+    """How often an object map contains what a person points at.
+
+    Attributes
+    ----------
+    n
+        Images with a place on the object; each was left out in turn.
+    hits
+        How many of their maps, made without them, contain the place.
+    share
+        ``hits / n``; None for no image.
+    low, high
+        95 % Wilson interval of the share.
+    area
+        Mean share of the image that a map covers: what a random place would hit.
+    """
+
+    n: int
+    hits: int
+    share: float | None
+    low: float
+    high: float
+    area: float
+
+
+@dataclass(frozen=True, eq=False)
+class ObjectMaps(Record):
+    """Where the object is in every image of train and val.
+
+    Attributes
+    ----------
+    train, val
+        (n, 64, 64) uint8 over the whole frame of each image; above 127 = the object.
+    source
+        What they were made from.
+    trust
+        None where they were not made from answers.
+    """
+
+    train: Bytes
+    val: Bytes
+    source: MapSource = "answers"
+    trust: Trust | None = None
+
+    def split(self, name: str) -> Bytes:
+        """The maps of the split ``"train"`` or ``"val"``."""
+        maps: Bytes = {"train": self.train, "val": self.val}[name]
+        return maps
+
+    def __repr__(self) -> str:
+        trusted = ""
+        if self.trust is not None and self.trust.n:
+            trusted = f"; {self.trust.hits} of {self.trust.n} left-out places inside"
+        return f"ObjectMaps(train {len(self.train)}, val {len(self.val)}; from {self.source}{trusted})"

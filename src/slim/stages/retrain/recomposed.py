@@ -1,0 +1,92 @@
+"""Retraining on recomposed images: the object of each image on the backgrounds of other images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from slim.arrays import Floats, Ints
+from slim.data import Dataset, ImageTable, Recomposition, recomposed_batches
+from slim.network.classifier import Classifier
+from slim.network.devices import Precision
+from slim.network.gradcam import GradCam
+from slim.progress import track
+from slim.stages.retrain.last_layer import Head, RetrainSettings, fit_weighted_head
+from slim.training import TrainSettings, train_classifier
+
+STRENGTH = 1e-3
+"""Inverse strength of the l2 penalty; chosen on three data sets, see docs/log.md."""
+
+_BATCH_SIZE = 32
+
+
+def recomposed_head(
+    data: Dataset,
+    reference: Classifier,
+    recompositions: Mapping[str, Recomposition],
+    settings: RetrainSettings,
+    training: TrainSettings,
+    *,
+    seed: int,
+) -> Head:
+    """A last layer fitted to recomposed images of some splits; every class counts the same.
+
+    Val is recomposed like the pool, so that it cannot bring a shortcut back, however biased it is.
+    """
+    reference.linear  # noqa: B018 (refuses a network without a linear head)
+    tables = {split: data.split(split) for split in recompositions}
+    features = [
+        recomposed_features(reference, table, recompositions[split], settings.draws, training.precision, seed)
+        for split, table in tables.items()
+    ]
+    y = np.concatenate([np.tile(table.y, settings.draws) for table in tables.values()])
+    weights = 1 / np.bincount(y, minlength=reference.n_classes)[y]
+    strength = settings.strength or STRENGTH
+    return fit_weighted_head(np.concatenate(features), y, weights, strength, n_classes=reference.n_classes)
+
+
+def recomposed_features(
+    reference: Classifier,
+    table: ImageTable,
+    recomposition: Recomposition,
+    draws: int,
+    precision: Precision,
+    seed: int,
+) -> Floats:
+    """(draws * n, d) penultimate features of recomposed images: all images once, then again on other backgrounds."""
+    rows = []
+    with GradCam(reference, "auto", precision) as cam:
+        for draw in track(range(draws), f"features of {len(table)} {table.split} images on other backgrounds"):
+            batches = recomposed_batches(table, recomposition, reference.image_size, _BATCH_SIZE, seed=seed, epoch=draw)
+            rows += [cam(images).features.detach().cpu().numpy() for images, _, _ in batches]
+    return np.concatenate(rows)
+
+
+def train_recomposed(
+    data: Dataset,
+    reference: Classifier,
+    recomposition: Recomposition,
+    settings: RetrainSettings,
+    training: TrainSettings,
+    *,
+    pool: str,
+    seed: int,
+    folder: Path | None,
+) -> Classifier:
+    """The whole network, or the part that `training` trains, trained on recomposed images of the pool.
+
+    Every image is recomposed in every epoch: left as they are, some would keep the shortcut. The number of epochs is
+    that of the reference model, and the last one is kept.
+    """
+    wanted = replace(training, lr=settings.lr or training.lr, select_by="last", checkpoint=None)
+    initial = reference if settings.start == "reference" or reference.arch != training.arch else None
+    table = data.split(pool)
+    if training.trainable != "all":  # what enters the trained part is computed once for each row
+        order: Ints = np.tile(np.arange(len(table)), settings.draws)
+        table, recomposition = table[order], recomposition[order]
+    return train_classifier(
+        table, data.val, wanted, seed=seed, folder=folder, initial=initial, recomposition=recomposition
+    )

@@ -1,0 +1,191 @@
+"""Retraining on recomposed images: the last layer, the whole network, and a set where the object alone decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from slim.data import Dataset, ImageTable, Recomposition
+from slim.errors import SettingsError
+from slim.localization import SIDE
+from slim.metrics import accuracy_by_group
+from slim.network.classifier import Classifier
+from slim.stages.attend import AttendSettings, attend_split
+from slim.stages.curate.curate import curate
+from slim.stages.curate.subset import CurateSettings, Subset
+from slim.stages.retrain import recomposed as module
+from slim.stages.retrain.last_layer import RetrainSettings, fit_weighted_head
+from slim.stages.retrain.recomposed import STRENGTH, recomposed_features, recomposed_head
+from slim.stages.retrain.retrain import retrain, with_head
+from slim.stages.retrain.retrained import Retrained
+from slim.training import TrainSettings
+
+pytestmark = pytest.mark.usefixtures("small_and_quiet")
+
+Make = Callable[..., Any]
+QUICK = TrainSettings(
+    epochs=2, lr=0.05, batch_size=8, image_size=16, augmentation="none", device="cpu", precision="32-true"
+)
+RECOMPOSE = RetrainSettings(recompose=True, draws=2)
+
+
+def subset_of(made: Any) -> Subset:
+    settings = CurateSettings(size=8, keep=0.5, balance="environment", core_clusters=1)
+    return curate(made.data, made.reference, made.attention, made.space, made.scores, settings)
+
+
+def retrained_from(made: Any, settings: RetrainSettings, subset: Subset | None = None, **keywords: Any) -> Retrained:
+    subset = subset or subset_of(made)
+    keywords = {"training": QUICK, **keywords}
+    return retrain(made.data, made.reference, made.attention, made.objects, subset, settings, **keywords)
+
+
+def weight_of(model: Classifier) -> np.ndarray:
+    return model.linear.weight.detach().numpy()
+
+
+def test_last_layer_is_fitted_to_recomposed_images_and_not_tuned(records: Make, tmp_path: Path) -> None:
+    made = records()
+    retrained, again = retrained_from(made, RECOMPOSE), retrained_from(made, RECOMPOSE)
+    assert (retrained.mode, retrained.strength, retrained.held_out_accuracy) == ("last-layer", STRENGTH, None)
+    np.testing.assert_array_equal(weight_of(retrained.model), weight_of(again.model))
+    for other in ({"draws": 3}, {"use_val": False}, {"strength": 0.1}):
+        assert not np.array_equal(
+            weight_of(retrained_from(made, replace(RECOMPOSE, **other)).model), weight_of(again.model)
+        )
+    assert torch.equal(retrained.model.module[0].weight, made.reference.module[0].weight)
+    # The baseline is the random subset, as ever.
+    curated = retrained_from(made, RetrainSettings())
+    np.testing.assert_array_equal(weight_of(retrained.random), weight_of(curated.random))
+    retrained.save(tmp_path)
+    loaded = Retrained.load(tmp_path, made.reference.module)
+    assert (loaded.strength, loaded.held_out_accuracy) == (STRENGTH, None)
+
+
+def test_every_class_counts_the_same(records: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = records()
+    rare = np.concatenate([np.flatnonzero(made.data.train.y == 0), np.flatnonzero(made.data.train.y == 1)[:4]])
+    made = replace(
+        made,
+        data=replace(made.data, train=made.data.train[rare]),
+        objects=replace(made.objects, train=made.objects.train[rare]),
+    )
+    given: list[Any] = []
+
+    def fit(features: Any, y: Any, weights: Any, strength: float, **keywords: Any) -> Any:
+        given.append((len(features), y, weights))
+        return fit_weighted_head(features, y, weights, strength, **keywords)
+
+    monkeypatch.setattr(module, "fit_weighted_head", fit)
+    recompositions = {name: Recomposition(made.objects.split(name)) for name in ("train", "val")}
+    recomposed_head(made.data, made.reference, recompositions, RECOMPOSE, QUICK, seed=0)
+    ((n, y, weights),) = given
+    assert n == 2 * (24 + 16)
+    assert np.bincount(y, weights) == pytest.approx([1, 1])
+
+
+def test_pool_of_val_images_is_not_fitted_twice(records: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = records("val")
+    tables: list[str] = []
+    real = recomposed_features
+    monkeypatch.setattr(module, "recomposed_features", lambda *given: tables.append(given[1].split) or real(*given))
+    retrained_from(made, RECOMPOSE)
+    assert tables == ["val"]
+
+
+def test_features_are_those_of_whole_images_where_the_map_is_everything(records: Make) -> None:
+    made = records()
+    whole = Recomposition(np.full((16, SIDE, SIDE), 255, np.uint8))
+    rows = recomposed_features(made.reference, made.data.val, whole, 2, "32-true", 0)
+    np.testing.assert_allclose(rows, np.tile(made.attention.val.features, (2, 1)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("trainable", "copies"), [("all", 1), ("head", 2)])
+def test_full_training_is_on_recomposed_images_and_keeps_the_last_epoch(
+    records: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trainable: str, copies: int
+) -> None:
+    made = records()
+    calls: list[tuple[Any, ...]] = []
+    real = module.train_classifier
+
+    def train_classifier(table: Any, val: Any, settings: TrainSettings, **keywords: Any) -> Classifier:
+        calls.append((table, val, settings, keywords))
+        return real(table, val, settings, **keywords)
+
+    monkeypatch.setattr(module, "train_classifier", train_classifier)
+    settings = replace(RECOMPOSE, mode="full", start="reference", lr=0.01)
+    training = replace(QUICK, trainable=trainable)
+    retrained = retrained_from(made, settings, training=training, seed=4, folder=tmp_path)
+    ((table, val, used, keywords),) = calls
+    assert table.paths == made.data.train.paths * copies
+    assert val is made.data.val
+    assert used == replace(training, lr=0.01, select_by="last")
+    assert len(keywords["recomposition"]) == len(table)
+    np.testing.assert_array_equal(keywords["recomposition"].maps[:40], made.objects.train)
+    assert keywords["initial"] is made.reference
+    assert (keywords["seed"], keywords["folder"]) == (4, tmp_path / "model")
+    assert (tmp_path / "model" / "history.csv").exists()
+    assert (retrained.mode, retrained.strength) == ("full", None)
+    assert not np.array_equal(weight_of(retrained.model), weight_of(made.reference))
+
+
+@pytest.mark.parametrize("mode", ["last-layer", "full"])
+def test_without_a_shortcut_the_reference_is_kept(mode: Any, records: Make) -> None:
+    made = records()
+    settings = replace(RECOMPOSE, mode=mode, epochs=1, start="reference")
+    assert retrained_from(made, settings, replace(subset_of(made), evidence=0.0)).model is made.reference
+
+
+def test_draws_must_be_positive() -> None:
+    with pytest.raises(SettingsError, match="draws must be at least 1. Got 0"):
+        RetrainSettings(draws=0)
+
+
+def _biased(folder: Path, n: int, split: str, share: float) -> tuple[ImageTable, Any]:
+    """Photos of a red or blue square before a dark or bright scene, which goes with its colour in this share."""
+    folder = folder / split
+    folder.mkdir()
+    rng = np.random.default_rng(len(split) * n)
+    y = np.arange(n) % 2
+    a = np.where(np.arange(n) // 2 % 20 < 20 * share, y, 1 - y)
+    maps, paths = np.zeros((n, SIDE, SIDE), np.uint8), []
+    for i in range(n):
+        top, left = rng.integers(2, 7, 2)
+        pixels = rng.integers(0, 50, (16, 16, 3)) + (20, 180)[a[i]]
+        pixels[top : top + 7, left : left + 7] = rng.integers(40, 90, (7, 7, 3)) + [(90, 0, 0), (0, 0, 90)][y[i]]
+        maps[i, 4 * top : 4 * top + 28, 4 * left : 4 * left + 28] = 255
+        paths.append(str(folder / f"{i}.png"))
+        Image.fromarray(pixels.astype(np.uint8)).save(paths[-1])
+    frame = pd.DataFrame({"path": paths, "y": y, "a": a})
+    return ImageTable(frame, ("red", "blue"), ("dark", "bright"), split, np.full(4, 0.25)), maps
+
+
+def test_recomposed_head_is_better_where_the_object_alone_decides(small_classifier: Make, tmp_path: Path) -> None:
+    """Even though val is as biased as train."""
+    (train, maps), (val, val_maps) = _biased(tmp_path, 120, "train", 0.95), _biased(tmp_path, 80, "val", 0.95)
+    test, _ = _biased(tmp_path, 80, "test", 0.5)
+    data = Dataset(train, val, test, fingerprint="0123456789abcdef")
+    body = replace(small_classifier(), class_names=train.class_names)
+    attended = {
+        name: attend_split(body, data.split(name), AttendSettings(precision="32-true")) for name in ("train", "test")
+    }
+    erm = fit_weighted_head(attended["train"].features, train.y, np.ones(120), STRENGTH, n_classes=2)
+    reference = with_head(body, erm)
+    recompositions = {"train": Recomposition(maps), "val": Recomposition(val_maps)}
+    recomposed = recomposed_head(data, reference, recompositions, RetrainSettings(recompose=True), QUICK, seed=0)
+    worst = {}
+    for name, head in (("reference", erm), ("recomposed", recomposed)):
+        right = head.predict(attended["test"].features) == test.y
+        groups = test.groups
+        assert groups is not None
+        worst[name] = accuracy_by_group(right, groups, test.group_names).worst_group_accuracy
+    assert worst["reference"] < 0.2
+    assert worst["recomposed"] > worst["reference"] + 0.4
