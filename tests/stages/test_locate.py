@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,16 @@ def test_missing_masks_are_refused_and_the_image_is_named(photos: Photos) -> Non
         world.locate(world.judged([]), LocateSettings(source="masks"))
     with pytest.raises(DataError, match="need boxes of all train images. Got none of .*--locate.source answers"):
         World(photos).locate(world.judged([]), LocateSettings(source="boxes"))
+
+
+def test_attention_without_places_is_refused(photos: Photos) -> None:
+    world = World(photos)
+    splits = {
+        name: replace(world.attention.split(name), places=np.zeros((0, GRID, GRID, 0), np.int8)) for name in SIZES
+    }
+    world.attention = Attention(**splits)
+    with pytest.raises(DataError, match=r"places of all 24 images\. Got 0\. Compute it with slim\.attend"):
+        world.locate(world.judged(["spurious"]))
 
 
 def test_maps_on_disk_are_those_in_memory_and_come_back(photos: Photos, tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def locate(
     Raises
     ------
     DataError
-        The maps are to come from masks or boxes, and an image has none.
+        The maps are to come from masks or boxes, and an image has none; or the attention describes no places.
 
     Warns
     -----
@@ -68,6 +68,11 @@ def locate(
         train, val = (_region_maps(data.split(name), settings.source, folder, name) for name in ("train", "val"))
         return ObjectMaps(train, val, settings.source)
     pool, n = attention.split(space.pool), len(data.split(space.pool))
+    if len(pool.places) != n:
+        raise DataError(
+            f"The attention must describe the places of all {n} images. Got {len(pool.places)}. "
+            "Compute it with slim.attend, which attend_split does not replace."
+        )
     index, answers = _answers(judgements, pool.places, np.asarray(pool.maps), n)
     sample = np.asarray(pool.places)[np.random.default_rng((seed, 9)).permutation(n)[:_SAMPLE]]
     localizer = fit_localizer(answers, sample)
