@@ -57,7 +57,7 @@ class Record:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / FILE).unlink(missing_ok=True)
         values: dict[str, Any] = {}
-        for item in fields(self):  # type: ignore[arg-type]  # every record is a dataclass
+        for item in _fields(self):
             value = getattr(self, item.name)
             if isinstance(value, Record):
                 value.save(folder / _stem(item))
@@ -84,7 +84,7 @@ class Record:
         """
         folder = Path(folder)
         values = cls._values(folder)
-        loaded = {item.name: cls._load_field(folder, item.name, values) for item in fields(cls)}  # type: ignore[arg-type]
+        loaded = {item.name: cls._load_field(folder, item.name, values) for item in _fields(cls)}
         try:
             return cls(**loaded)
         except SlimError as error:  # a file was changed into what no such record may hold
@@ -95,7 +95,7 @@ class Record:
         """The value of one saved field."""
         if values.get(name, ...) is None:
             return None
-        item = next(item for item in fields(cls) if item.name == name)  # type: ignore[arg-type]
+        item = next(item for item in _fields(cls) if item.name == name)
         return _load(folder, item, _without_none(get_type_hints(cls)[name]), values)
 
     @classmethod
@@ -124,6 +124,10 @@ class Record:
 def plain_settings(settings: Any) -> dict[str, Any]:
     """A settings record as plain values: all that a result depends on."""
     return {name: value for name, value in asdict(settings).items() if name != "workers"}
+
+
+def _fields(record: Record | type[Record]) -> tuple[Field[Any], ...]:
+    return fields(record)  # type: ignore[arg-type]  # every record is a dataclass
 
 
 def _stem(item: Field[Any]) -> str:

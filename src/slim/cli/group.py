@@ -75,5 +75,5 @@ def main(ctx: click.Context) -> None:
     its own. Results go to stdout, progress to stderr.
     """
     ctx.with_resource(warnings.catch_warnings())
-    warnings.showwarning = _show_warning  # type: ignore[assignment]
+    warnings.showwarning = _show_warning  # type: ignore[assignment]  # takes the place as *place
     warnings.simplefilter("always", SlimWarning)

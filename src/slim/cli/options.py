@@ -41,7 +41,7 @@ class Command(click.Command):
                 formatter.write_dl(records)
 
 
-class _NoneOr(click.ParamType):  # type: ignore[type-arg]
+class _NoneOr(click.ParamType):  # type: ignore[type-arg]  # not every click that the project admits has type parameters
     """A value, or the word none."""
 
     def __init__(self, inner: click.ParamType[Any, Any]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
 
 from slim.arrays import Bytes, Ints
-from slim.data.batches import Augmentation, Batch, ImageBatches, image_batches
+from slim.data.batches import Batch, ImageBatches, image_batches
 from slim.data.table import ImageTable, Indices
 from slim.errors import DataError, SettingsError
 
@@ -116,10 +116,9 @@ def recomposed_batches(
     *,
     order: Indices | None = None,
     before: Indices | None = None,
-    augmentation: Augmentation | None = None,
     seed: int = 0,
     epoch: int = 0,
-    workers: int = 0,
+    **options: Any,
 ) -> RecomposedBatches:
     """Read images in batches, each object on the background of another image.
 
@@ -127,7 +126,7 @@ def recomposed_batches(
     ----------
     recomposition
         Object maps of the images of `table`, and whose backgrounds they get.
-    table, image_size, batch_size, order, before, augmentation, seed, epoch, workers
+    table, image_size, batch_size, order, before, seed, epoch, **options
         As for `image_batches`. The donors of an epoch depend on seed and epoch alone; the augmentation crops and flips
         the object and the background independently.
 
@@ -151,11 +150,10 @@ def recomposed_batches(
             batch_size,
             order=order,
             before=before,
-            augmentation=augmentation,
             seed=seed,
             epoch=epoch,
-            workers=workers,
             maps=recomposition.maps,
+            **options,
         )
 
     return RecomposedBatches(

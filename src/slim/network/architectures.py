@@ -35,5 +35,5 @@ def create(arch: str, n_classes: int, image_size: int | None, pretrained: bool =
 
 def head_name(module: nn.Module) -> str | None:
     """Name of a timm network's classifier within the network."""
-    classifier = cast("nn.Module", module.get_classifier())  # type: ignore[operator]
+    classifier = cast("nn.Module", module.get_classifier())  # type: ignore[operator]  # every timm model has it
     return next((name for name, child in module.named_modules() if child is classifier), None)
