@@ -76,7 +76,7 @@ class PlaceAnswers:
         """
         side = places.shape[1]
         attended = _resized(attention, side) >= _ATTENDED
-        pointed = np.stack([_pointed(place, side) for place in where]) if len(where) else attended
+        pointed = np.array([_pointed(place, side) for place in where], bool).reshape(-1, side, side)
         inside = pointed | (attended & (core & ~pointed.any((1, 2))).reshape(-1, 1, 1))
         outside = np.maximum(attended & ~core.reshape(-1, 1, 1), _BORDER_WEIGHT * _border(side))
         outside[inside] = 0

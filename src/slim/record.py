@@ -14,6 +14,7 @@ from types import NoneType, UnionType
 from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from slim.errors import ArtifactError, SlimError
@@ -119,6 +120,16 @@ class Record:
                 "which another version of SLIM wrote. Use a new run folder, or install that version."
             )
         return dict(content)
+
+
+def array_to_fill(
+    folder: str | Path | None, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32
+) -> Any:
+    """An array of zeros for a record's field: in the record's folder, mapped into memory, where there is one."""
+    if folder is None:
+        return np.zeros(shape, dtype)
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    return np.lib.format.open_memmap(Path(folder) / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
 
 
 def plain_settings(settings: Any) -> dict[str, Any]:

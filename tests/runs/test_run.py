@@ -192,6 +192,7 @@ def test_budget_is_refused_with_one_message_wherever_it_is_set(finished_run: Pat
         ({"curate": {"size": 49}}, "size 49 for 48 images in train"),
         ({"annotate": {"recorded": "nowhere.csv"}}, "nowhere.csv"),
         ({"annotate": {"annotator": "terminal", "noise": 0.0}, "curate": {"size": 49}}, "size 49"),
+        ({"locate": {"source": "boxes"}}, "Object maps from boxes need boxes of all train images"),
     ],
 )
 def test_what_a_late_stage_would_refuse_is_refused_before_training(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from slim.arrays import Bytes, Floats, Ints
 from slim.comparison.baselines import feature_cells
@@ -15,13 +16,14 @@ from slim.data import Recomposition, image_batches
 from slim.localization import SIDE, object_maps
 from slim.network.classifier import Classifier
 from slim.stages.annotate.annotate import annotate
-from slim.stages.judgements import PLACE_COLUMNS, Judgements
+from slim.stages.judgements import COLUMNS, PLACE_COLUMNS, Judgements
 from slim.stages.locate.locate import locate
 from slim.stages.locate.object_maps import LocateSettings, ObjectMaps
 from slim.stages.retrain.last_layer import Head
 from slim.stages.retrain.recomposed import recomposed_head, train_recomposed
 
 _BATCH_SIZE = 64
+_UNJUDGED = Judgements(pd.DataFrame(columns=list(COLUMNS)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,13 +90,12 @@ def from_shuffled_answers(bench: Bench) -> MappedObjects:
 
 def unanswered(bench: Bench) -> MappedObjects:
     """From no answers: what stands out in the middle."""
-    return _located(bench, Judgements(_judged(bench, budget=1).frame.iloc[:0]))
+    return _located(bench, _UNJUDGED)
 
 
 def from_masks(bench: Bench) -> MappedObjects:
     """From the data set's masks: the ceiling."""
-    nobody = Judgements(_judged(bench, budget=1).frame.iloc[:0])
-    return MappedObjects(locate(bench.data, bench.attention, bench.space, nobody, LocateSettings("masks")))
+    return MappedObjects(locate(bench.data, bench.attention, bench.space, _UNJUDGED, LocateSettings("masks")))
 
 
 def same_cluster(bench: Bench) -> MappedObjects:

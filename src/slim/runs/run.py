@@ -29,6 +29,7 @@ from slim.stages.annotate.annotator import Annotator
 from slim.stages.annotate.page.server import BrowserAnnotator
 from slim.stages.annotate.registry import choose_annotator
 from slim.stages.annotate.selection import check_budget
+from slim.stages.locate.locate import check_source
 from slim.stages.report.records import RunFacts
 
 State = Literal["done", "stale", "missing"]
@@ -265,6 +266,7 @@ class Run:
         if self.annotator is None:
             choose_annotator(self.settings["annotate"], pool, self.stage_folder("annotate"), self.settings.seed)
         check_budget(self.settings["annotate"].budget, pool)
+        check_source(self.data, self.settings["locate"].source)
         if size > len(pool):
             raise SettingsError(
                 f"The subset must not be larger than the pool. Got size {size} for {len(pool)} images in "

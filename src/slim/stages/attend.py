@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -21,7 +20,7 @@ from slim.network.devices import Precision
 from slim.network.gradcam import ForwardPass, GradCam, Method, pool, upsample
 from slim.network.places import GRID, PlaceBasis, PlaceRecorder, place_network
 from slim.progress import track
-from slim.record import Record
+from slim.record import Record, array_to_fill
 from slim.training import TrainSettings
 
 Floats = NDArray[np.float32]
@@ -191,7 +190,7 @@ def _places(
     recorder: PlaceRecorder, basis: PlaceBasis, table: ImageTable, settings: AttendSettings, folder: Path | None
 ) -> Places:
     """The places of every image of a table."""
-    places: Places = _allocate(folder, "places", (len(table), GRID, GRID, len(basis.components)), np.int8)
+    places: Places = array_to_fill(folder, "places", (len(table), GRID, GRID, len(basis.components)), np.int8)
     batches = image_batches(table, recorder.image_size, settings.batch_size, workers=settings.workers)
     for images, _, index in track(batches, f"describing the places of {len(table)} {table.split} images"):
         places[index.numpy()] = basis(recorder(images)).cpu().numpy()
@@ -222,7 +221,7 @@ def attend_split(
             broken += int((~forward.finite).sum())
             for name, rows in _rows(forward, classes, settings.pooling).items():
                 if name not in arrays:
-                    arrays[name] = _allocate(folder, name, (len(table), *rows.shape[1:]))
+                    arrays[name] = array_to_fill(folder, name, (len(table), *rows.shape[1:]))
                 arrays[name][index.numpy()] = rows.detach().cpu().numpy()
     attention = SplitAttention(**arrays)
     _warn_about_maps(attention.maps, broken, classifier.layer)
@@ -246,15 +245,6 @@ def _rows(forward: ForwardPass, classes: Tensor, pooling: Literal["mean", "sum"]
         "features": features,
         "probabilities": probabilities,
     }
-
-
-def _allocate(folder: str | Path | None, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Any:
-    """An array to fill, on disk where there is a folder."""
-    if folder is None:
-        return np.zeros(shape, dtype)
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    path = Path(folder) / f"{name}.npy"
-    return np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
 
 
 def _warn_about_maps(maps: Floats, broken: int, layer: str) -> None:

@@ -14,10 +14,11 @@ from slim.errors import DataError, SlimWarning
 from slim.localization import SIDE, PlaceAnswers, Places, fit_localizer, object_maps
 from slim.metrics import wilson_interval
 from slim.progress import track
+from slim.record import array_to_fill
 from slim.stages.attend import Attention
 from slim.stages.embed import Space
 from slim.stages.judgements import CORE, SPURIOUS, Judgements
-from slim.stages.locate.object_maps import LocateSettings, ObjectMaps, Trust
+from slim.stages.locate.object_maps import LocateSettings, MapSource, ObjectMaps, Trust
 
 _SAMPLE = 300  # images from which a localizer without answers is made
 _MOST_LEFT_OUT = 100
@@ -64,6 +65,7 @@ def locate(
     ``maps = slim.locate(data, attention, space, judgements)``
     """
     settings = settings or LocateSettings()
+    check_source(data, settings.source)
     if settings.source != "answers":
         train, val = (_region_maps(data.split(name), settings.source, folder, name) for name in ("train", "val"))
         return ObjectMaps(train, val, settings.source)
@@ -86,6 +88,18 @@ def locate(
     return ObjectMaps(train, val, "answers", trust)
 
 
+def check_source(data: Dataset, source: MapSource) -> None:
+    """Refuse masks or boxes that an image of train or val does not have."""
+    for table in (data.train, data.val) if source != "answers" else ():
+        known = table.has_region
+        if table.regions != source or not known.all():
+            missing = 0 if table.regions != source else int(np.flatnonzero(~known)[0])
+            raise DataError(
+                f"Object maps from {source} need {source} of all {table.split} images. Got none of "
+                f"{table.paths[missing]}. Make them from answers: --locate.source answers."
+            )
+
+
 def _answers(judgements: Judgements, places: Places, maps: Floats, n: int) -> tuple[Ints, PlaceAnswers]:
     """Positions of the images judged core or spurious, and what that says about their places."""
     codes = judgements.codes(n)
@@ -96,7 +110,7 @@ def _answers(judgements: Judgements, places: Places, maps: Floats, n: int) -> tu
 
 def _maps(table: ImageTable, scores: Floats, settings: LocateSettings, folder: str | Path | None, name: str) -> Bytes:
     """The object maps of a table."""
-    maps = _allocate(folder, name, len(table))
+    maps: Bytes = array_to_fill(folder, name, (len(table), SIDE, SIDE), np.uint8)
     batches = image_batches(table, SIDE, settings.batch_size, workers=settings.workers)
     for images, _, index in track(batches, f"mapping the objects of {len(table)} {table.split} images"):
         maps[index.numpy()] = object_maps(scores[index.numpy()], images)
@@ -105,25 +119,10 @@ def _maps(table: ImageTable, scores: Floats, settings: LocateSettings, folder: s
 
 def _region_maps(table: ImageTable, kind: RegionKind, folder: str | Path | None, name: str) -> Bytes:
     """Object maps from masks or boxes."""
-    known = table.has_region
-    if table.regions != kind or not known.all():
-        missing = 0 if table.regions != kind else int(np.flatnonzero(~known)[0])
-        raise DataError(
-            f"Object maps from {kind} need {kind} of all {table.split} images. Got none of {table.paths[missing]}. "
-            "Make them from answers: --locate.source answers."
-        )
-    maps = _allocate(folder, name, len(table))
+    maps: Bytes = array_to_fill(folder, name, (len(table), SIDE, SIDE), np.uint8)
     for i in track(range(len(table)), f"reading the {kind} of {len(table)} {table.split} images"):
         maps[i] = np.where(table.region(i, SIDE, kind), 255, 0)
     return maps
-
-
-def _allocate(folder: str | Path | None, name: str, n: int) -> Bytes:
-    """Maps to fill, on disk where there is a folder."""
-    if folder is None:
-        return np.zeros((n, SIDE, SIDE), np.uint8)
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    return np.lib.format.open_memmap(Path(folder) / f"{name}.npy", mode="w+", dtype=np.uint8, shape=(n, SIDE, SIDE))
 
 
 def _trust(table: ImageTable, index: Ints, answers: PlaceAnswers, where: Floats, sample: Places, area: float) -> Trust:
