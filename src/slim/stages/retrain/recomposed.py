@@ -18,7 +18,7 @@ from slim.stages.retrain.last_layer import Head, RetrainSettings, fit_weighted_h
 from slim.training import TrainSettings, train_classifier
 
 STRENGTH = 1e-3
-"""Inverse strength of the l2 penalty; the best of four on two data sets, see docs/log.md."""
+"""Inverse strength of the l2 penalty; chosen among four on two data sets, see docs/log.md."""
 
 _BATCH_SIZE = 32
 
