@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -25,7 +26,7 @@ Donors = Literal["any", "other", "same"]
 
 _DONOR_SEED = 1 << 32  # donors are cropped and flipped independently of the objects
 _SHARPNESS = 4.0  # an object map's edge is this much steeper in a recomposed image
-_MARGIN = 24  # the hole in a background is wider than its object by one part in this many of the image's side
+_MARGIN = 32  # the hole in a background exceeds its object on each side by one part in this many of the image's side
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,9 +183,9 @@ def compose(objects: Tensor, donors: Tensor) -> Tensor:
     >>> compose(red, blue)[0, :, 0].tolist()
     [[200, 200, 0, 0], [0, 0, 0, 0], [0, 0, 100, 100]]
     """
-    alpha = _edged(objects[:, 3:])
-    image = alpha * objects[:, :3].float() + (1 - alpha) * erase_objects(donors)
-    return image.round().to(torch.uint8).contiguous(memory_format=torch.channels_last)
+    objects = _planes(objects)
+    image = torch.lerp(erase_objects(donors), objects[:, :3], _edged(objects[:, 3:]))
+    return image.round_().to(torch.uint8, memory_format=torch.channels_last)
 
 
 def erase_objects(images: Tensor) -> Tensor:
@@ -195,19 +196,22 @@ def erase_objects(images: Tensor) -> Tensor:
     Tensor
         float (b, 3, S, S) in 0..255.
     """
-    width = 2 * round(images.shape[-1] / _MARGIN / 2) + 1
-    hole = max_pool2d(_edged(images[:, 3:]), width, stride=1, padding=width // 2)
-    known, pixels = 1 - hole, images[:, :3].float()
-    # What is mirrored across the middle keeps the texture; what is left is filled from coarse to fine.
-    mirrored = known.flip(3) * hole
-    total = known + mirrored
-    pixels = (known * pixels + mirrored * pixels.flip(3)) / total.clamp_min(1e-6)
-    return _filled(pixels, total.clamp_max(1))
+    images, margin = _planes(images), ceil(images.shape[-1] / _MARGIN)
+    # At half the resolution: what is filled in is smooth, and the work is a quarter.
+    hole = max_pool2d(_edged(images[:, 3:]), 2 * margin + 2, stride=2, padding=margin, ceil_mode=True)
+    filled = _filled(avg_pool2d(images[:, :3], 2, ceil_mode=True), 1 - hole)
+    filled, hole = (interpolate(part, images.shape[2:], mode="bilinear") for part in (filled, hole))
+    return torch.lerp(images[:, :3], filled, hole)
+
+
+def _planes(images: Tensor) -> Tensor:
+    """Images as floats, one channel after the other in memory, which is several times faster here."""
+    return images.to(torch.float32, memory_format=torch.contiguous_format)
 
 
 def _edged(maps: Tensor) -> Tensor:
     """Object maps (b, 1, S, S) in bytes as opacity: 0.5 where the map is half its maximum, with a steep edge."""
-    return ((maps.float() / 255 - 0.5) * _SHARPNESS + 0.5).clamp(0, 1)
+    return maps.mul(_SHARPNESS / 255).add_(0.5 - _SHARPNESS / 2).clamp_(0, 1)
 
 
 def _filled(pixels: Tensor, known: Tensor) -> Tensor:
@@ -218,4 +222,4 @@ def _filled(pixels: Tensor, known: Tensor) -> Tensor:
     coarse = avg_pool2d(pixels * known, 2, ceil_mode=True) / share.clamp_min(1e-6)
     filled = _filled(coarse, (2 * share).clamp_max(1))
     finer = interpolate(filled, pixels.shape[2:], mode="bilinear", align_corners=False)
-    return known * pixels + (1 - known) * finer
+    return torch.lerp(finer, pixels, known)
