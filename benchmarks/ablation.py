@@ -1,4 +1,4 @@
-"""What each part of SLIM's default contributes: the same comparison with one part removed at a time.
+"""What each part of SLIM's curated subset contributes: the same comparison with one part removed at a time.
 
 python benchmarks/ablation.py FOLDER...
 
@@ -37,17 +37,17 @@ def _drawn(bench: Bench, subset: SelectedSubset) -> SelectedSubset:
 
 @dataclass(frozen=True)
 class Variant:
-    """SLIM without one part: another row, other settings, or a subset that is changed afterwards."""
+    """The subset without one part: another row, other settings, or a subset that is changed afterwards."""
 
-    row: str = "slim"
+    row: str = "subset"
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     change: Callable[[Bench, SelectedSubset], SelectedSubset] = lambda _, subset: subset
 
 
 VARIANTS = {
-    "SLIM": Variant(),
-    "no answers, random scores": Variant("slim-unjudged"),
-    "every image judged, without errors": Variant("slim-all-judged"),
+    "the curated subset": Variant(),
+    "no answers, random scores": Variant("subset-unjudged"),
+    "every image judged, without errors": Variant("subset-all-judged"),
     "scores exclude no image": Variant(settings={"curate": {"keep": 1.0}}),
     "scores cut by class, as published": Variant(settings={"curate": {"keep_within": "class"}}),
     "environment always balanced": Variant(settings={"curate": {"balance": "environment"}}),
@@ -62,13 +62,15 @@ VARIANTS = {
 
 def measured(bench: Bench, variant: Variant) -> dict[str, float]:
     """Worst-group accuracy of a variant, with val and without."""
-    row = ROWS[variant.row].subset
+    row = ROWS[variant.row].material
     assert row is not None
     accuracies = {}
     for column, use_val in (("subset and val", True), ("subset alone", False)):
         settings = bench.settings.updated(variant.settings).updated({"retrain": {"use_val": use_val}})
         changed = Bench(replace(bench.run, settings=settings))
-        head = variant.change(changed, row(changed)).fit_head(changed)
+        subset = row(changed)
+        assert isinstance(subset, SelectedSubset)
+        head = variant.change(changed, subset).fit_head(changed)
         accuracies[column] = changed.worst_group(head)
     return accuracies
 
@@ -77,13 +79,13 @@ def table(lines: pd.DataFrame) -> str:
     """A Markdown table with one line per variant, in the order above."""
     columns = ("subset and val", "subset alone")
     text = [f"| | {' | '.join(columns)} |", "|---|---|---|"]
-    own = lines[lines["part"] == "SLIM"].set_index("seed")
+    own = lines[lines["part"] == "the curated subset"].set_index("seed")
     for part, values in lines.groupby("part", sort=False):
         cells = []
         for column in columns:
             difference = (values.set_index("seed")[column] - own[column]).to_numpy(float)
             low, high = interval(difference)
-            against = "" if part == "SLIM" else f" ({difference.mean():+.3f}, {low:+.3f} to {high:+.3f})"
+            against = "" if part == "the curated subset" else f" ({difference.mean():+.3f}, {low:+.3f} to {high:+.3f})"
             cells.append(f"{values[column].mean():.3f}{against}")
         text.append(f"| {part} | {' | '.join(cells)} |")
     return "\n".join(text)

@@ -77,7 +77,7 @@ def reliance(mapped: MappedObjects, bench: Bench) -> dict[str, float]:
 
 def measured(key: str, bench: Bench) -> dict[str, float]:
     """All figures of one row and seed."""
-    make = ROWS[key].objects
+    make = ROWS[key].material
     assert make is not None, f"{key} is no row of recomposed images"
     mapped, test = make(bench), bench.data.test
     line = {"IoU": overlap(mapped.objects.train, bench)}
@@ -97,7 +97,7 @@ if __name__ == "__main__":
     parser.add_argument("--mask")
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rows", default=",".join(key for key, row in ROWS.items() if row.objects is not None))
+    parser.add_argument("--rows", default=",".join(key for key, row in ROWS.items() if key.startswith("recomposed")))
     chosen = parser.parse_args()
     options = {
         "data": chosen.data,

@@ -42,7 +42,7 @@ def test_boxes_alone_judge_and_measure(squares: Squares, metrics_of: Callable[..
 def test_run_on_recomposed_images_is_reported_as_such(
     squares: Squares, metrics_of: Callable[..., dict[str, Any]], mode: str
 ) -> None:
-    options = ("--retrain.recompose", "true", "--retrain.mode", mode, "--curate.balance", "features")
+    options = ("--retrain.images", "recomposed", "--retrain.mode", mode, "--curate.balance", "features")
     metrics = metrics_of("--data", squares(), *options, "--locate.source", "masks")
     assert metrics["retrained"]["supervision"].endswith(" + masks of train and val")
     assert metrics["retrained"]["train_images"] == 48 + (16 if mode == "last-layer" else 0)

@@ -68,7 +68,7 @@ def test_a_cost_curve_continues_where_it_stopped_and_starts_unjudged(
     rows = json.loads(result.stdout)["rows"]
     assert [row["budget"] for row in rows] == [0, 4, 6]
     assert [row["judgements"] for row in rows] == [0, 8, 12]
-    table = compare(folder, seeds=[0], rows=["slim-unjudged", "slim"])
+    table = compare(folder, seeds=[0], rows=["recomposed-unanswered", "slim"])
     expected = table["worst_group_accuracy"].tolist()
     assert [row["worst_group_accuracy"] for row in rows[:2]] == pytest.approx(expected, abs=0.26)  # one image of four
     assert len(pd.read_csv(folder / "cost.csv")) == 3

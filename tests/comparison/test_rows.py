@@ -14,7 +14,7 @@ import slim
 from slim.comparison import ROWS, networks
 from slim.comparison.bench import Bench
 from slim.comparison.networks import group_dro_network, jtt_network
-from slim.comparison.subsets import published_parts, summed, true_answers
+from slim.comparison.subsets import SelectedSubset, published_parts, summed, true_answers
 from slim.runs.settings import RunSettings, read_recipe
 from slim.stages.attend import AttendSettings, attend
 from slim.stages.judgements import CORE
@@ -25,23 +25,38 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("key", [key for key, row in ROWS.items() if row.subset is not None])
+SUBSETS = [
+    key for key, row in ROWS.items() if row.material is not None and key != "slim" and not key.startswith("recomposed")
+]
+
+
+def selected_by(key: str, bench: Bench) -> SelectedSubset:
+    """The subset of a row."""
+    make = ROWS[key].material
+    assert make is not None
+    material = make(bench)
+    assert isinstance(material, SelectedSubset)
+    return material
+
+
+@pytest.fixture
+def elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reference model does not rely on backgrounds."""
+    monkeypatch.setattr("slim.stages.retrain.reliance.RELIES", 2.0)
+
+
+@pytest.mark.parametrize("key", SUBSETS)
 def test_every_subset_has_the_size_of_slims_and_each_class(key: str, bench: Bench) -> None:
-    subset = ROWS[key].subset
-    assert subset is not None
-    selected = subset(bench)
-    y = bench.pool.y
+    selected, y = selected_by(key, bench), bench.pool.y
     assert len(selected.selection.index) == bench.size
     assert set(y[selected.selection.index]) == {0, 1}
-    uses_answers = key in ("published", "slim", "slim-subset") or "noise" in key
-    expected = len(y) if key == "slim-all-judged" else 8
-    assert selected.judgements == (expected if uses_answers or key == "slim-all-judged" else 0)
+    uses_answers = key in ("published", "subset", "subset-alone") or "noise" in key
+    expected = len(y) if key == "subset-all-judged" else 8
+    assert selected.judgements == (expected if uses_answers or key == "subset-all-judged" else 0)
 
 
 def test_with_every_image_judged_none_is_kept_before_one_that_looks_at_the_core(bench: Bench) -> None:
-    row = ROWS["slim-all-judged"].subset
-    assert row is not None
-    selection, core = row(bench).selection, true_answers(bench) == CORE
+    selection, core = selected_by("subset-all-judged", bench).selection, true_answers(bench) == CORE
     assert core.any()
     cell = 2 * bench.pool.y + selection.cells
     for one in np.unique(cell):
@@ -49,26 +64,32 @@ def test_with_every_image_judged_none_is_kept_before_one_that_looks_at_the_core(
         assert kept.all() or not left.any()
 
 
-def test_slims_row_is_the_subset_that_the_run_curates(bench: Bench) -> None:
-    subset = ROWS["slim"].subset
-    assert subset is not None
+def test_the_subsets_row_is_what_the_run_curates(bench: Bench) -> None:
     curated = bench.run.load("curate")
-    assert sorted(subset(bench).selection.index) == sorted(curated.index)
+    assert sorted(selected_by("subset", bench).selection.index) == sorted(curated.index)
 
 
-def test_slims_row_is_the_head_that_the_run_retrains(bench: Bench) -> None:
-    subset = ROWS["slim"].subset
-    assert subset is not None
-    head, retrained = subset(bench).fit_head(bench), bench.run.load("retrain")
+@pytest.mark.parametrize(("relies", "images"), [(-2.0, "recomposed"), (2.0, "subset")])
+def test_slims_row_is_the_head_that_retrain_fits(
+    relies: float, images: str, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slim.stages.retrain.reliance.RELIES", relies)
+    objects, subset = bench.run.load("locate"), bench.run.load("curate")
+    settings, training = bench.settings["retrain"], bench.settings["train"]
+    retrained = slim.retrain(
+        bench.data, bench.reference, bench.attention, objects, subset, settings, training=training, seed=bench.seed
+    )
+    make = ROWS["slim"].material
+    assert make is not None
+    head = make(bench).fit_head(bench)
+    assert retrained.images == images
     assert head is not None
     assert head.strength == retrained.strength
     np.testing.assert_allclose(head.weight, retrained.model.head_weight, atol=1e-6)
 
 
 def test_the_random_row_is_the_baseline_of_the_run(bench: Bench) -> None:
-    subset = ROWS["random"].subset
-    assert subset is not None
-    np.testing.assert_array_equal(subset(bench).selection.index, bench.run.load("retrain").random_index)
+    np.testing.assert_array_equal(selected_by("random", bench).selection.index, bench.run.load("retrain").random_index)
 
 
 def test_the_published_row_has_the_recipes_settings_with_the_budget_and_size_of_the_run(bench: Bench) -> None:
@@ -86,27 +107,28 @@ def test_the_published_row_has_the_recipes_settings_with_the_budget_and_size_of_
 
 
 def test_only_the_rows_that_say_so_fit_to_val(bench: Bench) -> None:
-    fits_val = {key: row.subset(bench).selection.fits_val for key, row in ROWS.items() if row.subset is not None}
+    fits_val = {key: selected_by(key, bench).selection.fits_val for key in SUBSETS}
     joined = {key for key, fits in fits_val.items() if fits}
-    alone = {"slim-subset", "random", "class-balanced", "cluster-balanced", "group-balanced", "published"}
+    alone = {"subset-alone", "random", "class-balanced", "cluster-balanced", "group-balanced", "published"}
     assert joined == fits_val.keys() - alone
 
 
 def test_a_subset_alone_counts_core_and_environment_clusters_together(bench: Bench) -> None:
-    together, alone = (
-        row.subset(bench).selection for key in ("slim", "slim-subset") if (row := ROWS[key]).subset is not None
-    )
+    together, alone = (selected_by(key, bench).selection for key in ("subset", "subset-alone"))
     pairs = {(int(one), int(other)) for one, other in zip(alone.cells, together.cells, strict=True)}
     assert len(pairs) == len(set(alone.cells.tolist())) > len(set(together.cells.tolist()))
 
 
-def test_where_no_shortcut_was_found_the_row_is_the_reference(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("elsewhere")
+@pytest.mark.parametrize("key", ["slim", "subset"])
+def test_where_no_shortcut_was_found_the_row_is_the_reference(
+    key: str, bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setattr("slim.stages.curate.subset.SHORTCUT", 2.0)
-    subset = ROWS["slim"].subset
-    assert subset is not None
-    selected = subset(bench)
+    selected = selected_by(key, bench)
     assert not selected.shortcut
     assert selected.fit_head(bench) is None
+    assert selected.train(bench, tmp_path) is bench.reference
 
 
 def test_features_pooled_by_sum_follow_from_those_pooled_by_mean(bench: Bench) -> None:

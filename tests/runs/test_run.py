@@ -213,6 +213,7 @@ def test_status_needs_no_permission_to_write(finished_run: Path, states: States)
 def test_reference_without_a_shortcut_is_kept_and_the_report_says_so(
     finished_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("slim.stages.retrain.reliance.RELIES", 2.0)
     monkeypatch.setattr("slim.stages.curate.subset.SHORTCUT", 2.0)
     metrics = slim.run(finished_run, settings={"curate": {"size": 10}})
     measured = open_run(finished_run).load("evaluate")

@@ -35,10 +35,15 @@ def equal(one: slim.Classifier, other: slim.Classifier) -> bool:
     return all(torch.equal(ours[name].cpu(), theirs[name].cpu()) for name in theirs)
 
 
-@pytest.mark.parametrize("shortcut", [True, False])
+@pytest.mark.parametrize(
+    ("images", "relies", "shortcut"),
+    [("recomposed", -1e9, 1e9), ("subset", 1e9, -1e9), ("none", 1e9, 1e9)],
+)
 @pytest.mark.filterwarnings("ignore::slim.SlimWarning")
 def test_functions_fit_and_command_line_give_the_same_model_and_evaluation(
-    shortcut: bool,
+    images: str,
+    relies: float,
+    shortcut: float,
     squares: Callable[..., Path],
     tiny: dict[str, Any],
     tiny_options: list[str],
@@ -47,8 +52,9 @@ def test_functions_fit_and_command_line_give_the_same_model_and_evaluation(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # An evidence that no data has to have, or that none has: with a shortcut, and with the reference kept.
-    monkeypatch.setattr("slim.stages.curate.subset.SHORTCUT", -1e9 if shortcut else 1e9)
+    # Bounds that any data reach, or none.
+    monkeypatch.setattr("slim.stages.retrain.reliance.RELIES", relies)
+    monkeypatch.setattr("slim.stages.curate.subset.SHORTCUT", shortcut)
     folder = squares()
     assert slim_command("run", tmp_path / "run", "--data", folder, *tiny_options).exit_code == 0
     opened = slim.open_run(tmp_path / "run")
@@ -63,11 +69,11 @@ def test_functions_fit_and_command_line_give_the_same_model_and_evaluation(
     assert fitted.model is fitted.retrained.model
     assert repr(fitted) == f"Result({fitted.report!r})"
 
-    assert on_disk["curate"].shortcut is shortcut
+    assert on_disk["retrain"].images == fitted.retrained.images == images
     assert fitted.subset.frame.equals(on_disk["curate"].frame)
     for model in (fitted.model, step_by_step.model):
         assert equal(on_disk["retrain"].model, model)
-        assert equal(on_disk["train"], model) is not shortcut
+        assert equal(on_disk["train"], model) is (images == "none")
     assert equal(on_disk["retrain"].random, step_by_step.random)
     for name in ("reference", "random_subset", "retrained"):
         ours, theirs = fitted.evaluation[name], on_disk["evaluate"][name]

@@ -20,7 +20,7 @@ from slim.runs.run import open_run
 def recompose_command(run: str, target: str, show: int, as_json: bool) -> None:
     """Draw some train images of RUN with what SLIM takes for the object, on other backgrounds, and without it.
 
-    TARGET is a picture, recomposed.png by default. Look at it before you retrain with --retrain.recompose true.
+    TARGET is a picture, recomposed.png by default. Look at it before you retrain.
     """
     opened = open_run(run)
     objects = opened.load("locate")

@@ -38,7 +38,7 @@ def cost_curve(
         The folder of a comparison, whose reference models, attention and spaces are reused; receives ``cost.csv`` (one
         line per seed and budget), ``cost.json``, ``cost.md`` and ``cost.svg``.
     budgets
-        Judgements per class. 0 is the row "slim-unjudged".
+        Judgements per class. 0 is the row "recomposed-unanswered".
     seeds, **options
         As for `compare`.
 
@@ -118,9 +118,9 @@ def _with_budget(bench: Bench, budget: int) -> Bench:
 
 def _worst_group(bench: Bench, budget: int) -> float:
     """Worst-group test accuracy of SLIM's last layer."""
-    subset = ROWS["slim" if budget else "slim-unjudged"].subset
-    assert subset is not None
-    return bench.worst_group(subset(bench).fit_head(bench))
+    make = ROWS["slim" if budget else "recomposed-unanswered"].material
+    assert make is not None
+    return bench.worst_group(make(bench).fit_head(bench))
 
 
 _NOTHING_REPORTED: dict[str, float | None] = {

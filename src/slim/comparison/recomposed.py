@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pandas as pd
 from slim.arrays import Bytes, Floats, Ints
 from slim.comparison.baselines import feature_cells
 from slim.comparison.bench import Bench
-from slim.comparison.subsets import FEATURE_CLUSTERS, unattended_annotator
+from slim.comparison.subsets import FEATURE_CLUSTERS, SelectedSubset, curated, unattended_annotator
 from slim.data import Recomposition, image_batches
 from slim.localization import SIDE, object_maps
 from slim.network.classifier import Classifier
@@ -19,8 +20,10 @@ from slim.stages.annotate.annotate import annotate
 from slim.stages.judgements import COLUMNS, PLACE_COLUMNS, Judgements
 from slim.stages.locate.locate import locate
 from slim.stages.locate.object_maps import LocateSettings, ObjectMaps
+from slim.stages.propagate.propagate import propagate
 from slim.stages.retrain.last_layer import Head
 from slim.stages.retrain.recomposed import recomposed_head, train_recomposed
+from slim.stages.retrain.retrain import choose_images
 
 _BATCH_SIZE = 64
 _UNJUDGED = Judgements(pd.DataFrame(columns=list(COLUMNS)))
@@ -60,7 +63,7 @@ class MappedObjects:
             bench.data, bench.reference, recompositions, settings, bench.settings["train"], seed=bench.seed
         )
 
-    def train(self, bench: Bench, folder: Any) -> Classifier:
+    def train(self, bench: Bench, folder: Path) -> Classifier:
         """The whole network trained on recomposed images."""
         return train_recomposed(
             bench.data,
@@ -72,6 +75,20 @@ class MappedObjects:
             seed=bench.seed,
             folder=folder,
         )
+
+
+def slim(bench: Bench) -> MappedObjects | SelectedSubset:
+    """SLIM with the settings of the run: on recomposed images, on the curated subset, or the reference model kept."""
+    settings, judgements = bench.settings, _judged(bench)
+    scores = propagate(bench.data, bench.space, judgements, settings["propagate"])
+    subset = curated(bench, settings, bench.attention, bench.space, scores)
+    mapped = _located(bench, judgements)
+    images, _ = choose_images(
+        bench.data, bench.reference, mapped.objects, subset, settings["retrain"], settings["train"], seed=bench.seed
+    )
+    if images == "recomposed":
+        return mapped
+    return replace(SelectedSubset.of(subset, bench, len(judgements)), shortcut=images == "subset")
 
 
 def from_answers(bench: Bench, **changed: Any) -> MappedObjects:

@@ -16,6 +16,7 @@ from slim.comparison.subsets import SelectedSubset
 from slim.network.classifier import Classifier
 from slim.stages.retrain.last_layer import Head
 
+Material = SelectedSubset | MappedObjects
 GroupLabels = Literal["none", "train", "val", "train + val"]
 
 
@@ -31,14 +32,13 @@ class Row:
         Splits whose group labels the row uses.
     trained_on
         Split that the row trains on, where it has no subset.
-    objects
-        Maps the objects by which train is recomposed, to retrain on all of it.
-    subset
-        Selects a subset of the pool, on which the last layer or the whole network is retrained.
+    material
+        Makes what the last layer or the whole network is retrained on: a subset of the pool, or maps of the objects by
+        which all of train is recomposed.
     head
-        Fits a last layer without a subset. A row with neither is the reference model.
+        Fits a last layer to something else. A row with neither is the reference model.
     network
-        Trains the whole network without a subset, into a folder; the row then takes part in mode "full" too.
+        Trains the whole network on something else, into a folder; the row then takes part in mode "full" too.
     package
         Optional package that the row needs.
     """
@@ -46,8 +46,7 @@ class Row:
     title: str
     group_labels: GroupLabels = "none"
     trained_on: Literal["train", "val"] = "train"
-    objects: Callable[[Bench], MappedObjects] | None = None
-    subset: Callable[[Bench], SelectedSubset] | None = None
+    material: Callable[[Bench], Material] | None = None
     head: Callable[[Bench], Head] | None = None
     network: Callable[[Bench, Path], Classifier] | None = None
     package: str | None = None
@@ -60,38 +59,47 @@ class Row:
 
 ROWS = {
     "erm": Row("ERM, the reference model"),
-    "random": Row("Random subset", subset=subsets.random_images),
-    "slim": Row("SLIM", subset=subsets.slim),
-    "slim-subset": Row("SLIM, subset alone", subset=lambda bench: subsets.slim(bench, retrain={"use_val": False})),
-    "random-val": Row("Random subset and val", subset=lambda bench: subsets.random_images(bench).with_val()),
-    "group-balanced": Row("Group-balanced subset", "train", subset=subsets.group_balanced),
-    "published": Row("SLIM as published", subset=subsets.published),
-    "cluster-balanced": Row("Cluster-balanced subset", subset=subsets.cluster_balanced),
-    "cluster-balanced-val": Row(
-        "Cluster-balanced subset and val", subset=lambda bench: subsets.cluster_balanced(bench).with_val()
+    "random": Row("Random subset", material=subsets.random_images),
+    "slim": Row("SLIM", material=recomposed.slim),
+    "subset": Row("Curated subset and val", material=subsets.slim_subset),
+    "subset-alone": Row(
+        "Curated subset", material=lambda bench: subsets.slim_subset(bench, retrain={"use_val": False})
     ),
-    "class-balanced": Row("Class-balanced subset", subset=subsets.class_balanced),
-    "slim-unjudged": Row("SLIM without judgements", subset=subsets.unjudged),
-    "slim-all-judged": Row("SLIM, every image judged", subset=subsets.all_judged),
-    "slim-noise-10": Row("SLIM, 10 % wrong answers", subset=lambda bench: subsets.slim(bench, annotate={"noise": 0.1})),
-    "slim-noise-20": Row("SLIM, 20 % wrong answers", subset=lambda bench: subsets.slim(bench, annotate={"noise": 0.2})),
+    "random-val": Row("Random subset and val", material=lambda bench: subsets.random_images(bench).with_val()),
+    "group-balanced": Row("Group-balanced subset", "train", material=subsets.group_balanced),
+    "published": Row("SLIM as published", material=subsets.published),
+    "cluster-balanced": Row("Cluster-balanced subset", material=subsets.cluster_balanced),
+    "cluster-balanced-val": Row(
+        "Cluster-balanced subset and val", material=lambda bench: subsets.cluster_balanced(bench).with_val()
+    ),
+    "class-balanced": Row("Class-balanced subset", material=subsets.class_balanced),
+    "subset-unjudged": Row("Curated subset and val, no judgements", material=subsets.unjudged),
+    "subset-all-judged": Row("Curated subset and val, every image judged", material=subsets.all_judged),
+    "subset-noise-10": Row(
+        "Curated subset and val, 10 % wrong answers",
+        material=lambda bench: subsets.slim_subset(bench, annotate={"noise": 0.1}),
+    ),
+    "subset-noise-20": Row(
+        "Curated subset and val, 20 % wrong answers",
+        material=lambda bench: subsets.slim_subset(bench, annotate={"noise": 0.2}),
+    ),
     "val": Row("Val alone, class labels", trained_on="val", head=heads.val_alone),
-    "recomposed": Row("Recomposed, clicks", objects=recomposed.from_answers),
+    "recomposed": Row("Recomposed, clicks, in any case", material=recomposed.from_answers),
     "recomposed-yes-no": Row(
-        "Recomposed, yes or no", objects=lambda bench: recomposed.from_answers(bench, clicks=False)
+        "Recomposed, yes or no", material=lambda bench: recomposed.from_answers(bench, clicks=False)
     ),
     "recomposed-noisy": Row(
         "Recomposed, 10 % wrong answers, clicks off by up to 1/8",
-        objects=lambda bench: recomposed.from_answers(bench, noise=0.1, click_noise=0.125),
+        material=lambda bench: recomposed.from_answers(bench, noise=0.1, click_noise=0.125),
     ),
-    "recomposed-shuffled": Row("Recomposed, shuffled answers", objects=recomposed.from_shuffled_answers),
-    "recomposed-unanswered": Row("Recomposed, no answers", objects=recomposed.unanswered),
-    "recomposed-centre": Row("Recomposed, centre", objects=recomposed.from_centre),
-    "recomposed-grad-cam": Row("Recomposed, attention of the reference", objects=recomposed.from_attention),
+    "recomposed-shuffled": Row("Recomposed, shuffled answers", material=recomposed.from_shuffled_answers),
+    "recomposed-unanswered": Row("Recomposed, no answers", material=recomposed.unanswered),
+    "recomposed-centre": Row("Recomposed, centre", material=recomposed.from_centre),
+    "recomposed-grad-cam": Row("Recomposed, attention of the reference", material=recomposed.from_attention),
     "recomposed-same-cluster": Row(
-        "Recomposed, clicks, background of the same cluster", objects=recomposed.same_cluster
+        "Recomposed, clicks, background of the same cluster", material=recomposed.same_cluster
     ),
-    "recomposed-masks": Row("Recomposed, true masks", objects=recomposed.from_masks),
+    "recomposed-masks": Row("Recomposed, true masks", material=recomposed.from_masks),
     "dfr": Row("DFR on val", "val", "val", head=heads.dfr),
     "afr": Row("AFR on val", "val", "val", head=heads.afr),
     "group-dro": Row("GroupDRO", "train + val", head=heads.group_dro, network=group_dro_network),
@@ -101,5 +109,10 @@ ROWS = {
 }
 """Every row by its key, in the order of computation: the most useful rows come first."""
 
-DEFAULT_ROWS = tuple(key for key, row in ROWS.items() if row.installed and row.objects is None)
-"""The rows whose packages are installed, without those of recomposed images, which take longer."""
+_VARIED = ("subset-all-judged", "subset-noise-10", "subset-noise-20")
+DEFAULT_ROWS = tuple(
+    key
+    for key, row in ROWS.items()
+    if row.installed and key not in _VARIED and (key == "recomposed-unanswered" or not key.startswith("recomposed"))
+)
+"""The rows whose packages are installed, but for those that vary what SLIM is told."""

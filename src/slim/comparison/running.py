@@ -16,7 +16,7 @@ import pandas as pd
 
 from slim.comparison.bench import Bench
 from slim.comparison.recomposed import MappedObjects
-from slim.comparison.rows import DEFAULT_ROWS, ROWS, Row
+from slim.comparison.rows import DEFAULT_ROWS, ROWS, Material, Row
 from slim.comparison.subsets import SelectedSubset
 from slim.comparison.table import write_tables
 from slim.errors import SettingsError, SlimWarning
@@ -28,10 +28,9 @@ from slim.stages import STAGES
 from slim.stages.evaluate.evaluation import Evaluation
 from slim.stages.evaluate.measuring import evaluate_classifier, evaluate_heads
 from slim.stages.retrain.last_layer import Head
-from slim.stages.retrain.retrain import train_on, with_head
+from slim.stages.retrain.retrain import with_head
 
 Mode = Literal["last-layer", "full"]
-Material = SelectedSubset | MappedObjects
 
 _SHARED = ("train", "attend", "embed")
 
@@ -140,7 +139,7 @@ def _takes_part(key: str, mode: Mode, modes: Sequence[Mode]) -> bool:
 
 def _in_each_mode(row: Row) -> bool:
     """Whether the whole network can be trained as well as the last layer."""
-    return row.subset is not None or row.network is not None or row.objects is not None
+    return row.material is not None or row.network is not None
 
 
 def _rows_of_mode(bench: Bench, keys: Sequence[str], mode: Mode) -> list[dict[str, Any]]:
@@ -197,8 +196,7 @@ def _results(bench: Bench, keys: Sequence[str], mode: Mode) -> Iterator[tuple[st
         start, row = perf_counter(), ROWS[key]
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore", SlimWarning)  # the table shows what they warn about
-            make = row.subset or row.objects
-            material = make(bench) if make is not None else None
+            material = row.material(bench) if row.material is not None else None
             if mode == "full" and _in_each_mode(row):
                 model = _network(bench, row, material, bench.run.folder.path / "rows" / f"{key}.full")
                 evaluation = evaluate_classifier(model, test, settings)
@@ -212,20 +210,12 @@ def _results(bench: Bench, keys: Sequence[str], mode: Mode) -> Iterator[tuple[st
             yield key, _record(bench, key, mode, evaluation, *facts[key])
 
 
-def _network(bench: Bench, row: Row, subset: Material | None, folder: Path) -> Classifier:
+def _network(bench: Bench, row: Row, material: Material | None, folder: Path) -> Classifier:
     """The whole network of a row."""
-    if isinstance(subset, MappedObjects):
-        return subset.train(bench, folder)
-    if subset is None:
-        assert row.network is not None
-        return row.network(bench, folder)
-    if not subset.shortcut:
-        return bench.reference
-    settings = bench.settings
-    index, pool = subset.selection.index, bench.space.pool
-    return train_on(
-        index, bench.data, bench.reference, pool, settings["retrain"], settings["train"], bench.seed, folder
-    )
+    if material is not None:
+        return material.train(bench, folder)
+    assert row.network is not None
+    return row.network(bench, folder)
 
 
 def _head(bench: Bench, row: Row, material: Material | None) -> Head | None:

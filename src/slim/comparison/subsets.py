@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from slim.arrays import Floats, Ints
 from slim.comparison.baselines import balanced_subset, feature_cells
 from slim.comparison.bench import Bench
 from slim.errors import SettingsError
+from slim.network.classifier import Classifier
 from slim.runs.settings import RunSettings, read_recipe
 from slim.stages.annotate.annotate import annotate
 from slim.stages.annotate.annotator import Annotator, ask
@@ -23,13 +25,14 @@ from slim.stages.annotate.settings import AnnotateSettings
 from slim.stages.annotate.terminal import TerminalAnnotator
 from slim.stages.attend import Attention, SplitAttention
 from slim.stages.curate.curate import curate
+from slim.stages.curate.subset import Subset
 from slim.stages.embed import EmbedSettings, Space, embed
 from slim.stages.judgements import CORE, Judgements
 from slim.stages.propagate.propagate import propagate
 from slim.stages.propagate.scores import Scores
 from slim.stages.retrain.last_layer import Head
 from slim.stages.retrain.random_subset import random_subset
-from slim.stages.retrain.retrain import Selection, fit_subset_head
+from slim.stages.retrain.retrain import Selection, fit_subset_head, train_on
 
 Answers = NDArray[np.int8]
 """Answer codes (n,) of a pool, as `Judgements.codes` returns them."""
@@ -55,6 +58,14 @@ class SelectedSubset:
     judgements: int = 0
     shortcut: bool = True
 
+    @classmethod
+    def of(cls, subset: Subset, bench: Bench, judgements: int, settings: RunSettings | None = None) -> SelectedSubset:
+        """A curated subset, with the cells that the last layer is balanced over."""
+        fits_val = (settings or bench.settings)["retrain"].fits_val(subset.pool)
+        cells = subset.cell(with_val=fits_val)
+        selection = Selection(subset.index, cells, subset.kept, subset.balanced, fits_val)
+        return cls(selection, judgements, subset.shortcut)
+
     def fit_head(self, bench: Bench) -> Head | None:
         """The last layer fitted to the subset; None where the reference model is kept."""
         if not self.shortcut:
@@ -67,6 +78,22 @@ class SelectedSubset:
             bench.settings["retrain"],
             pool=bench.space.pool,
             seed=bench.seed,
+        )
+
+    def train(self, bench: Bench, folder: Path) -> Classifier:
+        """The whole network trained on the subset; the reference model where it is kept."""
+        if not self.shortcut:
+            return bench.reference
+        settings = bench.settings
+        return train_on(
+            self.selection.index,
+            bench.data,
+            bench.reference,
+            bench.space.pool,
+            settings["retrain"],
+            settings["train"],
+            bench.seed,
+            folder,
         )
 
     def with_val(self) -> SelectedSubset:
@@ -103,8 +130,8 @@ def group_balanced(bench: Bench) -> SelectedSubset:
     return _plain(bench, balanced_subset(groups, bench.size, bench.seed), groups)
 
 
-def slim(bench: Bench, **changed: Mapping[str, Any]) -> SelectedSubset:
-    """SLIM with the settings of the run, some of them changed."""
+def slim_subset(bench: Bench, **changed: Mapping[str, Any]) -> SelectedSubset:
+    """SLIM's curated subset with the settings of the run, some of them changed."""
     return _judged_and_curated(bench, bench.settings.updated(changed), bench.attention, bench.space)
 
 
@@ -156,7 +183,7 @@ def _summed(attention: SplitAttention) -> SplitAttention:
 def _judged_and_curated(bench: Bench, settings: RunSettings, attention: Attention, space: Space) -> SelectedSubset:
     """The stages annotate, propagate and curate."""
     scores, judgements = judged_scores(bench, settings, attention, space)
-    return _curated(bench, settings, attention, space, scores, len(judgements))
+    return SelectedSubset.of(curated(bench, settings, attention, space, scores), bench, len(judgements), settings)
 
 
 def judged_scores(bench: Bench, settings: RunSettings, attention: Attention, space: Space) -> tuple[Scores, Judgements]:
@@ -200,15 +227,10 @@ def unjudged(bench: Bench) -> SelectedSubset:
 
 def _by_values(bench: Bench, values: Floats, judgements: int) -> SelectedSubset:
     """The stage curate, with scores (n,) from elsewhere."""
-    return _curated(bench, bench.settings, bench.attention, bench.space, Scores(values, ()), judgements)
+    subset = curated(bench, bench.settings, bench.attention, bench.space, Scores(values, ()))
+    return SelectedSubset.of(subset, bench, judgements)
 
 
-def _curated(
-    bench: Bench, settings: RunSettings, attention: Attention, space: Space, scores: Scores, judgements: int
-) -> SelectedSubset:
-    """The stage curate, with the cells that the last layer is balanced over."""
-    subset = curate(bench.data, bench.reference, attention, space, scores, settings["curate"], seed=bench.seed)
-    fits_val = settings["retrain"].fits_val(space.pool)
-    cells = subset.cell(with_val=fits_val)
-    selection = Selection(subset.index, cells, subset.kept, subset.balanced, fits_val)
-    return SelectedSubset(selection, judgements, subset.shortcut)
+def curated(bench: Bench, settings: RunSettings, attention: Attention, space: Space, scores: Scores) -> Subset:
+    """The stage curate."""
+    return curate(bench.data, bench.reference, attention, space, scores, settings["curate"], seed=bench.seed)

@@ -39,7 +39,8 @@ _OPPONENTS = (
     "dfr",
     "val",
     "cluster-balanced-val",
-    "slim-unjudged",
+    "subset",
+    "recomposed-unanswered",
 )
 
 

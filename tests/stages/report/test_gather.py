@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from slim.stages.report.gather import report_input
 from slim.stages.report.records import ModelRow, Report, ReportInput, RunFacts
 from slim.stages.report.report import report as write_report
 from slim.stages.retrain.last_layer import RetrainSettings
+from slim.stages.retrain.reliance import Reliance
 from slim.stages.retrain.retrained import Retrained
 from slim.training import TrainSettings
 
@@ -57,7 +59,10 @@ def arguments(made: Any, *, shortcut: bool = True, **settings: Any) -> tuple[Any
         made.reference.with_head(torch.randn((2, 12), generator=generator), torch.zeros(2)) for _ in range(2)
     )
     model = other if shortcut else made.reference
-    retrained = Retrained(model, random, np.arange(8), records["retrain"].mode)
+    wanted = records["retrain"].images
+    images: Any = "none" if not shortcut else "subset" if wanted == "auto" else wanted
+    reliance = Reliance(200, 0.9, 0.25)
+    retrained = Retrained(model, random, np.arange(8), records["retrain"].mode, images=images, reliance=reliance)
     evaluations = evaluate(made.data, made.reference, made.attention, subset, retrained, EVALUATE)
     facts = RunFacts("noisy run", 3, records, {"train": 1.5, "attend": 0.5}, ["Look twice."])
     stages = (made.data, made.reference, made.attention, made.space, made.judgements, made.scores)
@@ -77,7 +82,7 @@ def rows_of(made: Any, **options: Any) -> dict[str, ModelRow]:
 # Settings of train and retrain, the pool, and the supervision of the reference, the random subset and SLIM.
 GROUPS = TrainSettings(select_by="worst-group")
 EPOCH, TUNING, ANSWERS = "val group labels (choice of epoch)", "val group labels (tuning)", "7 judgements (ann)"
-FULL, RECOMPOSED = RetrainSettings(mode="full"), RetrainSettings(recompose=True)
+FULL, RECOMPOSED = RetrainSettings(mode="full"), RetrainSettings(images="recomposed")
 SUPERVISION: dict[str, tuple[dict[str, Any], str, tuple[list[str], list[str], list[str]]]] = {
     "default": ({}, "train", ([LABELS], [BOTH], [BOTH, ANSWERS])),
     "subset alone": (
@@ -107,7 +112,7 @@ SUPERVISION: dict[str, tuple[dict[str, Any], str, tuple[list[str], list[str], li
     "recomposed, val by groups for the baseline alone": (
         {"retrain": replace(RECOMPOSED, tune_on="groups")},
         "train",
-        ([LABELS], [LABELS, TUNING], [BOTH, ANSWERS]),
+        ([LABELS], [LABELS, TUNING], [LABELS, ANSWERS]),
     ),
     "recomposed by masks, without val": (
         {"retrain": replace(RECOMPOSED, use_val=False), "locate": LocateSettings("masks")},
@@ -175,9 +180,9 @@ def test_images_count_val_where_the_last_layer_is_fitted_to_it(
 def test_recomposed_images_are_those_of_the_whole_pool(settings: RetrainSettings, n: int, records: Make) -> None:
     report = gathered(records(), retrain=settings)
     assert {row.key: row.train_images for row in report.rows}["retrained"] == n
-    assert report.recomposed
+    assert report.images == "recomposed"
     assert "and recomposed images" in headline(report).detail
-    assert not gathered(records(), shortcut=False, retrain=settings).recomposed
+    assert gathered(records(), shortcut=False, retrain=settings).images == "none"
 
 
 @pytest.mark.parametrize(("pool", "n"), [("train", 40), ("val", 16)])
@@ -260,10 +265,11 @@ def test_report_of_a_kept_reference_says_so(records: Make) -> None:
 
 
 def test_report_of_recomposed_retraining_says_what_it_used(records: Make) -> None:
-    row = rows_of(records(), retrain=RetrainSettings(recompose=True, tune_on="groups"))["retrained"]
-    assert (row.train_images, row.supervision.split(" + ")[0]) == (40 + 16, BOTH)
+    row = rows_of(records(), retrain=replace(RECOMPOSED, tune_on="groups"))["retrained"]
+    assert (row.train_images, row.supervision.split(" + ")[0]) == (40, LABELS)
     assert "tuning" not in row.supervision
-    *stages, facts = arguments(records(), retrain=RetrainSettings(recompose=True))
+    *stages, facts = arguments(records(), retrain=RetrainSettings(images="recomposed"))
     page = write_report(*stages, facts=facts).page
     assert "The model was retrained on such images in place of the subset" in page
+    assert re.search("right about 90.0.% of 200 such images with backgrounds of their own class, and about 25.0.%", page)
     assert "4 of 5 maps made without the place that was pointed at contain it" in page

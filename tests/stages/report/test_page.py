@@ -247,7 +247,7 @@ def test_page_says_what_was_retrained(report: Make, rows: Rows) -> None:
     assert "Images fitted to" in last_layer
     assert "trains the whole network again" in full
     assert "Images trained on" in full
-    recomposed = Tags(render(report(recomposed=True))).text
+    recomposed = Tags(render(report(images="recomposed"))).text
     assert "SLIM was retrained on recomposed images of the whole training split" in recomposed
     assert "used in the same way" not in recomposed
     assert "recomposed" not in last_layer

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from slim.errors import ModelError, SettingsError
+from slim.errors import ModelError, SettingsError, SlimWarning
 from slim.stages.curate.curate import curate
 from slim.stages.curate.subset import CurateSettings, Subset
 from slim.stages.retrain import retrain as stage
@@ -32,6 +32,7 @@ def curated(made: Any, **settings: Any) -> Subset:
 
 
 def retrained_from(made: Any, subset: Subset, settings: RetrainSettings | None = None, **keywords: Any) -> Retrained:
+    settings = replace(settings or RetrainSettings(), images="subset")
     return retrain(made.data, made.reference, made.attention, made.objects, subset, settings, **keywords)
 
 
@@ -185,8 +186,10 @@ def test_without_a_shortcut_the_reference_is_kept_and_the_baseline_is_retrained(
     trained: list[Any] = []
     monkeypatch.setattr(stage, "train_classifier", lambda table, *_, **__: trained.append(table) or made.reference)
     subset = replace(curated(made), evidence=0.0)
-    retrained = retrained_from(made, subset, RetrainSettings(mode=mode), training=QUICK)
+    with pytest.warns(SlimWarning, match=r"no shortcut to remove.* explain 0% of .*--curate.balance features"):
+        retrained = retrained_from(made, subset, RetrainSettings(mode=mode), training=QUICK)
     assert retrained.model is made.reference
+    assert retrained.images == "none"
     assert (retrained.strength, retrained.held_out_accuracy) == (None, None)
     if mode == "full":
         assert [table.paths for table in trained] == [made.data.train[retrained.random_index].paths]
@@ -198,7 +201,7 @@ def test_network_without_a_linear_head_cannot_be_retrained_in_its_last_layer(rec
     made = records()
     headless = replace(made.reference, head=None)
     with pytest.raises(ModelError, match="--mode full"):
-        retrain(made.data, headless, made.attention, made.objects, curated(made))
+        retrained_from(replace(made, reference=headless), curated(made))
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,7 +11,7 @@ import pandas as pd
 from slim.arrays import Flags, Floats, Ints
 from slim.clustering import Components, choose_k, fit_clusters
 from slim.data import Dataset
-from slim.errors import DataError, SettingsError, SlimWarning
+from slim.errors import DataError, SettingsError
 from slim.network.classifier import Classifier
 from slim.stages.attend import Attention
 from slim.stages.curate.allocation import (
@@ -24,7 +23,7 @@ from slim.stages.curate.allocation import (
     rounded_shares,
 )
 from slim.stages.curate.factors import Factor, Mistakes, Source, find_factor
-from slim.stages.curate.subset import SHORTCUT, CurateSettings, Subset
+from slim.stages.curate.subset import CurateSettings, Subset
 from slim.stages.embed import Space
 from slim.stages.propagate.scores import Scores
 
@@ -64,11 +63,6 @@ def curate(
         The subset would be larger than the pool of well-attended images, or the settings balance penultimate features
         and the network has none.
 
-    Warns
-    -----
-    SlimWarning
-        Nothing but the prediction explains the reference model's errors: there may be no shortcut.
-
     Examples
     --------
     ``subset = slim.curate(data, reference, attention, space, scores, slim.CurateSettings(size=60))``
@@ -105,7 +99,7 @@ def choose_subset(
     class_names: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Subset:
-    """Choose the subset from arrays; returns, raises and warns as `curate`, which calls it.
+    """Choose the subset from arrays; returns and raises as `curate`, which calls it.
 
     Parameters
     ----------
@@ -242,7 +236,7 @@ def _factor(
         )
     if settings.balance != "auto":
         sources, mistakes = {settings.balance: sources[settings.balance]}, None
-    factor = find_factor(
+    return find_factor(
         sources,
         mistakes,
         fit_on=fit_on,
@@ -250,13 +244,3 @@ def _factor(
         choose_by=settings.choose_by,
         seed=seed,
     )
-    if factor.evidence is not None and factor.evidence < SHORTCUT:
-        warnings.warn(
-            "There seems to be no shortcut to remove: features that the linear head does not read explain "
-            f"{100 * max(0.0, factor.evidence):.0f} % of the reference model's errors on val, less than the "
-            f"{100 * SHORTCUT:.0f} % that a shortcut explains. The reference model is kept. To retrain anyway: "
-            "--balance features.",
-            SlimWarning,
-            stacklevel=3,
-        )
-    return factor

@@ -123,12 +123,12 @@ def headline(report: ReportInput) -> Headline:
     'did_not_help'
     """
     evaluated = evaluations(report)
-    verdict = _verdict(evaluated) if report.shortcut else "kept"
+    verdict = "kept" if report.images == "none" else _verdict(evaluated)
     before, after = evaluated["reference"], evaluated["retrained"]
     numbers = {"before": percent(before["worst_group_accuracy"]), "after": percent(after["worst_group_accuracy"])}
     judgements = report.judgements
     share = f"{percent(plain(judgements['share_of_pool']))} of the {SPLIT_NAMES[judgements['pool']]} images"
-    used = "recomposed images" if report.recomposed else f"a subset of {report.subset_size:,} images"
+    used = "recomposed images" if report.images == "recomposed" else f"a subset of {report.subset_size:,} images"
     cost = f"It took {judgements['judged']:,} judgements ({share}) and {used}."
     average = (
         f"Average accuracy went from {percent(before['average_accuracy'])} to {percent(after['average_accuracy'])}."

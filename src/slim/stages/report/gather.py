@@ -36,7 +36,7 @@ from slim.stages.report.records import (
     RunFacts,
     Scatter,
 )
-from slim.stages.retrain.retrained import ModelKey, Retrained
+from slim.stages.retrain.retrained import Images, ModelKey, Retrained
 
 TITLES: dict[ModelKey, str] = {
     "reference": "Reference model",
@@ -71,7 +71,7 @@ def report_input(
     return ReportInput(
         title=facts.title,
         data=_data_summary(data, measured["reference"]),
-        rows=[_row(key, measured[key], data, subset, facts.settings, judgements) for key in TITLES],
+        rows=[_row(key, measured[key], data, subset, retrained.images, facts.settings, judgements) for key in TITLES],
         judgements={
             "judged": n,
             **answers,
@@ -97,11 +97,11 @@ def report_input(
         examples=_examples(data.test, evaluations.images, models, measured["reference"]),
         queries=_query_cards(pool, attention.split(space.pool).maps, judgements),
         objects=_object_card(pool, objects, space.pool, facts),
-        shortcut=subset.shortcut,
         method=facts.settings["propagate"].method,
         retrained=retrained.mode,
         fits_val=facts.settings["retrain"].fits_val(subset.pool),
-        recomposed=facts.settings["retrain"].recompose and subset.shortcut,
+        images=retrained.images,
+        reliance=retrained.reliance,
         stages=[{"stage": stage, "seconds": value} for stage, value in facts.seconds.items()],
         settings={stage: plain_settings(one) for stage, one in facts.settings.items() if one is not None},
         warnings=facts.warnings,
@@ -126,17 +126,17 @@ def _row(
     evaluation: Mapping[str, Any],
     data: Dataset,
     subset: Subset,
+    images: Images,
     settings: Mapping[str, Any],
     judgements: Judgements,
 ) -> ModelRow:
     """A model's row in the comparison, with the supervision that it used."""
     training, retraining = settings["train"], settings["retrain"]
-    is_reference = key == "reference" or (key == "retrained" and not subset.shortcut)
-    recomposed = key == "retrained" and retraining.recompose and not is_reference
+    is_reference = key == "reference" or (key == "retrained" and images == "none")
+    recomposed = key == "retrained" and images == "recomposed"
     full = retraining.mode == "full" and not is_reference
     last_layer = retraining.mode == "last-layer" and not is_reference
-    recomposes_val = recomposed and retraining.use_val and subset.pool == "train"
-    joins_val = last_layer and (recomposes_val if recomposed else retraining.fits_val(subset.pool))
+    joins_val = last_layer and retraining.fits_val(subset.pool)
     on_val = joins_val or (not is_reference and subset.pool == "val")
     supervision = ["class labels of train and val" if on_val else "class labels"]
     if key == "retrained":

@@ -11,7 +11,8 @@ from PIL import Image
 
 from slim.errors import ArtifactError
 from slim.record import Record
-from slim.stages.retrain.retrained import Mode, ModelKey
+from slim.stages.retrain.reliance import Reliance
+from slim.stages.retrain.retrained import Images, Mode, ModelKey
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,16 +230,16 @@ class ReportInput:
         Photographs to show; may be empty.
     objects
         See `ObjectCard`; None to leave it out.
-    shortcut
-        Whether a shortcut was found; if not, the retrained model is the reference model.
     method
         How the judgements were generalised to attention scores: "regression" or "spreading".
     retrained
         What was retrained: the "last-layer" or the "full" network.
     fits_val
         Whether the last layer was fitted to the validation images as well.
-    recomposed
-        Whether the model was retrained on recomposed images instead of the subset.
+    images
+        What the model was retrained on: "recomposed" images, the "subset", or "none", if no shortcut was found.
+    reliance
+        How much the reference model relies on backgrounds; None if it was not measured.
     stages
         ``stage`` and ``seconds`` of each.
     settings
@@ -267,11 +268,11 @@ class ReportInput:
     examples: Sequence[Example] = ()
     queries: Sequence[QueryCard] = ()
     objects: ObjectCard | None = None
-    shortcut: bool = True
     method: Literal["regression", "spreading"] = "regression"
     retrained: Mode = "last-layer"
     fits_val: bool = False
-    recomposed: bool = False
+    images: Images = "subset"
+    reliance: Reliance | None = None
     stages: Sequence[Mapping[str, Any]] = ()
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     warnings: Sequence[str] = ()

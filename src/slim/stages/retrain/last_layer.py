@@ -26,15 +26,17 @@ Penalty = Literal["l1", "l2"]
 
 @dataclass(frozen=True)
 class RetrainSettings:
-    """How the model is retrained on the subset.
+    """How the model is retrained.
 
     Parameters
     ----------
     mode
         "last-layer" refits the linear head on the reference model's frozen features; "full" trains the network again.
-    recompose
-        Whether to retrain on all images of the pool, the object of each on the backgrounds of others, in place of the
-        curated subset. Nothing is tuned, and the last epoch is kept, so that a biased val cannot bring a shortcut back.
+    images
+        What to retrain on. "recomposed": all images of the pool, the object of each on the backgrounds of others;
+        nothing is tuned, and the last epoch is kept, so that a biased val cannot bring a shortcut back. "subset": the
+        curated subset, unless no shortcut was found. "auto": recomposed images if the reference model relies on
+        backgrounds, else as "subset".
     draws
         Recomposed last layer: backgrounds for each object.
     strength
@@ -59,7 +61,7 @@ class RetrainSettings:
     """
 
     mode: Literal["last-layer", "full"] = "last-layer"
-    recompose: bool = False
+    images: Literal["auto", "recomposed", "subset"] = "auto"
     draws: int = 4
     strength: float | None = None
     refits: int = 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,16 +11,17 @@ import torch
 
 from slim.arrays import Flags, Ints
 from slim.data import Dataset, Recomposition
-from slim.errors import SettingsError
+from slim.errors import SettingsError, SlimWarning
 from slim.network.classifier import Classifier
 from slim.stages.attend import Attention
 from slim.stages.curate.factors import Source
-from slim.stages.curate.subset import Subset, join_clusters
+from slim.stages.curate.subset import SHORTCUT, Subset, join_clusters
 from slim.stages.locate.object_maps import ObjectMaps
 from slim.stages.retrain.last_layer import Head, HeldOut, RetrainSettings, fit_head
 from slim.stages.retrain.random_subset import random_subset
 from slim.stages.retrain.recomposed import recomposed_head, train_recomposed
-from slim.stages.retrain.retrained import Retrained
+from slim.stages.retrain.reliance import Reliance, background_reliance
+from slim.stages.retrain.retrained import Images, Retrained
 from slim.training import TrainSettings, train_classifier
 
 
@@ -35,7 +37,7 @@ def retrain(
     seed: int = 0,
     folder: str | Path | None = None,
 ) -> Retrained:
-    """Retrain on curated or recomposed images, and on a random subset.
+    """Retrain on recomposed images or the curated subset, and on a random subset.
 
     The random subset is the baseline. If no shortcut was found, the reference model is kept.
 
@@ -44,7 +46,7 @@ def retrain(
     data, reference, attention
         The images, the reference model and its attention.
     objects
-        The object maps by which images are recomposed, if the settings say so.
+        The object maps by which images are recomposed.
     subset
         The curated subset.
     settings
@@ -64,6 +66,11 @@ def retrain(
         The last layer is to be tuned on groups, and the data have no spurious attribute; or random draws of this size
         miss a class.
 
+    Warns
+    -----
+    SlimWarning
+        No shortcut was found, or one that does not lie in the background.
+
     Examples
     --------
     ``model = slim.retrain(data, reference, attention, objects, subset).model``
@@ -71,34 +78,34 @@ def retrain(
     settings, training = settings or RetrainSettings(), training or TrainSettings()
     pool = data.split(subset.pool)
     drawn = random_subset(pool.y, len(subset), seed)
+    images, reliance = choose_images(data, reference, objects, subset, settings, training, seed=seed)
     fits_val = settings.fits_val(subset.pool)
     chosen = Selection(subset.index, subset.cell(with_val=fits_val), subset.kept, subset.balanced, fits_val)
     by_chance = Selection.plain(drawn, len(pool), fits_val=fits_val)
     if settings.mode == "full":
         folders = {name: None if folder is None else Path(folder) / name for name in ("model", "random")}
         model = reference
-        if subset.shortcut and settings.recompose:
-            recomposition = Recomposition(objects.split(subset.pool))
+        if images == "recomposed":
             model = train_recomposed(
                 data,
                 reference,
-                recomposition,
+                Recomposition(objects.split(subset.pool)),
                 settings,
                 training,
                 pool=subset.pool,
                 seed=seed,
                 folder=folders["model"],
             )
-        elif subset.shortcut:
+        elif images == "subset":
             model = train_on(chosen.index, data, reference, subset.pool, settings, training, seed, folders["model"])
         random = train_on(drawn, data, reference, subset.pool, settings, training, seed, folders["random"])
-        return Retrained(model, random, drawn, "full")
+        return Retrained(model, random, drawn, "full", images=images, reliance=reliance)
     head = None
-    if subset.shortcut and settings.recompose:
-        splits = dict.fromkeys([subset.pool, "val"] if settings.use_val else [subset.pool])
+    if images == "recomposed":
+        splits = [subset.pool, "val"] if fits_val else [subset.pool]
         recompositions = {split: Recomposition(objects.split(split)) for split in splits}
         head = recomposed_head(data, reference, recompositions, settings, training, seed=seed)
-    elif subset.shortcut:
+    elif images == "subset":
         head = fit_subset_head(data, reference, attention, chosen, settings, pool=subset.pool, seed=seed)
     baseline = fit_subset_head(data, reference, attention, by_chance, settings, pool=subset.pool, seed=seed)
     return Retrained(
@@ -108,7 +115,52 @@ def retrain(
         "last-layer",
         None if head is None else head.strength,
         None if head is None else head.held_out_accuracy,
+        images,
+        reliance,
     )
+
+
+def choose_images(
+    data: Dataset,
+    reference: Classifier,
+    objects: ObjectMaps,
+    subset: Subset,
+    settings: RetrainSettings,
+    training: TrainSettings,
+    *,
+    seed: int,
+) -> tuple[Images, Reliance | None]:
+    """What to retrain on, and the measurement that decided it; arguments and warnings as for `retrain`."""
+    reliance = None
+    if settings.images == "auto":
+        pool, maps = data.split(subset.pool), objects.split(subset.pool)
+        reliance = background_reliance(reference, pool, maps, training.precision, seed=seed)
+    if settings.images == "recomposed" or (reliance is not None and reliance.on_background):
+        return "recomposed", reliance
+    seen = ""
+    if reliance is not None:
+        seen = (
+            f"The reference model is right about {reliance.same:.0%} of {reliance.n} images on backgrounds of their "
+            f"own class, and about {reliance.other:.0%} on those of other classes: backgrounds do not mislead it. "
+        )
+    if not subset.shortcut:
+        _warn(
+            f"{seen}There seems to be no shortcut to remove: features that the linear head does not read "
+            f"explain {max(0.0, subset.evidence or 0.0):.0%} of its errors on val, less than the {SHORTCUT:.0%} that a "
+            "shortcut explains. The reference model is kept. To retrain anyway: --retrain.images recomposed, or "
+            "--curate.balance features."
+        )
+        return "none", reliance
+    if reliance is not None:
+        _warn(
+            f"{seen}If it took a shortcut, it lies on the object itself, such as its colour or something that "
+            "hides part of it, and other backgrounds cannot remove it. The model is retrained on the curated subset."
+        )
+    return "subset", reliance
+
+
+def _warn(message: str) -> None:
+    warnings.warn(message, SlimWarning, stacklevel=4)
 
 
 @dataclass(frozen=True, eq=False)

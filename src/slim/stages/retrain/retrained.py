@@ -5,27 +5,35 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Self
+from typing import ClassVar, Literal, Self
 
 from torch import nn
 
 from slim.arrays import Ints
 from slim.network.classifier import Classifier
 from slim.record import Record
+from slim.stages.retrain.reliance import Reliance
 
 Mode = Literal["last-layer", "full"]
+Images = Literal["recomposed", "subset", "none"]
 ModelKey = Literal["reference", "random_subset", "retrained"]
 """The models that every run compares."""
+
+_TRAINED_ON = {
+    "recomposed": "on recomposed images",
+    "subset": "on the curated subset",
+    "none": "not retrained, no shortcut found",
+}
 
 
 @dataclass(frozen=True, eq=False)
 class Retrained(Record):
-    """The model retrained on the curated subset, and its baseline.
+    """The retrained model, and its baseline.
 
     Attributes
     ----------
     model
-        Retrained on the subset; the reference model if no shortcut was found.
+        The reference model if no shortcut was found.
     random
         The baseline: retrained in the same way on a random subset of the same size.
     random_index
@@ -36,6 +44,10 @@ class Retrained(Record):
         Last layer: scikit-learn's C of `model`; None otherwise.
     held_out_accuracy
         Last layer: smallest accuracy over the cells of held-out images, in [0, 1]; None if nothing was tuned.
+    images
+        What `model` was retrained on: "recomposed" images, the curated "subset", or "none".
+    reliance
+        How much the reference model relies on backgrounds; None if it was not measured.
     """
 
     model: Classifier
@@ -44,9 +56,12 @@ class Retrained(Record):
     mode: Mode = "last-layer"
     strength: float | None = None
     held_out_accuracy: float | None = None
+    images: Images = "subset"
+    reliance: Reliance | None = None
+    format: ClassVar[int] = 2
 
     def __repr__(self) -> str:
-        parts: list[str] = [self.mode]
+        parts: list[str] = [self.mode, _TRAINED_ON[self.images]]
         if self.strength is not None:
             parts.append(f"strength {self.strength:g}")
         if self.held_out_accuracy is not None:

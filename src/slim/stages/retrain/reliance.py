@@ -1,0 +1,81 @@
+"""How much the reference model relies on backgrounds: whether recomposed images can remove its shortcut."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from slim.arrays import Bytes
+from slim.data import ImageTable, Recomposition, recomposed_batches
+from slim.network.classifier import Classifier
+from slim.network.devices import Precision
+from slim.network.gradcam import GradCam
+
+RELIES = 0.1
+"""A model relies on backgrounds if those of other classes cost it at least this much accuracy; see docs/log.md."""
+
+_SAMPLE = 600
+_BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Reliance:
+    """How often a model is right about objects on other backgrounds, measured on recomposed images.
+
+    Attributes
+    ----------
+    n
+        Images; each is seen once on a background of its own class and once on one of another class.
+    same, other
+        Accuracy on backgrounds of the same class and of other classes, in [0, 1].
+    """
+
+    n: int
+    same: float
+    other: float
+
+    @property
+    def on_background(self) -> bool:
+        """Whether the model relies on backgrounds."""
+        return self.same - self.other >= RELIES
+
+
+def background_reliance(
+    reference: Classifier, table: ImageTable, maps: Bytes, precision: Precision, *, seed: int
+) -> Reliance:
+    """Measure on a random sample of images whether the class of the background decides; takes class labels alone.
+
+    Both kinds of recomposed images have the same seams and the same errors of the object maps, so that the difference
+    is due to what the backgrounds show.
+
+    Parameters
+    ----------
+    reference
+        The model.
+    table
+        Images of several classes.
+    maps
+        (n, h, w) their object maps.
+    precision
+        Of the forward pass.
+    seed
+        Random seed of the sample and the backgrounds.
+    """
+    index = np.random.default_rng((seed, 11)).permutation(len(table))[:_SAMPLE]
+    some = table[index]
+    same, other = (
+        _accuracy(reference, some, Recomposition(maps[index], donors, some.y), precision, seed)
+        for donors in ("same", "other")
+    )
+    return Reliance(len(index), same, other)
+
+
+def _accuracy(
+    reference: Classifier, table: ImageTable, recomposition: Recomposition, precision: Precision, seed: int
+) -> float:
+    right = 0
+    with GradCam(reference, "auto", precision) as cam:
+        for images, y, _ in recomposed_batches(table, recomposition, reference.image_size, _BATCH_SIZE, seed=seed):
+            right += int((cam(images).logits.argmax(1).cpu() == y).sum())
+    return right / len(table)
