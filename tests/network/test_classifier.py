@@ -184,6 +184,32 @@ def test_a_network_of_ones_own_that_only_holds_another_loads(
     torch.testing.assert_close(outputs(loaded), outputs(classifier))
 
 
+def test_a_new_head_loads_into_a_network_whose_own_is_of_another_kind(
+    small_classifier: Callable[..., Classifier], tmp_path: Path
+) -> None:
+    def normed() -> nn.Module:
+        module = small_classifier(seed=1).module
+        nn.utils.parametrizations.weight_norm(module[-1])
+        return module
+
+    def without_bias() -> nn.Module:
+        module = small_classifier(seed=1).module
+        module[-1].bias = None
+        return module
+
+    for number, make in enumerate((normed, without_bias)):
+        classifier = wrap(make(), image_size=16)
+        classifier.save(tmp_path / f"{number}")
+        torch.testing.assert_close(outputs(Classifier.load(tmp_path / f"{number}", make())), outputs(classifier))
+        changed = classifier.with_head(torch.randn(2, 12), torch.ones(2))
+        changed.save(tmp_path / f"{number}-changed")
+        own = make()
+        torch.testing.assert_close(
+            outputs(Classifier.load(tmp_path / f"{number}-changed", own)), outputs(changed), msg=make.__name__
+        )
+        assert own.state_dict().keys() == make().state_dict().keys()
+
+
 def test_a_folder_without_a_classifier_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"nothing-here must hold Classifier\. Got no model\.json there"):
         Classifier.load(tmp_path / "nothing-here")

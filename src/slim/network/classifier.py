@@ -15,7 +15,7 @@ from slim.arrays import Floats
 from slim.errors import ModelError
 from slim.files import write_json
 from slim.network.architectures import create
-from slim.network.checkpoints import load_tensors, read_state_dict, write_tensors
+from slim.network.checkpoints import load_tensors, read_tensors, write_tensors
 from slim.network.devices import device_of
 from slim.network.sharing import shared_copy
 from slim.record import Record
@@ -255,8 +255,23 @@ class Classifier(Record):
                     "Pass the same one again: slim.run(..., reference=slim.wrap(module))."
                 )
             module = create(values["arch"], len(values["class_names"]), values["image_size"]).eval()
-        load_tensors(module, read_state_dict(folder / _TENSORS))
+        tensors = read_tensors(folder / _TENSORS)
+        module = _with_plain_head(module, values["head"], tensors)
+        load_tensors(module, tensors)
         return cls(module=module.to(memory_format=torch.channels_last), **values)
+
+
+def _with_plain_head(module: nn.Module, name: str | None, tensors: dict[str, Tensor]) -> nn.Module:
+    """The module, with a linear layer in place of a head of another kind if `Classifier.with_head` put one there."""
+    head = None if name is None else dict(module.named_modules()).get(name)
+    weight = tensors.get(f"{name}.weight")
+    if head is None or weight is None:
+        return module
+    saved = {key.removeprefix(f"{name}.") for key in tensors if key.startswith(f"{name}.")}
+    if saved == set(head.state_dict()):
+        return module
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias="bias" in saved).to(device_of(module))
+    return shared_copy(module, str(name), linear)
 
 
 def default_names(n: int) -> tuple[str, ...]:
