@@ -131,3 +131,25 @@ def test_batches_refuse_wrong_settings(
 def test_batches_refuse_positions_outside_the_table(plain: tuple[pd.DataFrame, Dataset]) -> None:
     with pytest.raises(IndexError):
         image_batches(plain[1].train, 8, order=[99])
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "DataLoader worker (pid(s) 1) exited unexpectedly",
+        "\n        An attempt has been made to start a new process before the\n        current process is done. Or",
+    ],
+    ids=["in the script", "in a process that ran the script again"],
+)
+def test_processes_that_do_not_start_say_what_a_script_needs(
+    plain: tuple[pd.DataFrame, Dataset], reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under the spawn start method, of a script that starts them without asking whether it is the main one."""
+
+    def fail(_: object) -> None:
+        raise RuntimeError(reason)
+
+    monkeypatch.setattr(torch.utils.data.DataLoader, "__iter__", fail)
+    with pytest.raises(SettingsError, match=r"The 2 processes .* Got: (DataLoader|An attempt).*'__main__'") as error:
+        list(image_batches(plain[1].train, 8, workers=2))
+    assert "\n" not in str(error.value)

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from slim.errors import ModelError
+from slim.errors import ModelError, SlimWarning
 from slim.network import checkpoints
-from slim.network.checkpoints import load_tensors, packaged_weights, read_state_dict
+from slim.network.checkpoints import load_tensors, packaged_weights, read_state_dict, write_tensors
 
 
 def network(classes: int = 2, width: int = 4, seed: int = 0) -> nn.Sequential:
@@ -241,12 +241,118 @@ def test_other_names_are_refused_where_anything_disagrees(change: Callable[[Any]
     assert same(module.state_dict(), before)
 
 
+OTHER = {"conv": "first", "norm": "second", "fc": "third"}
+
+
+def translated(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The same list under another author's words, in whose alphabet the layers happen to be in order."""
+    return {f"{OTHER[name.partition('.')[0]]}.{name.partition('.')[2]}": tensor for name, tensor in state.items()}
+
+
 def test_safetensors_which_are_sorted_by_name_are_not_matched_in_their_order(tmp_path: Path) -> None:
     """A normalisation's weight and bias have one shape, and come the other way around than in the network."""
-    state = network(seed=1).state_dict()
-    save_file({f"other.{name}": tensor for name, tensor in state.items()}, tmp_path / "file.safetensors")
+    save_file(translated(network(seed=1).state_dict()), tmp_path / "file.safetensors")
     with pytest.raises(ModelError, match="no tensor for"):
         load_tensors(network(), read_state_dict(tmp_path / "file.safetensors"))
+
+
+def stack(n: int, seed: int = 0) -> nn.Sequential:
+    """Layers of the same shape, without biases: nothing but names and their order tells them apart."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(*(nn.Linear(2, 2, bias=False) for _ in range(n)))
+
+
+@pytest.mark.parametrize(
+    "words", [[f"layer{i}" for i in range(12)], ["twelve", "one", *"bcdefghijk"]], ids=["numbers", "words"]
+)
+def test_names_in_the_order_of_the_alphabet_are_not_matched_in_order(words: list[str]) -> None:
+    named = {f"{word}.weight": tensor for word, tensor in zip(words, stack(12, 1).state_dict().values(), strict=True)}
+    module = stack(12)
+    load_tensors(module, named)
+    assert same(module.state_dict(), stack(12, 1).state_dict())
+    with pytest.raises(ModelError, match="no tensor for"):
+        load_tensors(stack(12), dict(sorted(named.items())))
+
+
+@pytest.mark.parametrize("order", [list, sorted])
+@pytest.mark.parametrize(
+    "prefix", ["backbone.", "net.encoder.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "m._orig_mod.x."]
+)
+def test_a_prefix_is_found_by_names_in_whatever_order(prefix: str, order: Callable[[Any], Any], tmp_path: Path) -> None:
+    module, other = stack(12), stack(12, 1)
+    state = other.state_dict()
+    torch.save({"state_dict": {f"{prefix}{name}": state[name] for name in order(state)}}, tmp_path / "file.pt")
+    load_tensors(module, read_state_dict(tmp_path / "file.pt"))
+    assert same(module.state_dict(), state)
+
+
+@pytest.mark.parametrize("part", ["_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."])
+def test_what_is_inserted_into_names_is_dropped(part: str, tmp_path: Path) -> None:
+    module, other = network(seed=0), network(seed=1)
+    state = {name.replace(".", f".{part}"): tensor for name, tensor in other.state_dict().items()}
+    torch.save(state, tmp_path / "file.pt")
+    load_tensors(module, read_state_dict(tmp_path / "file.pt"))
+    assert same(module.state_dict(), other.state_dict())
+
+
+@pytest.mark.parametrize("beside", ["criterion.weight", "loss.model.weight", "temperature"])
+def test_what_is_kept_beside_the_network_is_left_out_with_a_warning(beside: str) -> None:
+    module, other = network(seed=0), network(seed=1)
+    with pytest.warns(SlimWarning, match=f"left out: {beside}"):
+        load_tensors(module, {**prefixed("model.", dict(other.state_dict())), beside: torch.ones(2)})
+    assert same(module.state_dict(), other.state_dict())
+
+
+def test_a_prefix_with_another_head_gives_the_rest() -> None:
+    module, other = network(2, seed=0), network(7, seed=1)
+    state = prefixed("backbone.", {n: t for n, t in other.state_dict().items() if not n.startswith("fc.")})
+    with pytest.raises(ModelError, match=r"no tensor for fc\.bias, fc\.weight; unknown tensors head\.weight"):
+        load_tensors(network(), {**state, "head.weight": torch.zeros(7, 4)})
+    with pytest.warns(SlimWarning, match=r"left out: head\.weight"):
+        load_tensors(module, {**state, "head.weight": torch.zeros(7, 4)}, head="fc")
+    assert torch.equal(module.conv.weight, other.conv.weight)
+
+
+def test_a_file_of_two_networks_is_refused() -> None:
+    state = dict(network(seed=1).state_dict())
+    with pytest.raises(ModelError, match=r"one network that fits\. Got 2, under student\., teacher\."):
+        load_tensors(network(), prefixed("teacher.", state) | prefixed("student.", state))
+
+
+def test_the_networks_own_names_come_before_a_copy_under_a_prefix() -> None:
+    module, state = network(seed=0), dict(network(seed=1).state_dict())
+    with pytest.raises(ModelError, match=r"unknown tensors ema\.conv\.bias"):
+        load_tensors(module, state | prefixed("ema.", dict(network(seed=2).state_dict())))
+
+
+def test_a_network_without_tensors_takes_none() -> None:
+    load_tensors(nn.ReLU(), {})
+    with pytest.raises(ModelError, match="unknown tensors weight"):
+        load_tensors(nn.ReLU(), {"weight": torch.zeros(1)})
+
+
+def test_a_checkpoint_of_other_classes_says_how_many() -> None:
+    with pytest.raises(ModelError, match=r"It has 7 classes: give those"):
+        load_tensors(network(2), dict(network(7).state_dict()))
+    with pytest.raises(ModelError, match=r"--arch"):
+        load_tensors(network(2), dict(network(2, width=5).state_dict()))
+
+
+def test_the_format_is_recognised_by_its_content(tmp_path: Path) -> None:
+    state = dict(network().state_dict())
+    save_file(state, tmp_path / "file.pt")
+    torch.save(state, tmp_path / "file.safetensors")
+    torch.save(state, tmp_path / "legacy.safetensors", _use_new_zipfile_serialization=False)
+    for name in ("file.pt", "file.safetensors", "legacy.safetensors"):
+        assert same(read_state_dict(tmp_path / name), state)
+
+
+def test_tensors_that_share_memory_are_written(tmp_path: Path) -> None:
+    module = nn.ModuleDict({"one": nn.Linear(2, 2), "other": nn.Linear(2, 2)})
+    module["other"].weight = module["one"].weight
+    write_tensors(tmp_path / "file.safetensors", module.state_dict())
+    assert same(read_state_dict(tmp_path / "file.safetensors"), module.state_dict())
 
 
 class Wrapped(nn.Module):

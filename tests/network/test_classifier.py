@@ -135,6 +135,35 @@ def test_a_network_of_ones_own_loads_into_the_same_network_only(
         Classifier.load(tmp_path, small_classifier(3).module)
 
 
+def test_outputs_take_the_names_of_the_classes_where_only_one_of_them_was_named(
+    small_classifier: Callable[..., Classifier],
+) -> None:
+    module = small_classifier().module
+    unnamed, named = wrap(module, image_size=16), wrap(module, image_size=16, class_names=NAMES)
+    assert named.for_classes(NAMES) is named
+    assert unnamed.for_classes(NAMES).class_names == tuple(NAMES)
+    assert named.for_classes(["0", "1"]).class_names == ("0", "1")
+
+
+@pytest.mark.parametrize(
+    ("outputs_are", "classes", "hint"),
+    [
+        (["dog", "cat"], ["cat", "dog"], "Reorder its last layer"),
+        (None, ["1", "0"], "Reorder its last layer"),
+        (["1", "0"], ["0", "1"], "Reorder its last layer"),
+        (["cat", "bird"], ["cat", "dog"], "one output for each of the 2 classes"),
+        (None, ["cat", "dog", "bird"], "one output for each of the 3 classes"),
+        (["cat", "dog"], ["cat"], "one output for each of the 1 classes"),
+    ],
+)
+def test_outputs_that_are_not_the_classes_are_refused(
+    small_classifier: Callable[..., Classifier], outputs_are: list[str] | None, classes: list[str], hint: str
+) -> None:
+    classifier = wrap(small_classifier().module, image_size=16, class_names=outputs_are)
+    with pytest.raises(ModelError, match=rf"Got 2 outputs .* for {len(classes)} classes .*{hint}"):
+        classifier.for_classes(classes)
+
+
 class Holder(nn.Module):
     """A network of one's own whose names all begin with what checkpoints of others carry as a prefix."""
 
@@ -153,6 +182,32 @@ def test_a_network_of_ones_own_that_only_holds_another_loads(
     classifier.save(tmp_path)
     loaded = Classifier.load(tmp_path, Holder(small_classifier(seed=2).module))
     torch.testing.assert_close(outputs(loaded), outputs(classifier))
+
+
+def test_a_new_head_loads_into_a_network_whose_own_is_of_another_kind(
+    small_classifier: Callable[..., Classifier], tmp_path: Path
+) -> None:
+    def normed() -> nn.Module:
+        module = small_classifier(seed=1).module
+        nn.utils.parametrizations.weight_norm(module[-1])
+        return module
+
+    def without_bias() -> nn.Module:
+        module = small_classifier(seed=1).module
+        module[-1].bias = None
+        return module
+
+    for number, make in enumerate((normed, without_bias)):
+        classifier = wrap(make(), image_size=16)
+        classifier.save(tmp_path / f"{number}")
+        torch.testing.assert_close(outputs(Classifier.load(tmp_path / f"{number}", make())), outputs(classifier))
+        changed = classifier.with_head(torch.randn(2, 12), torch.ones(2))
+        changed.save(tmp_path / f"{number}-changed")
+        own = make()
+        torch.testing.assert_close(
+            outputs(Classifier.load(tmp_path / f"{number}-changed", own)), outputs(changed), msg=make.__name__
+        )
+        assert own.state_dict().keys() == make().state_dict().keys()
 
 
 def test_a_folder_without_a_classifier_is_named(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from slim.data import Dataset, ImageTable, image_batches
-from slim.errors import SettingsError, SlimWarning
+from slim.errors import DataError, ModelError, SettingsError, SlimWarning
 from slim.network.build import build, wrap
 from slim.network.classifier import Classifier
 from slim.network.gradcam import GradCam, upsample
@@ -184,7 +184,7 @@ def test_arrays_filled_where_they_belong_survive_saving_under_another_spelling_o
 def test_a_network_without_a_linear_head_has_maps_but_no_penultimate_features(tmp_path: Path, photos: Photos) -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    classifier = wrap(module, layer="1", image_size=16, class_names=["a", "b"])
+    classifier = wrap(module, layer="1", image_size=16, class_names=["class 0", "class 1"])
     attention = attend_split(classifier, photos(4), settings(), folder=tmp_path / "out")
     attention.save(tmp_path / "out")
     assert attention.features.shape == (4, 0)
@@ -222,7 +222,7 @@ def test_a_majority_of_flat_maps_is_warned_of(photos: Photos, small_classifier: 
 
 def test_the_last_block_of_a_vit_gives_a_warning_and_zero_maps(photos: Photos) -> None:
     """With a class-token head, patch tokens of the last block's output have no gradient."""
-    classifier = build("vit_tiny_patch16_224", ["a", "b"], weights=None, image_size=32, layer="blocks.11")
+    classifier = build("vit_tiny_patch16_224", ["class 0", "class 1"], weights=None, image_size=32, layer="blocks.11")
     nn.init.normal_(classifier.linear.weight)
     with pytest.warns(SlimWarning, match=r"3 of 3 maps are flat: no activation at layer blocks\.11.*--layer"):
         attention = attend_split(classifier, photos(3), settings())
@@ -270,3 +270,15 @@ def test_attending_does_not_touch_the_global_random_state(photos: Photos, small_
 def test_a_batch_size_below_one_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"batch size must be at least 1\. Got 0"):
         AttendSettings(batch_size=0)
+
+
+@pytest.mark.parametrize("names", [["class 1", "class 0"], ["cat", "dog"], ["class 0", "class 1", "class 2"]])
+def test_a_classifier_of_other_classes_is_refused(photos: Photos, small_classifier: Nets, names: list[str]) -> None:
+    classifier = wrap(small_classifier(len(names)).module, image_size=16, class_names=names)
+    with pytest.raises(ModelError, match=r"outputs of the model must be the classes of the images"):
+        attend_split(classifier, photos(4), settings())
+
+
+def test_an_empty_table_is_refused(photos: Photos, small_classifier: Nets) -> None:
+    with pytest.raises(DataError, match="Got an empty test table"):
+        attend_split(small_classifier(), photos(4)[[]], settings())

@@ -109,7 +109,7 @@ def image_batches(
     Raises
     ------
     SettingsError
-        A size below 1, a negative number, or an unknown augmentation.
+        A size below 1, a negative number, or an unknown augmentation; or, while iterating, processes cannot start.
     IndexError
         A position in `order` outside the table.
     DataError
@@ -246,10 +246,17 @@ def _by_processes(images: _Images, chunks: Sequence[Sequence[int]], workers: int
         collate_fn=_unchanged,
         generator=torch.Generator(),  # else the loader draws its seed from the global generator
     )
-    for batch in loader:
-        if isinstance(batch, DataError):
-            raise batch
-        yield batch
+    try:
+        for batch in loader:
+            if isinstance(batch, DataError):
+                raise batch
+            yield batch
+    except RuntimeError as error:
+        reason = " ".join(str(error).split()).partition(". ")[0]
+        raise SettingsError(
+            f"The {workers} processes that read images must start and keep running. Got: {reason}. "
+            "In a script, put all but imports and functions under if __name__ == '__main__', or leave workers out."
+        ) from error
 
 
 def _unchanged(batch: T) -> T:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
 from timm.data.config import resolve_model_data_config
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from slim.errors import ModelError
 from slim.network.architectures import create, head_name
 from slim.network.checkpoints import load_tensors, packaged_weights, read_state_dict
-from slim.network.classifier import Classifier
+from slim.network.classifier import Classifier, default_names
+from slim.network.devices import undisturbed
+from slim.network.requirements import check_input, check_network
+from slim.network.sharing import uncompiled
 from slim.network.tracing import find_finer, find_layer, run_once
 
 
@@ -55,7 +60,7 @@ def build(
     >>> model.layer, model.head, model.n_classes
     ('layer4', 'fc', 2)
     """
-    with torch.random.fork_rng(devices=[]):
+    with undisturbed(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = _initialized(arch, len(class_names), weights, image_size)
     config: dict[str, Any] = resolve_model_data_config(module)
@@ -116,14 +121,15 @@ def wrap(
     Parameters
     ----------
     module
-        Float images (b, 3, image_size, image_size) in, logits (b, n_classes) out.
+        Float32 images (b, 3, image_size, image_size) in, logits (b, n_classes) of at least two classes out. If it is
+        compiled, SLIM runs the module that was compiled.
     layer
         The submodule to attend to. By default the last one that still has a spatial grid, for instance ``layer4``
         of a ResNet; for transformers the first norm of the last block.
     image_size
         Side of the square input in pixels.
     mean, std
-        Per channel, of images in [0, 1]; ImageNet's by default.
+        Per channel, of images in [0, 1]; ImageNet's by default. The mean is in [0, 1], std in (0, 1].
     class_names
         One per logit; numbers by default.
     arch
@@ -132,7 +138,8 @@ def wrap(
     Raises
     ------
     ModelError
-        The module does not take such images, has no layer of that name, or has no layer with a grid.
+        The module does not take such images, does not return logits, is scripted, quantised or not in float32, has no
+        layer of that name, or has no layer with a grid; or the size, the mean or `std` is out of range.
 
     Examples
     --------
@@ -141,9 +148,11 @@ def wrap(
     >>> model.layer, model.head, model.class_names
     ('1', '4', ('0', '1'))
     """
+    check_input(image_size, mean, std)
+    module = _plain(module)
     trace = run_once(module, image_size)
     n_classes = trace.logits.shape[1]
-    names = tuple(class_names) if class_names is not None else tuple(map(str, range(n_classes)))
+    names = tuple(class_names) if class_names is not None else default_names(n_classes)
     if len(names) != n_classes:
         raise ModelError(
             f"The network must have one output per class. Got {n_classes} outputs for {len(names)} classes "
@@ -153,17 +162,29 @@ def wrap(
         known = ", ".join([name for name, shape in trace.outputs.items() if len(shape) in (3, 4)][-5:])
         raise ModelError(f"The layer to attend to must be one that the network runs. Got {layer!r}. Its last: {known}.")
     layer = layer or find_layer(trace)
+    with undisturbed():
+        module = module.to(memory_format=torch.channels_last)
     return Classifier(
-        module=module.to(memory_format=torch.channels_last),
+        module=module,
         arch=arch,
         layer=layer,
         finer=find_finer(trace, layer),
         head=trace.head,
         image_size=image_size,
-        mean=(mean[0], mean[1], mean[2]),
-        std=(std[0], std[1], std[2]),
+        mean=(float(mean[0]), float(mean[1]), float(mean[2])),
+        std=(float(std[0]), float(std[1]), float(std[2])),
         class_names=names,
     )
+
+
+def _plain(module: nn.Module) -> nn.Module:
+    """The module without compilation, or a copy of one whose parameters were made in inference mode."""
+    module = uncompiled(module)
+    check_network(module)
+    if not any(values.is_inference() for values in module.parameters() if not is_lazy(values)):
+        return module
+    with undisturbed():
+        return deepcopy(module)
 
 
 def _initialized(arch: str, n_classes: int, weights: str | None, image_size: int | None) -> nn.Module:

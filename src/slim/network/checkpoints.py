@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
+from warnings import warn
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from slim.errors import ModelError
+from slim.errors import ModelError, SlimWarning
 
 StateDict = dict[str, Tensor]
 
@@ -22,13 +25,16 @@ StateDict = dict[str, Tensor]
 _WRAPPERS = ("model_state_dict", "state_dict", "algorithm", "model")
 # Prefixes that DataParallel, WILDS and Lightning add to every name.
 _PREFIXES = ("module.", "model.")
+# Parts of names, anywhere, that torch.compile, FSDP and activation checkpointing add.
+_INSERTED = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 
 
 def read_state_dict(path: str | Path) -> StateDict:
     """Read the tensors of a checkpoint by name.
 
     Reads safetensors, a bare ``state_dict``, ``{"model_state_dict": ...}``, ``{"state_dict": ...}`` and WILDS'
-    ``{"algorithm": ...}``, and drops the prefixes ``module.`` and ``model.`` if every name has them.
+    ``{"algorithm": ...}``, recognised by their content, and drops what compilation inserts into names (``_orig_mod.``)
+    and the prefixes ``module.`` and ``model.`` if every name has them.
 
     Parameters
     ----------
@@ -57,21 +63,29 @@ def read_state_dict(path: str | Path) -> StateDict:
     >>> list(read_state_dict(file))
     ['fc.weight']
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ModelError(f"A checkpoint must be a file. Got {path}, which does not exist. Check the path.")
-    return _without_prefixes(_unwrapped(_read(path), path))
+    tensors = read_tensors(Path(path))
+    return dict(zip(_without_prefixes(tensors), tensors.values(), strict=True))
+
+
+def read_tensors(path: Path) -> StateDict:
+    """Read the tensors of a checkpoint under the names that they have in the file; see `read_state_dict`."""
+    return _unwrapped(_read(path), path)
 
 
 def _read(path: Path) -> object:
     """The content of the file: a mapping of tensors, possibly wrapped."""
-    if path.suffix == ".safetensors":
+    if not path.is_file():
+        raise ModelError(f"A checkpoint must be a file. Got {path}, which does not exist. Check the path.")
+    with path.open("rb") as stream:
+        starts_as_safetensors = stream.read(9)[8:] == b"{"  # after the length of the header in eight bytes
+    if starts_as_safetensors:
         try:
             return load_file(path)
         except SafetensorError as error:
             raise ModelError(f"{path} must be a safetensors file. Got: {error}. Save it again.") from error
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as stream:  # of a path, PyTorch would look at the suffix
+            return torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
             f"A checkpoint must hold tensors only, since code in a file is never run. Got other objects in {path}. "
@@ -80,7 +94,8 @@ def _read(path: Path) -> object:
     except Exception as error:  # on a damaged file, PyTorch's reader raises nearly anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelError(
-            f"{path} must be a PyTorch checkpoint. Got a file that PyTorch cannot read: {reason}. Save it again."
+            f"{path} must be a PyTorch checkpoint or a safetensors file. Got one that PyTorch cannot read: {reason}. "
+            "Save it again."
         ) from error
 
 
@@ -96,7 +111,7 @@ def _unwrapped(value: object, path: Path) -> StateDict:
             break
         value = inner
     if not _is_state_dict(value):
-        content = ", ".join(map(str, value)) if isinstance(value, Mapping) else type(value).__name__
+        content = _listed(value) if isinstance(value, Mapping) else type(value).__name__
         raise ModelError(
             f"A checkpoint must hold a state_dict, bare or under one of {', '.join(_WRAPPERS)}. "
             f"Got {content or 'nothing'} in {path}. Save model.state_dict()."
@@ -104,12 +119,13 @@ def _unwrapped(value: object, path: Path) -> StateDict:
     return dict(cast("Mapping[str, Tensor]", value))
 
 
-def _without_prefixes(tensors: StateDict) -> StateDict:
-    """The same tensors, without the prefixes that all names share."""
-    prefix = next((p for p in _PREFIXES if all(name.startswith(p) for name in tensors)), None)
-    if prefix is None:
-        return tensors
-    return _without_prefixes({name.removeprefix(prefix): tensor for name, tensor in tensors.items()})
+def _without_prefixes(names: Iterable[str]) -> list[str]:
+    """The same names, without the prefixes that all share and without what compilation inserts."""
+    names = list(names)
+    for part in _INSERTED:
+        names = [name.replace(part, "") for name in names]
+    prefix = next((p for p in _PREFIXES if names and all(name.startswith(p) for name in names)), None)
+    return names if prefix is None else _without_prefixes(name.removeprefix(prefix) for name in names)
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
@@ -124,7 +140,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     ['fc.weight']
     """
     partial = path.with_name(path.name + ".partial")
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, partial, metadata)
+    own = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
+    save_file(own, partial, metadata)  # copies, since the format has no tensors that share memory
     with partial.open("r+b") as stream:
         os.fsync(stream.fileno())
     partial.replace(path)
@@ -133,8 +150,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
 def load_tensors(module: nn.Module, tensors: StateDict, *, head: str | None = None, source: str = "checkpoint") -> None:
     """Copy the tensors of a checkpoint into a module, either all or none.
 
-    Names must match. If none does, tensors are matched in order, provided that every shape and the last part of every
-    name (``weight``, ``running_mean``, ...) agree: the same network, written by another author.
+    Names must match, whatever prefix all tensors of the network have in the file, such as ``backbone.``. If few do,
+    tensors are matched in order, provided that every shape and the last part of every name (``weight``,
+    ``running_mean``, ...) agree, and that the names were not sorted: the same network, written by another author.
 
     Parameters
     ----------
@@ -150,7 +168,12 @@ def load_tensors(module: nn.Module, tensors: StateDict, *, head: str | None = No
     Raises
     ------
     ModelError
-        Names or shapes do not match; the message names the tensors.
+        Names or shapes do not match, or there are several such networks in the file; the message names the tensors.
+
+    Warns
+    -----
+    SlimWarning
+        Beside the network, under its prefix, there are other tensors, such as a loss's; they are left out.
 
     Examples
     --------
@@ -164,16 +187,21 @@ def load_tensors(module: nn.Module, tensors: StateDict, *, head: str | None = No
     slim.errors.ModelError: The checkpoint must fit the model. Got another shape for weight (3x3 for 2x2). ...
     """
     own = module.state_dict()
-    tensors = _under_own_names(own, tensors)
+    tensors, beside = _under_own_names(own, tensors, source)
     kept = _head_to_keep(own, tensors, head)
     wanted = {name: tensor for name, tensor in own.items() if name not in kept}
     offered = {name: tensor for name, tensor in tensors.items() if name not in kept}
-    problem = _mismatch(wanted, offered)
+    fitting = {name: tensor for name, tensor in offered.items() if name not in beside}
+    problem = _mismatch(wanted, fitting) and _mismatch(wanted, offered)
     if problem:
-        raise ModelError(
-            f"The {source} must fit the model. Got {problem}. Name the architecture that it was trained with (--arch)."
+        raise ModelError(f"The {source} must fit the model. Got {problem}. {_hint(wanted, fitting)}")
+    if beside:
+        warn(
+            f"The {source} holds tensors beside the network, which are left out: {_listed(sorted(beside))}.",
+            SlimWarning,
+            stacklevel=3,
         )
-    module.load_state_dict({**own, **{name: offered[name] for name in wanted if name in offered}})
+    module.load_state_dict({**own, **{name: fitting[name] for name in wanted if name in fitting}})
 
 
 def _head_to_keep(own: StateDict, tensors: StateDict, head: str | None) -> set[str]:
@@ -183,17 +211,35 @@ def _head_to_keep(own: StateDict, tensors: StateDict, head: str | None) -> set[s
     return set() if fits else names
 
 
-def _under_own_names(own: StateDict, tensors: StateDict) -> StateDict:
-    """The tensors under the names of the module, if these have the dropped prefixes or if no name matches."""
+def _under_own_names(own: StateDict, tensors: StateDict, source: str) -> tuple[StateDict, set[str]]:
+    """The tensors under the names of the module, whatever prefix they have, and the names of those without the prefix.
+
+    In order where few names match.
+    """
     bare = dict(zip(_without_prefixes(own), own, strict=True))
-    agreeing = own.keys() & tensors.keys()
-    if len(bare.keys() & tensors.keys()) > len(agreeing):
-        return {bare.get(name, name): tensor for name, tensor in tensors.items()}
-    return tensors if agreeing else _by_order(own, tensors)
+    counts = Counter(name[:start] for name in tensors for start in _starts(name) if name[start:] in bare)
+    most = max(counts.values(), default=0)
+    if not most or (not counts[""] and most < len(own) / 2):
+        return _by_order(own, tensors), set()
+    prefixes = sorted(prefix for prefix, count in counts.items() if count == most)
+    if prefixes[0] and len(prefixes) > 1:
+        raise ModelError(
+            f"The {source} must hold one network that fits. Got {len(prefixes)}, under {_listed(prefixes)}. "
+            "Save the state_dict of one of them."
+        )
+    inside = {name.removeprefix(prefixes[0]): name for name in tensors if name.startswith(prefixes[0])}
+    outside = {name: name for name in tensors if not name.startswith(prefixes[0])}
+    found = {bare.get(name, name): tensors[old] for name, old in {**outside, **inside}.items()}
+    return found, outside.keys() - bare.keys()
+
+
+def _starts(name: str) -> list[int]:
+    """Where the parts of a name start."""
+    return [0, *(place + 1 for place, letter in enumerate(name) if letter == ".")]
 
 
 def _by_order(own: StateDict, tensors: StateDict) -> StateDict:
-    """The tensors under the names of the module, matched in order; unchanged if the lists differ."""
+    """The tensors under the names of the module, matched in order; unchanged if the lists differ or are sorted."""
 
     def parts(state: StateDict) -> list[tuple[str, Tensor]]:
         counters = "num_batches_tracked"  # older files lack them, and they do not affect the output
@@ -204,17 +250,35 @@ def _by_order(own: StateDict, tensors: StateDict) -> StateDict:
         a.rpartition(".")[2] == b.rpartition(".")[2] and (x.shape == y.shape or i >= len(mine) - 2)
         for i, ((a, x), (b, y)) in enumerate(zip(mine, theirs, strict=True))
     )
-    if not same_list:
+    if not same_list or _are_sorted([name for name, _ in theirs]):
         return tensors
     return {name: tensor for (name, _), (_, tensor) in zip(mine, theirs, strict=True)}
 
 
+def _are_sorted(names: list[str]) -> bool:
+    """Whether names seem sorted as text, which loses the order of a network: 10 before 2, or a before b."""
+    numbers: dict[str, int] = {}
+    for name in names:
+        for digits in re.finditer(r"\d+", name):
+            before = name[: digits.start()]
+            if int(digits[0]) < numbers.get(before, 0):
+                return True
+            numbers[before] = int(digits[0])
+    kinds = {re.sub(r"\d+", "", name.rpartition(".")[0]) for name in names}
+    return len(kinds) > 1 and names == sorted(names)
+
+
+def _hint(wanted: StateDict, offered: StateDict) -> str:
+    """What to do about a checkpoint that does not fit."""
+    reshaped = [name for name in wanted if name in offered and wanted[name].shape != offered[name].shape]
+    others = wanted.keys() != offered.keys()
+    if not others and len(reshaped) <= 2 and all(wanted[n].shape[1:] == offered[n].shape[1:] for n in reshaped):
+        return f"It has {len(offered[reshaped[0]])} classes: give those that it was trained on."
+    return "Name the architecture that it was trained with (--arch)."
+
+
 def _mismatch(wanted: StateDict, offered: StateDict) -> str:
     """A description of the tensors that do not match; empty if all do."""
-
-    def listed(names: Iterable[str]) -> str:
-        names = sorted(names)
-        return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
 
     def size(tensor: Tensor) -> str:
         return "x".join(map(str, tensor.shape)) or "scalar"
@@ -226,7 +290,13 @@ def _mismatch(wanted: StateDict, offered: StateDict) -> str:
         "unknown tensors": offered.keys() - wanted.keys(),
         "another shape for": [f"{n} ({size(offered[n])} for {size(wanted[n])})" for n in reshaped],
     }
-    return "; ".join(f"{text} {listed(names)}" for text, names in problems.items() if names)
+    return "; ".join(f"{text} {_listed(sorted(names))}" for text, names in problems.items() if names)
+
+
+def _listed(names: Iterable[object]) -> str:
+    """The first three names, and how many more there are."""
+    texts = list(map(str, names))
+    return ", ".join(texts[:3]) + (f" and {len(texts) - 3} more" if len(texts) > 3 else "")
 
 
 def packaged_weights(arch: str) -> Path | None:

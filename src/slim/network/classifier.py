@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from math import isqrt
 from pathlib import Path
@@ -14,7 +15,9 @@ from slim.arrays import Floats
 from slim.errors import ModelError
 from slim.files import write_json
 from slim.network.architectures import create
-from slim.network.checkpoints import load_tensors, read_state_dict, write_tensors
+from slim.network.checkpoints import load_tensors, read_tensors, write_tensors
+from slim.network.devices import device_of
+from slim.network.sharing import shared_copy
 from slim.record import Record
 
 _TENSORS, _DESCRIPTION = "model.safetensors", "model.json"
@@ -71,8 +74,8 @@ class Classifier(Record):
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
-        return next(self.module.parameters()).device
+        """Where the parameters are; the CPU where there are none."""
+        return device_of(self.module)
 
     @property
     def linear(self) -> nn.Linear:
@@ -95,6 +98,44 @@ class Classifier(Record):
         """(n_classes, n_features) weights of the linear head; None if the network does not end in one."""
         return None if self.head is None else self.linear.weight.detach().cpu().double().numpy()
 
+    def for_classes(self, names: Sequence[str]) -> Classifier:
+        """The classifier for images of these classes, after whose names its outputs are called.
+
+        Classes that were never named are called by their numbers; they match any names.
+
+        Parameters
+        ----------
+        names
+            The classes of the images, in the order of their labels.
+
+        Raises
+        ------
+        ModelError
+            There is another number of outputs than of classes, or they have other names or another order.
+
+        Examples
+        --------
+        >>> from slim.network.build import build
+        >>> model = build("resnet10t", ["cat", "dog"], weights=None, image_size=32)
+        >>> model.for_classes(["dog", "cat"])
+        Traceback (most recent call last):
+        ...
+        slim.errors.ModelError: The outputs of the model must be the classes of the images, in the same order. ...
+        """
+        names, own = tuple(names), self.class_names
+        if own == names:
+            return self
+        reordered = sorted(own) == sorted(names)
+        if reordered or len(own) != len(names) or default_names(len(own)) not in (own, names):
+            hint = f"Pass a model with one output for each of the {len(names)} classes, named as they are."
+            if reordered:
+                hint = "Reorder its last layer, or name its outputs in the order that they have (class_names=)."
+            raise ModelError(
+                "The outputs of the model must be the classes of the images, in the same order. "
+                f"Got {len(own)} outputs ({_listed(own)}) for {len(names)} classes ({_listed(names)}). {hint}"
+            )
+        return replace(self, class_names=names)
+
     def normalize(self, images: Tensor) -> Tensor:
         """Turn bytes (b, 3, size, size) into the network's input, on its device, in channels-last order.
 
@@ -107,8 +148,8 @@ class Classifier(Record):
         torch.Size([1, 3, 8, 8])
         """
         images = images.to(self.device, non_blocking=True).to(memory_format=torch.channels_last)
-        mean = torch.tensor(self.mean, device=self.device).view(1, 3, 1, 1) * 255
-        std = torch.tensor(self.std, device=self.device).view(1, 3, 1, 1) * 255
+        mean = torch.tensor(self.mean, dtype=torch.float32, device=self.device).view(1, 3, 1, 1) * 255
+        std = torch.tensor(self.std, dtype=torch.float32, device=self.device).view(1, 3, 1, 1) * 255
         return (images.float() - mean) / std
 
     def grid(self, activations: Tensor) -> Tensor:
@@ -173,7 +214,7 @@ class Classifier(Record):
         head = nn.Linear(weight.shape[1], weight.shape[0]).to(self.device)
         head.load_state_dict({"weight": weight, "bias": bias})
         self.linear.out_features  # noqa: B018 (a network without a linear head is refused)
-        return replace(self, module=_shared_copy(self.module, str(self.head), head))
+        return replace(self, module=shared_copy(self.module, str(self.head), head))
 
     def save(self, folder: str | Path) -> None:
         """Write ``model.safetensors`` and then ``model.json`` into a folder."""
@@ -214,14 +255,36 @@ class Classifier(Record):
                     "Pass the same one again: slim.run(..., reference=slim.wrap(module))."
                 )
             module = create(values["arch"], len(values["class_names"]), values["image_size"]).eval()
-        load_tensors(module, read_state_dict(folder / _TENSORS))
+        tensors = read_tensors(folder / _TENSORS)
+        module = _with_plain_head(module, values["head"], tensors)
+        load_tensors(module, tensors)
         return cls(module=module.to(memory_format=torch.channels_last), **values)
 
 
-def _shared_copy(module: nn.Module, name: str, new: nn.Module) -> nn.Module:
-    """A module that shares every submodule with another one, except for the one that is replaced."""
-    copy = module.__new__(type(module))
-    copy.__dict__ = {**module.__dict__, "_modules": dict(module._modules)}
-    first, _, rest = name.partition(".")
-    copy._modules[first] = _shared_copy(module.get_submodule(first), rest, new) if rest else new
-    return copy
+def _with_plain_head(module: nn.Module, name: str | None, tensors: dict[str, Tensor]) -> nn.Module:
+    """The module, with a linear layer in place of a head of another kind if `Classifier.with_head` put one there."""
+    head = None if name is None else dict(module.named_modules()).get(name)
+    weight = tensors.get(f"{name}.weight")
+    if head is None or weight is None:
+        return module
+    saved = {key.removeprefix(f"{name}.") for key in tensors if key.startswith(f"{name}.")}
+    if saved == set(head.state_dict()):
+        return module
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias="bias" in saved).to(device_of(module))
+    return shared_copy(module, str(name), linear)
+
+
+def default_names(n: int) -> tuple[str, ...]:
+    """The names of outputs that nobody named: their numbers.
+
+    Examples
+    --------
+    >>> default_names(3)
+    ('0', '1', '2')
+    """
+    return tuple(map(str, range(n)))
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first names, for a message."""
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import chain
 from typing import Literal
 
 import torch
+from torch import nn
 
 from slim.errors import SettingsError
 
@@ -48,3 +52,36 @@ def resolve_precision(precision: Precision, device: torch.device) -> Literal["32
     if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
         return "bf16-mixed"
     return "32-true"
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """The device of a network's parameters, or else of its buffers; the CPU where it has neither.
+
+    Examples
+    --------
+    >>> device_of(nn.Flatten())
+    device(type='cpu')
+    """
+    return next((values.device for values in chain(module.parameters(), module.buffers())), torch.device("cpu"))
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Switch off within the block what its caller may have switched on: autocast, inference mode, another default type.
+
+    Examples
+    --------
+    >>> with torch.inference_mode(), torch.autocast("cpu"), undisturbed():
+    ...     torch.is_inference_mode_enabled(), torch.is_autocast_enabled("cpu")
+    (False, False)
+    """
+    default = torch.get_default_dtype()
+    with ExitStack() as block:
+        block.callback(torch.set_default_dtype, default)
+        torch.set_default_dtype(torch.float32)
+        if torch.is_inference_mode_enabled():  # else gradients would be switched on
+            block.enter_context(torch.inference_mode(False))
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                block.enter_context(torch.autocast(device, enabled=False))
+        yield

@@ -52,7 +52,8 @@ class ForwardPass:
             area = self.activations.shape[2] * self.activations.shape[3]
             return self._cam.classifier.linear.weight.detach().float()[classes] / area
         # Each logit depends only on its own image, so the gradient of the sum holds the gradients of all images.
-        total = self.logits.gather(1, classes[:, None]).sum()
+        with torch.enable_grad():
+            total = self.logits.gather(1, classes[:, None]).sum()
         (gradient,) = torch.autograd.grad(total, self._leaf, retain_graph=True)
         return self._cam.classifier.grid(gradient).float().mean((2, 3))
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from slim.errors import ModelError
 from slim.network.classifier import Classifier
+from slim.network.devices import device_of
 from slim.network.tracing import evaluating
 
 Forward = Callable[[Tensor], Tensor]
@@ -230,7 +231,7 @@ def find_cut(module: nn.Module, name: str, image_size: int) -> Cut:
 def _noise(module: nn.Module, n: int, image_size: int) -> Tensor:
     """Random images, the same in every call."""
     noise = torch.randn(n, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
-    return noise.to(next(module.parameters()).device).to(memory_format=torch.channels_last)
+    return noise.to(device_of(module)).to(memory_format=torch.channels_last)
 
 
 def _only_call(calls: list[_Call], name: str) -> _Call:

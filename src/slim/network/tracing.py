@@ -10,14 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from slim.errors import ModelError
+from slim.network.devices import device_of, undisturbed
+from slim.network.requirements import check_logits
 
+_TRACED = 2  # images in the pass
 # Modules that only forward, scale, pool or drop the output of the previous layer: never the layer to attend to.
 _PASSIVE = ("Identity", "Dropout", "Pool", "Flatten", "Softmax")
 
 
 @dataclass(frozen=True)
 class Trace:
-    """The result of one traced forward pass.
+    """The result of one traced forward pass of two images, so that what is the same for all images is told apart.
 
     Attributes
     ----------
@@ -26,7 +29,7 @@ class Trace:
     kinds
         Type of each submodule.
     logits
-        (1, n_classes).
+        (2, n_classes).
     head
         The linear layer whose output is the logits; None if it is another module's.
     """
@@ -38,16 +41,26 @@ class Trace:
     head: str | None
 
     def active(self) -> dict[str, tuple[int, ...]]:
-        """Outputs of the submodules that compute features."""
-        return {name: shape for name, shape in self.outputs.items() if not any(p in self.kinds[name] for p in _PASSIVE)}
+        """Outputs of the submodules that compute features of each image; a table of positions is not among them."""
+        return {
+            name: shape
+            for name, shape in self.outputs.items()
+            if shape[:1] == (_TRACED,) and not any(p in self.kinds[name] for p in _PASSIVE)
+        }
 
 
 def run_once(module: nn.Module, image_size: int) -> Trace:
-    """Run one grey image through the network and record the shapes of every submodule."""
+    """Run two grey images through the network and record the shapes of every submodule.
+
+    Raises
+    ------
+    ModelError
+        It does not take such images, or does not return logits.
+    """
     inputs: dict[str, tuple[int, ...]] = {}
     outputs: dict[str, tuple[int, ...]] = {}
     names = {child: name for name, child in module.named_modules() if name}
-    linear: list[tuple[str, Tensor]] = []
+    vectors: list[tuple[nn.Module, Tensor]] = []
 
     def record(child: nn.Module, arguments: tuple[object, ...], output: object) -> None:
         if isinstance(output, Tensor):
@@ -55,49 +68,79 @@ def run_once(module: nn.Module, image_size: int) -> Trace:
                 inputs[names[child]] = tuple(arguments[0].shape)
             outputs.pop(names[child], None)
             outputs[names[child]] = tuple(output.shape)
-            if isinstance(child, nn.Linear):
-                linear.append((names[child], output))
+            if output.ndim == 2:
+                vectors.append((child, output))
 
     hooks = [child.register_forward_hook(record) for child in names]
-    parameter = next(module.parameters())
     try:
         with evaluating(module), torch.no_grad():
-            logits = module(torch.zeros(1, 3, image_size, image_size, device=parameter.device))
+            logits = module(torch.zeros(_TRACED, 3, image_size, image_size, device=device_of(module)))
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        raise ModelError(
-            f"The network must take images of {image_size} x {image_size}. Got: {str(error).splitlines()[0]}. "
-            "Set the size that it was built for (--image-size)."
-        ) from error
+        raise _not_taken(module, image_size, error) from error
     finally:
         for hook in hooks:
             hook.remove()
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
-        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ModelError(
-            f"The network must return logits (images, classes). Got {shape}. Wrap it in a module that does."
-        )
-    head = next((name for name, output in reversed(linear) if output is logits), None)
     kinds = {names[child]: type(child).__name__ for child in names}
+    last = [child for child, output in reversed(vectors) if output is logits]
+    logits = check_logits(logits, last)
+    head = next((names[child] for child in last if isinstance(child, nn.Linear)), None)
     return Trace(inputs, outputs, kinds, logits, head)
+
+
+def _not_taken(module: nn.Module, image_size: int, error: Exception) -> ModelError:
+    """The error of a network that does not run on images of this size."""
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    first = next((child for child in module.modules() if isinstance(child, nn.Conv2d)), None)
+    if first is not None and first.in_channels != 3:
+        return ModelError(
+            f"The network must take images of three channels. Got a first convolution of {first.in_channels}. "
+            "Wrap it in a module that converts them, such as images.mean(1, keepdim=True)."
+        )
+    return ModelError(
+        f"The network must take images of {image_size} x {image_size}. Got: {reason}. "
+        "If it was built for another size, set that (--image-size)."
+    )
 
 
 def find_layer(trace: Trace) -> str:
     """The layer to attend to: the last with a grid, or the first norm in the last block of a transformer."""
     active = trace.active()
     grids = [name for name, shape in active.items() if len(shape) == 4 and _side(shape) > 1]
-    tokens = [name for name, shape in active.items() if len(shape) == 3]
+    tokens = [name for name, shape in active.items() if len(shape) == 3 and shape[1] > 3]
     order = list(trace.outputs)
     if tokens and (not grids or order.index(tokens[-1]) > order.index(grids[-1])):
-        norms = [name for name in tokens if "Norm" in trace.kinds[name] and name.rpartition(".")[0][-1:].isdigit()]
-        if norms:
-            last_block = norms[-1].rpartition(".")[0]
-            return next(name for name in norms if name.rpartition(".")[0] == last_block)
+        return _last_block_norm(tokens, trace.kinds) or [name for name in tokens if not _is_reduced(trace, name)][-1]
     if not grids:
         raise ModelError(
             "The network must have a layer with a spatial grid to attend to. Got none that SLIM recognises. "
             "Name it: slim.wrap(module, layer=...) or --layer."
         )
     return grids[-1]
+
+
+def _last_block_norm(tokens: list[str], kinds: dict[str, str]) -> str | None:
+    """The first norm in the last of a transformer's numbered blocks, which contain no other block."""
+    norms = [name for name in tokens if "Norm" in kinds[name] and name.rpartition(".")[0][-1:].isdigit()]
+    blocks = [name.rpartition(".")[0] for name in norms]
+    innermost = [block for block in blocks if not any(other.startswith(f"{block}.") for other in blocks)]
+    return norms[blocks.index(innermost[-1])] if innermost else None
+
+
+def _is_reduced(trace: Trace, name: str) -> bool:
+    """Whether a layer of tokens is inside a stage that takes as many tokens and gives fewer."""
+
+    def count(shape: tuple[int, ...]) -> int:
+        return shape[1] if len(shape) == 3 else 0
+
+    own = count(trace.outputs[name])
+    return any(
+        count(trace.inputs.get(stage, ())) == own > count(trace.outputs.get(stage, ())) > 0 for stage in _stages(name)
+    )
+
+
+def _stages(name: str) -> list[str]:
+    """The submodules that contain one."""
+    return [name[:end] for end, letter in enumerate(name) if letter == "."]
 
 
 def find_finer(trace: Trace, layer: str) -> str:
@@ -119,10 +162,9 @@ def find_finer(trace: Trace, layer: str) -> str:
     for name, shape in trace.active().items():
         if name == layer:
             break
-        stages = [name[:end] for end, letter in enumerate(name) if letter == "."]
         inside = any(
             _side(trace.inputs.get(stage, ())) == _side(shape) and 0 < _side(trace.outputs.get(stage, ())) < least
-            for stage in stages
+            for stage in _stages(name)
         )
         if _side(shape) >= least and not inside:
             finer = name
@@ -162,13 +204,13 @@ def _part(name: str) -> str:
 
 
 def _side(shape: tuple[int, ...]) -> int:
-    """Side of the square grid of one image, from (1, d, h, w) or (1, h, w, d); 0 if there is no grid."""
-    return sorted(shape[1:])[1] if len(shape) == 4 and shape[0] == 1 else 0
+    """Side of the square grid of each image, from (2, d, h, w) or (2, h, w, d); 0 if there is no grid."""
+    return sorted(shape[1:])[1] if len(shape) == 4 and shape[0] == _TRACED else 0
 
 
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Set evaluation mode within the block; afterwards each submodule has its previous mode again.
+    """Set evaluation mode within the block, undisturbed by the caller; then each submodule has its previous mode again.
 
     Examples
     --------
@@ -182,7 +224,8 @@ def evaluating(module: nn.Module) -> Iterator[None]:
     modes = {child: child.training for child in module.modules()}
     module.eval()
     try:
-        yield
+        with undisturbed():
+            yield
     finally:
         for child, mode in modes.items():
             child.training = mode

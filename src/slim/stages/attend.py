@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slim.data import SPLITS, Dataset, ImageTable, image_batches
-from slim.errors import SettingsError, SlimWarning
+from slim.errors import DataError, SettingsError, SlimWarning
 from slim.localization import Places
 from slim.network.classifier import Classifier
 from slim.network.devices import Precision
@@ -157,6 +157,11 @@ def attend(
     Attention
         Of all three splits.
 
+    Raises
+    ------
+    ModelError
+        The outputs of the reference model are not the classes of the images.
+
     Warns
     -----
     SlimWarning
@@ -206,11 +211,20 @@ def attend_split(
 ) -> SplitAttention:
     """Compute the attention of a classifier for the images of one table; see `attend`.
 
+    Raises
+    ------
+    ModelError
+        The outputs of the classifier are not the classes of the images.
+    DataError
+        The table is empty.
+
     Examples
     --------
     ``maps = slim.attend_split(slim.wrap(my_module), data.test).maps``
     """
-    settings = settings or AttendSettings()
+    settings, classifier = settings or AttendSettings(), classifier.for_classes(table.class_names)
+    if not len(table):
+        raise DataError(f"There must be images to attend to. Got an empty {table.split} table. Select some.")
     arrays: dict[str, Any] = {}
     broken = 0
     with GradCam(classifier, settings.method, settings.precision) as cam:

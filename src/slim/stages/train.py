@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from slim.data import Dataset
@@ -45,7 +44,8 @@ def train(
     Raises
     ------
     DataError, SettingsError, ModelError
-        As for `train_classifier`; or the checkpoint does not fit the architecture.
+        As for `train_classifier`; or the checkpoint does not fit the architecture, or the outputs of `reference` are
+        not the classes of the images.
 
     Examples
     --------
@@ -54,7 +54,7 @@ def train(
     settings = settings or TrainSettings()
     names = data.train.class_names
     if reference is not None:
-        return replace(reference, class_names=names)
+        return reference.for_classes(names)
     if settings.checkpoint is not None:
         model = restore(settings.checkpoint, settings.arch, names, image_size=settings.image_size, layer=settings.layer)
         return model.to(resolve_device(settings.device))

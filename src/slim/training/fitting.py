@@ -17,7 +17,7 @@ from slim.data import ImageTable, Recomposition
 from slim.errors import DataError, SettingsError
 from slim.network.build import build
 from slim.network.classifier import Classifier
-from slim.network.devices import resolve_device, resolve_precision
+from slim.network.devices import resolve_device, resolve_precision, undisturbed
 from slim.training.loop import Loop, Training
 from slim.training.settings import Task, TrainSettings
 
@@ -181,13 +181,14 @@ def _device(settings: TrainSettings) -> torch.device:
 
 @contextmanager
 def _contained(device: torch.device) -> Iterator[None]:
-    """Restore the random state, cuDNN's flags and Fabric's log level after the block."""
+    """Ignore the caller's context; restore the random state, cuDNN's flags and Fabric's log level after the block."""
     logger, cudnn = logging.getLogger("lightning_fabric"), torch.backends.cudnn
     before = logger.level, cudnn.deterministic, cudnn.benchmark
     logger.setLevel(logging.WARNING)
     cudnn.deterministic, cudnn.benchmark = True, False
     try:
-        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if device.type == "cuda" else []):
+        devices = [torch.cuda.current_device()] if device.type == "cuda" else []
+        with undisturbed(), torch.enable_grad(), torch.random.fork_rng(devices=devices):
             yield
     finally:
         logger.setLevel(before[0])

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from slim.arrays import Ints
 from slim.data import Augmentation, ImageTable, Recomposition, image_batches, recomposed_batches
+from slim.errors import ModelError
 from slim.network.activations import Activations, cache_activations, fitting_dtype
 from slim.network.classifier import Classifier
 from slim.network.partial import Cut, Forward
@@ -65,7 +66,7 @@ class Images:
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Logits of images as bytes."""
-        return self.forward(self.model.normalize(inputs))
+        return _main(self.forward(self.model.normalize(inputs)), self.model.n_classes)
 
     def cached(self, cut: Cut, dtype: torch.dtype | None, device: torch.device, description: str) -> CachedActivations:
         """Run all images up to the cut."""
@@ -73,7 +74,7 @@ class Images:
         shown = track(self.batches(batches, 0, "none"), description, total=len(batches))
         normalized = (self.model.normalize(images) for images, _ in shown)
         activations = cache_activations(cut, normalized, len(self.table), dtype=dtype, forward=self.forward)
-        return CachedActivations(self.table.y, cut, activations, device, self.forward)
+        return CachedActivations(self.table.y, cut, activations, device, self.forward, self.model.n_classes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +86,7 @@ class CachedActivations:
     activations: Activations
     device: torch.device
     forward: Forward
+    n_classes: int
 
     def batches(
         self, batches: Batches, epoch: int, augmentation: Augmentation, start: int = 0
@@ -95,10 +97,23 @@ class CachedActivations:
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Logits of activations."""
-        return self.cut.replay(inputs, self.forward)
+        return _main(self.cut.replay(inputs, self.forward), self.n_classes)
 
 
 Source = Images | CachedActivations
+
+
+def _main(output: object, n_classes: int) -> Tensor:
+    """The logits (b, n_classes); a network may give those of auxiliary heads after them while it is trained."""
+    logits = output[0] if isinstance(output, tuple) else output
+    if isinstance(logits, Tensor) and logits.ndim == 2 and logits.shape[1] == n_classes:
+        return logits
+    got = f"{type(output).__name__} of {type(logits).__name__}" if isinstance(output, tuple) else type(output).__name__
+    shape = f" {tuple(logits.shape)}" if isinstance(logits, Tensor) else ""
+    raise ModelError(
+        f"In training mode the network must return logits (images, {n_classes}), alone or first in a tuple. "
+        f"Got {got}{shape}. Wrap it in a module that does."
+    )
 
 
 def open_sources(

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 from slim.data import ImageTable
-from slim.errors import SettingsError
+from slim.errors import DataError, ModelError, SettingsError
 from slim.metrics import accuracy_by_group, inside_fraction, intersection_over_union
 from slim.network.build import wrap
 from slim.network.classifier import Classifier
@@ -318,3 +318,15 @@ def _with_two_layers(model: Classifier) -> Classifier:
 def test_a_batch_size_below_one_is_refused() -> None:
     with pytest.raises(SettingsError, match=r"batch size must be at least 1\. Got 0"):
         EvaluateSettings(batch_size=0)
+
+
+@pytest.mark.parametrize("names", [["class 1", "class 0"], ["cat", "dog"], ["class 0", "class 1", "class 2"]])
+def test_a_model_of_other_classes_is_refused(photos: Photos, small_classifier: Nets, names: list[str]) -> None:
+    classifier = wrap(small_classifier(len(names)).module, image_size=16, class_names=names)
+    with pytest.raises(ModelError, match=r"outputs of the model must be the classes of the images"):
+        evaluate_classifier(classifier, photos(4), settings())
+
+
+def test_an_empty_table_is_refused(photos: Photos, small_classifier: Nets) -> None:
+    with pytest.raises(DataError, match="Got an empty test table"):
+        evaluate_classifier(small_classifier(), photos(4)[[]], settings())

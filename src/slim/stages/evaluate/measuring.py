@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from slim.arrays import Floats
 from slim.data import ImageTable, image_batches
-from slim.errors import SettingsError
+from slim.errors import DataError, SettingsError
 from slim.metrics import (
     accuracy_by_group,
     adjusted_iou,
@@ -56,6 +56,10 @@ def evaluate_classifier(
     ------
     SettingsError
         The settings name masks or boxes, and the table has none.
+    ModelError
+        The outputs of the model are not the classes of the images.
+    DataError
+        The table is empty.
 
     Notes
     -----
@@ -94,6 +98,9 @@ def evaluate_heads(
     ``slim.evaluate_heads({"before": reference, "after": reference.with_head(weight, bias)}, data.test)``
     """
     settings = settings or EvaluateSettings()
+    classifiers = {name: classifier.for_classes(table.class_names) for name, classifier in classifiers.items()}
+    if not len(table):
+        raise DataError(f"There must be images to evaluate on. Got an empty {table.split} table. Select some.")
     kind = _kind(table, settings.regions)
     groups = groups or Groups.from_table(table)
     measurements = {name: _Measurement(table, classifier) for name, classifier in classifiers.items()}

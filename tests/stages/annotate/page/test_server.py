@@ -47,6 +47,12 @@ def test_serving_says_what_is_wrong_with_an_address(session: Session) -> None:
             serving(session, "127.0.0.1", port, TOKEN).__enter__()
 
 
+@pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 70_000), ("127.0.0.1", -1), ("a" * 70, 0)])
+def test_an_address_that_cannot_be_is_refused(session: Session, host: str, port: int) -> None:
+    with pytest.raises(SlimError, match=rf"must have an address of its own. Got {host}, port {port}: .*[^.]\. Omit"):
+        serving(session, host, port, TOKEN).__enter__()
+
+
 class Visitor:
     """Stands in for the browser that is opened: answers the first queries, and says that it is done."""
 

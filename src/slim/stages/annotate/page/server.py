@@ -175,13 +175,19 @@ def _is_free(host: str, port: int) -> bool:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if not 0 <= port <= 65535:
+        raise _unavailable(host, port, "ports are numbered from 0 to 65535")
     try:
         return socket.create_server((host, port), family=family)
-    except OSError as error:
-        raise SlimError(
-            f"The page must have an address of its own. Got {host}, port {port}: {error.strerror or error}. "
-            "Omit --port, or choose another one."
-        ) from error
+    except (OSError, UnicodeError) as error:  # the latter for what cannot be a name
+        raise _unavailable(host, port, getattr(error, "strerror", None) or str(error)) from error
+
+
+def _unavailable(host: str, port: int, reason: str) -> SlimError:
+    return SlimError(
+        f"The page must have an address of its own. Got {host}, port {port}: {reason}. "
+        "Omit --port, or choose another one."
+    )
 
 
 def _login() -> str:

@@ -1,0 +1,115 @@
+"""What a network of one's own must be, before it runs for the first time, and what its outputs must be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isfinite
+
+import torch
+from torch import Tensor, nn
+
+from slim.errors import ModelError
+
+
+def check_network(module: nn.Module) -> None:
+    """Refuse a network whose layers cannot be looked at, or that does not compute in float32.
+
+    Raises
+    ------
+    ModelError
+        It is scripted, traced or quantised, or has parameters of another type.
+
+    Examples
+    --------
+    >>> check_network(nn.Linear(2, 2).half())
+    Traceback (most recent call last):
+    ...
+    slim.errors.ModelError: The network must compute in float32. Got weight in float16. Pass module.float().
+    """
+    if any(isinstance(child, torch.jit.ScriptModule) for child in module.modules()):
+        raise ModelError(
+            "The network must be a plain PyTorch module, whose layers can be looked at. Got one of TorchScript. "
+            "Pass the module that it was scripted or traced from."
+        )
+    state = {**module.state_dict(), **dict(module.named_parameters())}
+    for name, value in state.items():
+        if not isinstance(value, Tensor) or value.is_quantized:
+            raise ModelError(
+                f"The network must keep its state in tensors of floating-point numbers. Got {name}, which is quantised "
+                "or no tensor. Pass the network as it was before quantisation."
+            )
+    for name, value in module.named_parameters():
+        if value.is_floating_point() and value.dtype != torch.float32:
+            kind = str(value.dtype).removeprefix("torch.")
+            raise ModelError(f"The network must compute in float32. Got {name} in {kind}. Pass module.float().")
+
+
+def check_input(image_size: int, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Refuse an input that no network of square RGB images in [0, 1] has.
+
+    Raises
+    ------
+    ModelError
+        The size is not a whole number, or the mean or the standard deviation is not three numbers in range.
+
+    Examples
+    --------
+    >>> check_input(224, (123.7, 116.3, 103.5), (58.4, 57.1, 57.4))
+    Traceback (most recent call last):
+    ...
+    slim.errors.ModelError: mean must be three numbers from 0 to 1, one per channel. Got 123.7, 116.3, 103.5. ...
+    """
+    if not isinstance(image_size, int) or image_size < 1:
+        raise ModelError(f"image_size must be one whole number of pixels, the side of a square. Got {image_size!r}.")
+    rules = {"mean": (mean, "from 0 to 1", 0.0), "std": (std, "above 0 and at most 1", 1e-12)}
+    for name, (values, must, least) in rules.items():
+        numbers = [float(value) for value in values]
+        if len(numbers) != 3 or not all(isfinite(number) and least <= number <= 1 for number in numbers):
+            raise ModelError(
+                f"{name} must be three numbers {must}, one per channel. Got {', '.join(f'{n:g}' for n in numbers)}. "
+                "Images are in [0, 1]: divide by 255 what was meant for bytes."
+            )
+
+
+def check_logits(logits: object, last: Sequence[nn.Module] = ()) -> Tensor:
+    """The output of a network, which must be logits of at least two classes.
+
+    Parameters
+    ----------
+    logits
+        What the network returned.
+    last
+        The submodules that returned the same tensor.
+
+    Raises
+    ------
+    ModelError
+        It is something else: several outputs, a single logit, or probabilities.
+
+    Examples
+    --------
+    >>> check_logits(torch.zeros(2, 1))
+    Traceback (most recent call last):
+    ...
+    slim.errors.ModelError: The network must return one logit per class, at least two. Got a single one. ...
+    """
+    if not isinstance(logits, Tensor) or logits.ndim != 2:
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ModelError(
+            f"The network must return logits (images, classes). Got {shape}. Wrap it in a module that does."
+        )
+    if logits.shape[1] < 2:
+        raise ModelError(
+            "The network must return one logit per class, at least two. Got a single one. Wrap it in a module that "
+            "returns torch.cat([torch.zeros_like(logit), logit], 1), which stands for the same probabilities."
+        )
+    if any(isinstance(child, nn.Sigmoid | nn.Softmax) for child in last) or _are_probabilities(logits):
+        raise ModelError(
+            "The network must return logits. Got probabilities. Leave out its last activation (softmax or sigmoid)."
+        )
+    return logits
+
+
+def _are_probabilities(values: Tensor) -> bool:
+    """Whether each row is positive and sums to 1."""
+    return not values.is_meta and bool((values >= 0).all() and ((values.sum(1) - 1).abs() < 1e-4).all())
