@@ -41,6 +41,11 @@ def test_json_that_is_not_unicode_is_named(tmp_path: Path) -> None:
         read_json(tmp_path / "file.json")
 
 
+def test_json_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"file\.json must hold JSON. Got: No such file"):
+        read_json(tmp_path / "file.json")
+
+
 def test_names_outside_utf_8_are_written_as_they_are(tmp_path: Path) -> None:
     name = os.fsdecode(b"\xe4.png")
     write_text(tmp_path / "file.csv", name)

@@ -44,9 +44,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file in any Unicode encoding; for one that does not parse, an `ArtifactError` names file and line."""
+    """Read a JSON file in any Unicode encoding; for any other file, an `ArtifactError` names the fault."""
     try:
         return json.loads(path.read_bytes())
+    except OSError as error:
+        raise ArtifactError(f"{path} must hold JSON. Got: {error.strerror}. Check its name.") from error
     except ValueError as error:
         place = f"at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "in its encoding"
         raise ArtifactError(
