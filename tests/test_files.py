@@ -29,6 +29,29 @@ def test_json_comes_back_as_it_was(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "file.json").read_text(encoding="utf-8")) == value
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_json_of_other_programs_is_read_in_any_unicode_encoding(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "file.json").write_text('{"a": "ä"}', encoding=encoding)
+    assert read_json(tmp_path / "file.json") == {"a": "ä"}
+
+
+def test_json_that_is_not_unicode_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file.json").write_bytes('{"a": "ä"}'.encode("latin-1"))
+    with pytest.raises(ArtifactError, match=r"file\.json must hold JSON.*in its encoding"):
+        read_json(tmp_path / "file.json")
+
+
+def test_json_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"file\.json must hold JSON. Got: No such file"):
+        read_json(tmp_path / "file.json")
+
+
+def test_names_outside_utf_8_are_written_as_they_are(tmp_path: Path) -> None:
+    name = os.fsdecode(b"\xe4.png")
+    write_text(tmp_path / "file.csv", name)
+    assert (tmp_path / "file.csv").read_bytes() == b"\xe4.png"
+
+
 def test_json_that_does_not_parse_is_named_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "file.json").write_text('{"a": 1,\n"b" 2}')
     with pytest.raises(ArtifactError, match=r"file\.json must hold JSON.*line 2"):

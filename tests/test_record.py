@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,16 @@ def test_record_of_each_stage_is_the_same_after_saving_and_loading(
     record = load(finished_run / STAGES[verb].folder)
     record.save(tmp_path / "again")
     assert same(record, load(tmp_path / "again"))
+
+
+def test_names_outside_utf_8_come_back(tmp_path: Path) -> None:
+    @dataclass(frozen=True, eq=False)
+    class Names(Record):
+        paths: pd.DataFrame
+
+    names = Names(pd.DataFrame({"path": pd.Series([os.fsdecode(b"/\xe4.png"), "/ä.png"], dtype=str)}))
+    names.save(tmp_path)
+    assert same(names, Names.load(tmp_path))
 
 
 @pytest.mark.parametrize("verb", STAGES)

@@ -1,4 +1,4 @@
-"""Files that are either complete or absent: text and JSON written atomically, and digests of their content."""
+"""Files that are either complete or absent: text and JSON written atomically, tables, and digests of their content."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from slim.errors import ArtifactError
 
 VERSION = version("slim-vision")
+NAMES = "surrogateescape"
+"""How text keeps the names of files that are not in UTF-8: byte for byte."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -27,7 +31,7 @@ def write_text(path: Path, text: str) -> None:
     'whole'
     """
     partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8") as stream:
+    with partial.open("w", encoding="utf-8", errors=NAMES) as stream:
         stream.write(text)
         stream.flush()
         os.fsync(stream.fileno())
@@ -40,14 +44,44 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file; for one that does not parse, the `ArtifactError` names file and line."""
+    """Read a JSON file in any Unicode encoding; for any other file, an `ArtifactError` names the fault."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise ArtifactError(f"{path} must hold JSON. Got: {error.strerror}. Check its name.") from error
+    except ValueError as error:
+        place = f"at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "in its encoding"
         raise ArtifactError(
-            f"{path} must hold JSON. Got a file that is invalid JSON at line {error.lineno}. "
-            "Remove it and run the stage again."
+            f"{path} must hold JSON. Got a file that is invalid JSON {place}. Remove it and run the stage again."
         ) from error
+
+
+def read_cells(path: Path, **options: Any) -> pd.DataFrame:
+    """A CSV table with every value as text, so that an image named 007 keeps its name.
+
+    Commas, semicolons or tabs separate values, whichever the first line has most of; a byte-order mark and spaces at
+    the start of values and around the names of columns are left out.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    ValueError
+        It is empty, ragged or not in UTF-8.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> table = Path(tempfile.mkdtemp()) / "table.csv"
+    >>> write_text(table, "name; y\\na.png;1\\n")
+    >>> read_cells(table).to_dict("list")
+    {'name': ['a.png'], 'y': ['1']}
+    """
+    with path.open(encoding="utf-8-sig", errors=NAMES) as stream:
+        head = stream.readline()
+    options = {"sep": max(",;\t", key=head.count), "dtype": str, "keep_default_na": False, **options}
+    frame: pd.DataFrame = pd.read_csv(path, encoding="utf-8-sig", skipinitialspace=True, **options)
+    return frame.rename(columns=lambda name: str(name).strip())
 
 
 def file_digest(path: Path) -> str:

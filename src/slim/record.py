@@ -18,7 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from slim.errors import ArtifactError, SlimError
-from slim.files import read_json, write_json, write_text
+from slim.files import NAMES, read_json, write_json, write_text
 
 FILE = "record.json"
 
@@ -175,7 +175,7 @@ def _load(folder: Path, item: Field[Any], hint: Any, values: Mapping[str, Any]) 
         columns = values[item.name]
         return _opened(path.with_name(f"{path.name}.csv"), lambda file: _table(file, columns))
     if "file" in item.metadata:
-        return _opened(path, lambda file: file.read_text(encoding="utf-8")) if kind is str else read_json(path)
+        return _opened(path, lambda file: file.read_text("utf-8", NAMES)) if kind is str else read_json(path)
     return _typed(values[item.name], hint)
 
 
@@ -192,7 +192,7 @@ def _opened(path: Path, read: Any) -> Any:
 
 def _table(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
     """A table with the types that its columns had; an empty cell is NaN among numbers and empty among texts."""
-    texts = pd.read_csv(path, dtype=str, keep_default_na=False)
+    texts = pd.read_csv(path, dtype=str, keep_default_na=False, encoding_errors=NAMES)
     return pd.DataFrame({name: _column(texts[name].tolist(), kind) for name, kind in columns.items()})
 
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 from PIL import Image
 
 from slim.data import ImageTable
-from slim.errors import DataError
+from slim.errors import DataError, SlimWarning
+
+
+def rgb(path: Path) -> npt.NDArray[np.uint8]:
+    """The pixels of an image file, as a table reads them."""
+    return np.asarray(ImageTable(pd.DataFrame({"path": [str(path)], "y": [0]}), ("a", "b")).image(0))
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "P", "RGBA", "1", "CMYK", "I;16"])
@@ -41,8 +50,98 @@ def test_image_is_turned_upright_and_its_mask_must_fit_that(tmp_path: Path) -> N
     table = ImageTable(pd.DataFrame({"path": paths, "y": [0, 1], "mask": masks}), ("a", "b"))
     assert table.image(0).size == (12, 16)
     assert table.region(0, 4).all()
-    with pytest.raises(DataError, match=r"image.jpg, 12 x 16 pixels. Got 16 x 12 in .*stored.png"):
+    with pytest.raises(
+        DataError, match=r"image.jpg, 12 x 16 pixels. Got 16 x 12 in .*stored.png. .*EXIF orientation, 6"
+    ):
         table.region(1, 4)
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(6, (8, 8)), (3, (8, 6))], ids=["square", "upside down"])
+def test_turned_photo_whose_mask_fits_both_ways_is_warned_about(
+    tmp_path: Path, orientation: int, size: tuple[int, int]
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", size).save(tmp_path / "image.jpg", exif=exif)
+    Image.new("L", size, 255).save(tmp_path / "plain.png")
+    Image.new("L", size, 255).save(tmp_path / "turned.jpg", exif=exif)
+    masks = [str(tmp_path / name) for name in ("plain.png", "turned.jpg")]
+    box = {"box_x": 1, "box_y": 1, "box_width": 2, "box_height": 2}
+    frame = pd.DataFrame({"path": [str(tmp_path / "image.jpg")] * 2, "y": [0, 1], "mask": masks, **box})
+    table = ImageTable(frame, ("a", "b"))
+    with pytest.warns(SlimWarning, match="turned by their EXIF orientation, and their masks"):
+        table.region(0, 4)
+    table.region(1, 4)  # a mask that is turned itself says how it is meant
+    with pytest.warns(SlimWarning, match="turned by their EXIF orientation, and their boxes"):
+        table.region(0, 4, "boxes")
+
+
+RAMP = np.linspace(0, 1, 64).reshape(8, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("8 of 16 bits.png", (RAMP * 255).astype(np.uint16)),
+        ("12 of 16 bits.png", (RAMP * 4095).astype(np.uint16)),
+        ("16 bits.png", (RAMP * 65535).astype(np.uint16)),
+        ("big-endian.tif", (RAMP * 65535).astype(">u2")),
+        ("integers.tif", (RAMP * 255).astype(np.int32)),
+        ("12 of 32 bits.tif", (RAMP * 4095).astype(np.int32)),
+        ("fractions.tif", RAMP.astype(np.float32)),
+        ("floats.tif", (RAMP * 255).astype(np.float32)),
+        ("missing.tif", np.where(RAMP == 0, np.nan, RAMP * 255).astype(np.float32)),
+    ],
+)
+def test_grey_values_of_any_depth_fill_the_range(tmp_path: Path, name: str, values: npt.NDArray[Any]) -> None:
+    Image.fromarray(values).save(tmp_path / name)
+    np.testing.assert_allclose(rgb(tmp_path / name)[..., 0], RAMP * 255, atol=1)
+
+
+@pytest.mark.parametrize("values", [RAMP * 2 - 1, RAMP * 1e6])
+def test_grey_values_out_of_range_are_refused(tmp_path: Path, values: npt.NDArray[Any]) -> None:
+    Image.fromarray(values.astype(np.float32)).save(tmp_path / "image.tif")
+    with pytest.raises(DataError, match=r"Grey values must be from 0 to 65535. Got .* in .*image\.tif"):
+        rgb(tmp_path / "image.tif")
+
+
+@pytest.mark.parametrize(("largest", "readable"), [(255, False), (4095, False), (65535, True)])
+def test_colours_that_use_a_part_of_16_bits_are_refused(tmp_path: Path, largest: int, readable: bool) -> None:
+    rows = [b"\0" + (row * largest).astype(">u2").repeat(3).tobytes() for row in RAMP]
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 16, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b"".join(rows)))]
+    file = [b"\x89PNG\r\n\x1a\n"]
+    for kind, content in [*chunks, (b"IEND", b"")]:
+        check = struct.pack(">I", zlib.crc32(kind + content))
+        file += [struct.pack(">I", len(content)), kind, content, check]
+    (tmp_path / "image.png").write_bytes(b"".join(file))
+    if readable:
+        np.testing.assert_allclose(rgb(tmp_path / "image.png")[..., 1], RAMP * 255, atol=1)
+    else:
+        with pytest.raises(DataError, match=r"16 bits per colour must use all of them. Got .* in .*image\.png"):
+            rgb(tmp_path / "image.png")
+
+
+@pytest.mark.parametrize("kind", ["RGBA", "palette", "grey", "colour key"])
+def test_what_is_transparent_is_white(tmp_path: Path, kind: str) -> None:
+    hidden, shown = (10, 20, 30), (200, 0, 0)
+    image = Image.new("RGB", (4, 2), hidden)
+    image.paste(shown, (0, 0, 2, 2))
+    alpha = Image.new("L", (4, 2), 0)
+    alpha.paste(255, (0, 0, 2, 2))
+    path, options = tmp_path / "image.png", {}
+    if kind == "palette":
+        image = Image.fromarray(np.array([[1, 1, 0, 0]] * 2, dtype=np.uint8))
+        image.putpalette([*hidden, *shown])
+        options = {"transparency": 0}
+    elif kind == "colour key":
+        options = {"transparency": hidden}
+    else:
+        image = image.convert("RGB" if kind == "RGBA" else "L")
+        image.putalpha(alpha)
+    image.save(path, **options)
+    pixels = rgb(path)
+    assert (pixels[:, 2:] == 255).all()
+    assert (pixels[:, :2] == (60 if kind == "grey" else shown)).all(), pixels[0, 0]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "text", "missing"])

@@ -101,3 +101,71 @@ def test_missing_folder_and_folder_without_images_are_refused(tmp_path: Path) ->
 def test_negative_seed_is_refused(files: Path, frame: pd.DataFrame) -> None:
     with pytest.raises(SettingsError, match="seed must be at least 0. Got -1"):
         load_dataset(frame, root=files, seed=-1)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.linspace(20, 80, 80),
+        np.arange(80),
+        [f"bird {i}" for i in range(80)],
+        np.repeat(np.linspace(0, 1, 27), 3)[:80],
+    ],
+    ids=["measurements", "numbers", "names", "several images each"],
+)
+def test_attribute_whose_values_hardly_any_images_share_is_refused(tmp_path: Path, values: Any) -> None:
+    frame = pd.DataFrame({"filename": [f"{i}.png" for i in range(80)], "y": np.arange(80) % 2, "place": values})
+    with pytest.raises(DataError, match=r"values that many images share. Got (80|27) different ones .*'place'"):
+        load_dataset(frame.assign(place=values), root=tmp_path)
+
+
+@pytest.mark.parametrize("value", ["2,5", "wide", "inf"])
+def test_box_that_is_no_number_is_named(files: Path, frame: pd.DataFrame, value: str) -> None:
+    boxes = {"box_x": "1", "box_y": "1", "box_height": "2"}
+    with pytest.raises(
+        DataError, match=rf"decimal point and not a comma. Got '{value}' in column 'box_width' for 00.png"
+    ):
+        load_dataset(frame.assign(box_width=value, **boxes), root=files)
+
+
+def test_repeated_row_is_not_blamed_on_splits_that_were_drawn(files: Path, frame: pd.DataFrame) -> None:
+    frame = pd.concat([frame, frame]).drop(columns="split")
+    with pytest.raises(DataError, match=r"only one row. Got 2 rows for .*00\.png\. Remove the others \(40 rows"):
+        load_dataset(frame, root=files)
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+@pytest.mark.parametrize("drawn", [True, False])
+def test_image_that_a_link_repeats_is_refused(
+    files: Path, frame: pd.DataFrame, tmp_path: Path, kind: str, drawn: bool
+) -> None:
+    if kind == "file":
+        (tmp_path / "copy.png").symlink_to(files / "00.png")
+    else:
+        (tmp_path / "copies").symlink_to(files)
+    copy = tmp_path / ("copy.png" if kind == "file" else "copies/00.png")
+    frame.loc[19, "img_filename"] = str(copy)
+    message = "only one row. Got 2 rows for" if drawn else "in one split only, or it leaks. Got"
+    with pytest.raises(DataError, match=rf"{message} .*/00\.png, the same file as {copy},"):
+        load_dataset(frame.drop(columns="split") if drawn else frame, root=files)
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("Caf\u00e9.PNG", "Write 'Caf\u00e9.png', which is there"),
+        ("Cafe\u0301.png", "Write 'Caf\u00e9.png', which is there, with the same case, spaces and Unicode form"),
+        ("Caf\u00e9.png ", "Write 'Caf\u00e9.png', which is there"),
+        ("deep\\er.png", "Write / in place of its backslashes"),
+        ("broken.png", "It is a link to .*gone.png, which is not there"),
+        ("other.png", "Check root="),
+    ],
+)
+def test_missing_file_comes_with_what_may_be_wrong_with_its_name(tmp_path: Path, name: str, remedy: str) -> None:
+    (tmp_path / "deep").mkdir()
+    for file in ("Caf\u00e9.png", "deep/er.png", *(f"{i}.png" for i in range(20))):
+        (tmp_path / file).touch()
+    (tmp_path / "broken.png").symlink_to(tmp_path / "gone.png")
+    frame = pd.DataFrame({"filename": [*(f"{i}.png" for i in range(19)), name], "y": np.arange(20) % 2})
+    with pytest.raises(DataError, match=f"Got 1 of 20 missing, the first is .*{remedy}"):
+        load_dataset(frame, root=tmp_path)

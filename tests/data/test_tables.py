@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from tests.data.conftest import N, Writer
 
 from slim.data import load_dataset
@@ -137,3 +138,42 @@ def test_missing_split_column_is_carved_without_looking_at_groups(files: Path, f
     other = load_dataset(unsplit.assign(place=1 - frame["place"]), root=files, seed=1)
     assert other.train.paths == data.train.paths
     assert load_dataset(unsplit, root=files, seed=2).train.paths != data.train.paths
+
+
+@pytest.mark.parametrize("separator", [",", ";", "\t", " , "])
+def test_table_of_a_spreadsheet_is_read_whatever_separates_its_values(write: Writer, separator: str) -> None:
+    folder = write()
+    plain = load_dataset(folder)
+    table = folder / "metadata.csv"
+    table.write_text("\ufeff" + table.read_text().replace(",", separator), encoding="utf-8")
+    if separator == " , ":  # spaces after a file's name could belong to it
+        table.write_text(table.read_text(encoding="utf-8-sig").replace(".png ,", ".png,"))
+    assert load_dataset(folder).fingerprint == plain.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("low", "high"), [(2**53, 2**53 + 1), (5, 10**20), (-(2**63) - 1, -(2**63))], ids=["floats", "large", "negative"]
+)
+def test_huge_labels_and_attributes_stay_apart(files: Path, frame: pd.DataFrame, low: int, high: int) -> None:
+    frame["y"] = [str(high if y else low) for y in frame["y"]]
+    frame["place"] = [str(high if place else low) for place in frame["place"]]
+    table = load_dataset(frame, root=files).train
+    assert table.class_names == (str(low), str(high))
+    assert table.attribute_names == (f"place={low}", f"place={high}")
+    assert table.y.tolist() == [0, 1] * 6
+
+
+def test_spaces_and_ways_to_write_a_number_make_no_values(files: Path, frame: pd.DataFrame) -> None:
+    frame["y"] = ["0", "1", " 0", "1.0", "0e0", "01", "-0", "+1", "0.", "1 "] * 2
+    frame["place"] = ["land", " land", "water ", "water"] * 5
+    frame["size"] = ["0.5", "0.50", "1.5", "1.50"] * 5
+    table = load_dataset(frame, root=files, attribute=["place", "size"]).train
+    assert table.class_names == ("0", "1")
+    assert table.y.tolist() == [0, 1] * 6
+    assert table.attribute_names == tuple(f"place={p}, size={s}" for p in ("land", "water") for s in ("0.5", "1.5"))
+
+
+def test_labels_may_be_tensors(files: Path, frame: pd.DataFrame) -> None:
+    plain = load_dataset(frame, root=files)
+    tensors = frame.assign(y=[torch.tensor(y) for y in frame["y"]])
+    assert load_dataset(tensors, root=files).fingerprint == plain.fingerprint

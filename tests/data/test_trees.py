@@ -9,7 +9,7 @@ import pytest
 from tests.data.conftest import save_image
 
 from slim.data import load_dataset
-from slim.errors import DataError
+from slim.errors import DataError, SlimWarning
 
 
 def tree(root: Path, counts: dict[str, int]) -> Path:
@@ -43,16 +43,108 @@ def test_tree_lacking_a_split_has_it_carved_out_of_train(
     assert np.bincount(data.train.y).tolist() == [sizes[0] // 2] * 2
 
 
-def test_tree_without_splits_ignores_hidden_and_other_files_and_looks_into_subfolders(tmp_path: Path) -> None:
-    root = tree(tmp_path, {"cat": 9, "dog": 10, "docs": 0, ".cache": 3, "cat/.thumbs": 2})
+def test_tree_without_splits_ignores_hidden_and_system_files_and_looks_into_subfolders(tmp_path: Path) -> None:
+    root = tree(tmp_path, {"cat": 9, "dog": 10, ".cache": 3, "cat/.thumbs": 2, "__MACOSX": 1})
     save_image(root / "cat" / "deep" / "er" / "PHOTO.JPEG")
     save_image(root / "cat" / ".hidden.png")
-    (root / "cat" / "notes.txt").touch()
+    (root / "cat" / "Thumbs.db").touch()
+    (root / "notes.txt").touch()
     data = load_dataset(root)
     assert data.train.class_names == ("cat", "dog")
     assert [len(table) for table in (data.train, data.val, data.test)] == [14, 2, 4]
     everything = [path for table in (data.train, data.val, data.test) for path in table.paths]
     assert str(root / "cat" / "deep" / "er" / "PHOTO.JPEG") in everything
+
+
+@pytest.mark.parametrize(
+    "suffix", [".jfif", ".JFIF", ".jpe", ".avif", ".jp2", ".j2k", ".pbm", ".pnm", ".tga", ".webp", ".TIF", ".dib"]
+)
+def test_images_of_every_usual_suffix_are_found(tmp_path: Path, suffix: str) -> None:
+    root = tree(tmp_path, {"cat": 5, "dog": 10})
+    for i in range(5):
+        save_image(root / "cat" / f"other{i}{suffix}")
+    data = load_dataset(root)
+    assert sum(len(table) for table in (data.train, data.val, data.test)) == 20
+    for table in (data.train, data.val, data.test):
+        for i in range(len(table)):
+            assert table.image(i).size == (8, 6)
+
+
+@pytest.mark.parametrize(
+    ("extra", "told"),
+    [
+        ("cat/photo.heic", r"1 \.heic in .*cat"),
+        ("cat/deep/photo", r"1 without suffix in .*cat"),
+        ("docs/notes.txt", r"1 \.txt in .*docs"),
+        ("docs/.keep", r"empty folder .*docs"),
+        ("loose.png", r"1 \.png in "),
+    ],
+)
+def test_what_a_tree_leaves_out_is_told(tmp_path: Path, extra: str, told: str) -> None:
+    root = tree(tmp_path, {"cat": 10, "dog": 10})
+    (root / extra).parent.mkdir(parents=True, exist_ok=True)
+    (root / extra).touch()
+    with pytest.warns(SlimWarning, match=rf"which is left out: {told}"):
+        data = load_dataset(root)
+    assert data.train.class_names == ("cat", "dog")
+    assert sum(len(table) for table in (data.train, data.val, data.test)) == 20
+
+
+def test_folders_beside_those_of_the_splits_are_told(tmp_path: Path) -> None:
+    root = tree(tmp_path, {f"{part}/{name}": 2 for part in ("train", "val", "test", "more") for name in "ab"})
+    with pytest.warns(SlimWarning, match="left out: folder more"):
+        assert len(load_dataset(root).train) == 4
+
+
+@pytest.mark.parametrize(
+    "names", [("training", "dev", "testing"), ("Training", "valid", "Test"), ("train", "dev", "test")]
+)
+def test_folders_of_splits_have_many_names(tmp_path: Path, names: tuple[str, ...]) -> None:
+    data = load_dataset(tree(tmp_path, {f"{part}/{name}": 2 for part in names for name in ("a", "b")}))
+    assert data.train.class_names == ("a", "b")
+    assert [len(table) for table in (data.train, data.val, data.test)] == [4, 4, 4]
+
+
+@pytest.mark.parametrize("names", [("test", "control"), ("training", "racing"), ("dev", "ops")])
+def test_classes_may_be_called_as_splits_are(tmp_path: Path, names: tuple[str, ...]) -> None:
+    data = load_dataset(tree(tmp_path, dict.fromkeys(names, 10)))
+    assert data.train.class_names == tuple(sorted(names))
+
+
+def test_splits_below_the_classes_are_refused(tmp_path: Path) -> None:
+    root = tree(tmp_path, {f"{name}/{part}": 2 for part in ("train", "test") for name in ("a", "b")})
+    with pytest.raises(DataError, match=r"above those of the classes. Got test, train in .*a. Swap them: train/a"):
+        load_dataset(root)
+
+
+def test_links_back_to_a_folder_are_not_followed(tmp_path: Path) -> None:
+    root = tree(tmp_path / "tree", {"a": 10, "b": 5, "b/deep": 5})
+    (root / "a" / "loop").symlink_to(root / "a")
+    (root / "b" / "deep" / "up").symlink_to(root)
+    data = load_dataset(root)
+    assert sum(len(table) for table in (data.train, data.val, data.test)) == 20
+
+
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_photo_that_a_link_puts_into_two_splits_leaks(tmp_path: Path, kind: str) -> None:
+    root = tree(tmp_path, {f"{part}/{name}": 2 for part in ("train", "val", "test") for name in ("a", "b")})
+    link, target = ("1.png", "0.jpg") if kind == "file" else ("more", "")
+    (root / "test" / "a" / link).symlink_to(root / "train" / "a" / target)
+    with pytest.raises(DataError, match=r"in one split only, or it leaks. Got .*the same file as .* in test and train"):
+        load_dataset(root)
+
+
+def test_links_to_photos_elsewhere_are_followed_and_broken_ones_are_named(tmp_path: Path) -> None:
+    tree(tmp_path / "store", {"a": 10, "b": 10})
+    root = tree(tmp_path / "tree", {"a": 0})
+    (root / "b").symlink_to(tmp_path / "store" / "b")
+    for i in range(10):
+        (root / "a" / f"{i}.jpg").symlink_to(tmp_path / "store" / "a" / f"{i}.jpg")
+    data = load_dataset(root)
+    assert sum(len(table) for table in (data.train, data.val, data.test)) == 20
+    (tmp_path / "store" / "a" / "3.jpg").unlink()
+    with pytest.raises(DataError, match=r"Got 1 of 20 missing.*a/3.jpg. It is a link to .*store/a/3.jpg, which is not"):
+        load_dataset(root)
 
 
 def test_tree_with_an_empty_split_folder_is_refused(tmp_path: Path) -> None:

@@ -177,6 +177,15 @@ def test_warnings_of_a_stage_are_kept_in_its_manifest_and_still_reach_the_caller
     assert manifest.warnings == ("most maps are flat", "not above chance")
 
 
+def test_warning_that_a_stage_repeats_is_kept_once(run: RunFolder) -> None:
+    with pytest.warns(SlimWarning, match="masks are empty"), run.writing("stage", "annotate", **MADE):
+        for _ in range(3):
+            warnings.warn("some masks are empty", SlimWarning, stacklevel=1)
+    manifest = run.manifest("stage")
+    assert manifest is not None
+    assert manifest.warnings == ("some masks are empty",)
+
+
 def test_warnings_of_a_stage_that_fails_reach_the_caller_too(run: RunFolder) -> None:
     def stage() -> None:
         with run.writing("stage", "attend", **MADE):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.test_localization import GRID, Scenes, scenes
 
 from slim.arrays import Floats
@@ -152,6 +153,15 @@ def test_missing_masks_are_refused_and_the_image_is_named(photos: Photos) -> Non
         world.locate(world.judged([]), LocateSettings(source="masks"))
     with pytest.raises(DataError, match="need boxes of all train images. Got none of .*--locate.source answers"):
         World(photos).locate(world.judged([]), LocateSettings(source="boxes"))
+
+
+def test_empty_mask_is_refused_and_the_image_is_named(photos: Photos, tmp_path: Path) -> None:
+    world = World(photos, masks=True)
+    table = world.data.val
+    Image.new("L", table.image(1).size).save(tmp_path / "empty.png")
+    table.frame.loc[1, "mask"] = str(tmp_path / "empty.png")
+    with pytest.raises(DataError, match=f"need an object in every mask. Got an empty mask of {table.paths[1]}"):
+        world.locate(world.judged([]), LocateSettings(source="masks"))
 
 
 def test_attention_without_places_is_refused(photos: Photos) -> None:

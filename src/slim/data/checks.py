@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -17,10 +19,13 @@ def check(rows: Rows, frame: pd.DataFrame) -> None:
     """Refuse rows that do not make a data set; `frame` holds the same rows with paths."""
     _check_splits(rows)
     _check_classes(rows)
-    _check_repeats(frame)
-    _check_files(frame["path"].tolist(), "image")
+    paths = frame["path"].tolist()
+    folders = _listed(paths)
+    _check_repeats(frame.assign(file=[_real(path, folders) for path in paths]), rows.drawn)
+    _check_files(paths, folders, "image")
     if "mask" in frame:
-        _check_files([path for path in frame["mask"].tolist() if path], "mask")
+        masks = [path for path in frame["mask"].tolist() if path]
+        _check_files(masks, _listed(masks), "mask")
 
 
 def with_paths(frame: pd.DataFrame, home: Path) -> pd.DataFrame:
@@ -60,37 +65,75 @@ def _check_classes(rows: Rows) -> None:
             )
 
 
-def _check_repeats(frame: pd.DataFrame) -> None:
-    """No image may occur twice, whether in two splits or in one."""
-    repeated = frame["path"].duplicated(keep=False)
+def _check_repeats(frame: pd.DataFrame, drawn: bool) -> None:
+    """No image, `file`, may occur twice, whether in two splits or in one, under its own path or by a link."""
+    repeated = frame["file"].duplicated(keep=False)
     if not repeated.any():
         return
-    crossing = frame[repeated].groupby("path")["split"].transform("nunique") > 1
-    path = str(frame.loc[crossing[crossing].index if crossing.any() else repeated, "path"].iloc[0])
-    splits = frame.loc[frame["path"] == path, "split"].tolist()
-    if crossing.any():
+    crossing = frame[repeated].groupby("file")["split"].transform("nunique") > 1
+    leaks = bool(crossing.any()) and not drawn
+    rows = frame[frame["file"] == frame.loc[crossing[crossing].index if leaks else repeated, "file"].iloc[0]]
+    path, *others = dict.fromkeys(rows["path"])
+    image = f"{path}, the same file as {others[0]}," if others else path
+    splits = list(dict.fromkeys(rows["split"]))
+    if leaks:
         raise DataError(
-            f"An image must be in one split only, or it leaks. Got {path} in {' and '.join(dict.fromkeys(splits))}. "
+            f"An image must be in one split only, or it leaks. Got {image} in {' and '.join(splits)}. "
             f"Remove it from all but one ({int(crossing.sum())} rows have this problem)."
         )
     raise DataError(
-        f"An image must have only one row. Got {len(splits)} rows for {path} in {splits[0]}. "
+        f"An image must have only one row. Got {len(rows)} rows for {image}{'' if drawn else f' in {splits[0]}'}. "
         f"Remove the others ({int(repeated.sum())} rows have this problem)."
     )
 
 
-def _check_files(paths: Sequence[str], what: str) -> None:
-    """Every file must exist. Folders are listed once, since checking each file is slow on network disks."""
-    names = {folder: _names(folder) for folder in {os.path.dirname(path) for path in paths}}
-    missing = [path for path in paths if os.path.basename(path) not in names[os.path.dirname(path)]]
+def _check_files(paths: Sequence[str], folders: Mapping[str, _Folder], what: str) -> None:
+    """Every file must exist."""
+    missing = [path for path in paths if folders[os.path.dirname(path)].links.get(os.path.basename(path), True)]
     missing = [path for path in missing if not os.path.isfile(path)]  # the disk may ignore case
     if missing:
         raise DataError(
             f"Every {what} file must exist. Got {len(missing)} of {len(paths)} missing, the first is {missing[0]}. "
-            "Check root=, the folder that file names are relative to, or copy the files there."
+            f"{_remedy(missing[0], folders)}."
         )
 
 
-def _names(folder: str) -> set[str]:
-    """The names in a folder; none if it does not exist."""
-    return set(os.listdir(folder)) if os.path.isdir(folder) else set()
+def _remedy(path: str, folders: Mapping[str, _Folder]) -> str:
+    """What may be wrong with the name of a missing file."""
+    folder, name = os.path.split(path)
+    if os.path.islink(path):
+        return f"It is a link to {os.readlink(path)}, which is not there: copy the file itself"
+    if os.path.isfile(path.replace("\\", "/")):
+        return "Write / in place of its backslashes"
+    alike = [other for other in sorted(folders[folder].links) if _folded(other) == _folded(name)]
+    if alike:
+        return f"Write {alike[0]!r}, which is there, with the same case, spaces and Unicode form (composed or not)"
+    return "Check root=, the folder that file names are relative to, or copy the files there"
+
+
+def _folded(name: str) -> str:
+    """A name without what is easily overlooked."""
+    return unicodedata.normalize("NFC", name).strip().casefold()
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """What a folder holds: the name of each entry and whether it is a link; and where the folder really is."""
+
+    links: dict[str, bool]
+    real: str
+
+
+def _listed(paths: Sequence[str]) -> dict[str, _Folder]:
+    """The folders of files, each listed once, since checking each file is slow on network disks."""
+    folders = {}
+    for folder in {os.path.dirname(path) for path in paths}:
+        entries = os.scandir(folder) if os.path.isdir(folder) else ()
+        folders[folder] = _Folder({entry.name: entry.is_symlink() for entry in entries}, os.path.realpath(folder))
+    return folders
+
+
+def _real(path: str, folders: Mapping[str, _Folder]) -> str:
+    """Where a file is, whatever links lead to it."""
+    folder, name = os.path.split(path)
+    return os.path.realpath(path) if folders[folder].links.get(name) else os.path.join(folders[folder].real, name)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
+from decimal import Decimal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from slim.arrays import Flags, Floats, Ints
+from slim.arrays import Floats, Ints
 from slim.data.splits import SPLIT_ALIASES, SPLIT_CODES
 from slim.data.table import BOX_COLUMNS
 from slim.errors import DataError
@@ -21,6 +24,8 @@ CLASS_NAME_COLUMNS = ("class_name", "label_name")
 _ATTRIBUTE_COLUMNS = ("place", "a")
 _RESERVED = {*FILE_COLUMNS, ID_COLUMN, MASK_COLUMN, *CLASS_NAME_COLUMNS, "y", "split", *BOX_COLUMNS}
 _MOST_ATTRIBUTES = 1000
+_FEW = 20  # values of an attribute, as many as it may always have
+_NUMBER = re.compile(r"[+-]?(\d{1,40}\.?\d{0,40}|\.\d{1,40})(e[+-]?\d{1,2})?", re.IGNORECASE | re.ASCII)
 
 
 def file_column(frame: pd.DataFrame, what: str) -> str:
@@ -35,9 +40,11 @@ def file_column(frame: pd.DataFrame, what: str) -> str:
 
 
 def texts(frame: pd.DataFrame, column: str) -> list[str]:
-    """The values of a column as text; `""` for a missing one."""
-    values = ["" if missing else str(value) for value, missing in zip(frame[column], frame[column].isna(), strict=True)]
-    return ["" if value.strip().lower() == "nan" else value for value in values]
+    """The values of a column as text; `""` for a missing one. Only names of files keep spaces around them."""
+    cells = zip(frame[column], frame[column].isna(), strict=True)
+    values = ["" if missing else str(value.item() if hasattr(value, "item") else value) for value, missing in cells]
+    values = values if column in FILE_COLUMNS else [value.strip() for value in values]
+    return ["" if value.strip().lower() in ("", "nan") else value for value in values]
 
 
 def required_texts(frame: pd.DataFrame, column: str, what: str) -> list[str]:
@@ -60,27 +67,22 @@ def labels(frame: pd.DataFrame, what: str) -> tuple[Ints, tuple[str, ...]]:
         )
     values = required_texts(frame, "y", "Labels")
     numbers = _numbers(values)
-    whole = _whole(numbers)
-    if not whole.all():
-        first = int(np.argmin(whole))
+    if not _whole(numbers):
+        first = next(row for row, number in enumerate(numbers) if not _whole([number]))
         raise DataError(
             f"Labels in column 'y' must be whole numbers. Got {values[first]!r} in {_row(first)}. "
             "Use an ImageFolder tree (one folder per class), or number the classes with pandas.factorize."
         )
-    distinct, codes = np.unique(numbers.astype(np.int64), return_inverse=True)
+    codes, names = _coded(numbers)
     column = next((name for name in CLASS_NAME_COLUMNS if name in frame.columns), None)
-    names = tuple(str(value) for value in distinct) if column is None else _class_names(frame, column, codes)
-    return codes.astype(np.int64), names
+    return codes, tuple(names) if column is None else _class_names(frame, column, codes)
 
 
 def splits(frame: pd.DataFrame) -> npt.NDArray[np.object_]:
     """The split of each row, from 0 / 1 / 2 or train / val / test."""
     values = required_texts(frame, "split", "Splits")
     numbers = _numbers(values)
-    keys = [
-        str(int(number)) if whole else value.strip().lower()
-        for value, number, whole in zip(values, numbers, _whole(numbers), strict=True)
-    ]
+    keys = [value.lower() if number is None else _plain(number) for value, number in zip(values, numbers, strict=True)]
     known = SPLIT_CODES | SPLIT_ALIASES
     wrong = next((row for row, key in enumerate(keys) if key not in known), None)
     if wrong is not None:
@@ -137,12 +139,18 @@ def mask_column(frame: pd.DataFrame, mask: str | None) -> str | None:
 
 def boxes(frame: pd.DataFrame, columns: Sequence[str], files: Sequence[str]) -> Floats:
     """Boxes (n, 4) as x, y, width, height. Every image must have one."""
-    values = np.column_stack([_numbers(texts(frame, column)) for column in columns])
-    absent = ~np.isfinite(values).all(axis=1)
+    cells = pd.DataFrame({column: texts(frame, column) for column in columns})
+    absent = (cells == "").any(axis=1).to_numpy()
     if absent.any():
         raise DataError(
             f"If some images have a box, all must. Got none for {int(absent.sum())} of {len(files)}, "
             f"the first is {files[int(np.argmax(absent))]}. Add the boxes, or drop those images."
+        )
+    values: Floats = cells.apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
+    for row, column in np.argwhere(~np.isfinite(values))[:1]:
+        raise DataError(
+            "A box must hold numbers of pixels, with a decimal point and not a comma. "
+            f"Got {cells.iat[row, column]!r} in column {columns[column]!r} for {files[row]}. Correct it."
         )
     flat = (values[:, 2:] <= 0).any(axis=1)
     if flat.any():
@@ -161,14 +169,30 @@ def listed(names: Sequence[str] | pd.Index[str]) -> str:
 
 
 def _attribute(frame: pd.DataFrame, column: str) -> tuple[Ints, list[str]]:
-    """Codes and names of one column: in numerical order if all values are whole numbers, else in alphabetical order."""
+    """Codes and names of one column: in numerical order if all values are numbers, else in alphabetical order."""
     values = required_texts(frame, column, "Attributes")
     numbers = _numbers(values)
-    if _whole(numbers).all():
-        distinct, codes = np.unique(numbers.astype(np.int64), return_inverse=True)
-    else:
-        distinct, codes = np.unique(np.array(values, dtype=object), return_inverse=True)
-    return codes.astype(np.int64), [f"{column}={value}" for value in distinct]
+    codes, names = _coded(values if None in numbers else numbers)
+    measured = None not in numbers and not _whole(numbers)
+    if len(names) > (_FEW if measured else max(_FEW, len(values) // 2)):
+        raise DataError(
+            f"An attribute must have values that many images share. Got {len(names)} different ones for {len(values)} "
+            f"images in column {column!r}, such as {names[-1]}. Cut them into a few bins, or name another column."
+        )
+    return codes, [f"{column}={name}" for name in names]
+
+
+def _coded(values: Sequence[Any]) -> tuple[Ints, list[str]]:
+    """Each value as its place among the distinct ones, in their order, and these as text."""
+    distinct = sorted(set(values))
+    places = {value: place for place, value in enumerate(distinct)}
+    names = [value if isinstance(value, str) else _plain(value) for value in distinct]
+    return np.array([places[value] for value in values], dtype=np.int64), names
+
+
+def _plain(number: Decimal) -> str:
+    """A number as text, in the same way for 1, 1.0 and 1e0."""
+    return str(int(number)) if number == number.to_integral_value() else f"{number:f}".rstrip("0")
 
 
 def _class_names(frame: pd.DataFrame, column: str, codes: Ints) -> tuple[str, ...]:
@@ -192,14 +216,15 @@ def _check_column(column: str, candidates: Sequence[str], argument: str) -> None
     raise DataError(f"{argument}= must name one of these columns: {listed(candidates)}. Got {column!r}. {hint}")
 
 
-def _numbers(values: Sequence[str]) -> Floats:
-    """Texts as numbers; NaN for a text that is not a number."""
-    return np.array(pd.to_numeric(pd.Series(values, dtype=object), errors="coerce"), dtype=np.float64)
+def _numbers(values: Sequence[str]) -> list[Decimal | None]:
+    """Texts as numbers, exactly, since ids may exceed what floats hold; None for a text that is not a number."""
+    known = {text: Decimal(text) if _NUMBER.fullmatch(text) else None for text in set(values)}
+    return [known[text] for text in values]
 
 
-def _whole(numbers: Floats) -> Flags:
-    """Which numbers are whole."""
-    return np.array(np.isfinite(numbers) & (numbers == np.round(numbers)), dtype=bool)
+def _whole(numbers: Sequence[Decimal | None]) -> bool:
+    """Whether all are whole numbers."""
+    return all(number is not None and number == number.to_integral_value() for number in numbers)
 
 
 def _row(position: int) -> str:

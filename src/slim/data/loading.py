@@ -40,7 +40,8 @@ def load_dataset(
           (whole numbers), ``split`` (0, 1, 2 or train, val, test) and, optionally, ``place`` or ``a`` (spurious
           attribute), ``mask_filename``, ``box_x``, ``box_y``, ``box_width``, ``box_height``, ``class_name``.
           Boxes may also come from a file ``boxes.csv`` beside it: ``x``, ``y``, ``width``, ``height``, joined by
-          ``img_filename``, ``filename`` or ``img_id``. Other columns are ignored.
+          ``img_filename``, ``filename`` or ``img_id``. Other columns are ignored. CSV files are in UTF-8, with commas,
+          semicolons or tabs.
         - an ImageFolder tree, ``train/<class>/*.jpg`` with ``val`` and ``test`` beside ``train``, or
           ``<class>/*.jpg``.
         - a DataFrame with the columns of ``metadata.csv``.
@@ -59,13 +60,13 @@ def load_dataset(
     -------
     Dataset
         Labels become 0 to n_classes - 1 in the order of their values; `class_names` keeps the values. Attribute
-        values are numbered in the same way, or in alphabetical order if they are text.
+        values are numbered in the same way, or in alphabetical order if they are text. Spaces around them are ignored.
 
     Raises
     ------
     DataError
-        Files are missing, a split is empty, an image is in two splits, a class has no train images, a label is
-        text, a value or a column is missing.
+        Files are missing, a split is empty, an image is in two splits (perhaps by a link), a class has no train images,
+        a label is text, a value or a column is missing, hardly any two images share an attribute.
     SettingsError
         `seed` is negative.
 

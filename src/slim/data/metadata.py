@@ -12,6 +12,7 @@ from slim.data import columns
 from slim.data.splits import carve
 from slim.data.table import BOX_COLUMNS
 from slim.errors import DataError
+from slim.files import read_cells
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,8 @@ class Rows:
     frame: pd.DataFrame
     class_names: tuple[str, ...]
     attribute_names: tuple[str, ...] = ()
+    drawn: bool = False
+    """Whether some splits were drawn at random, and not given."""
 
 
 def read_metadata(path: Path) -> pd.DataFrame:
@@ -49,13 +52,13 @@ def table_rows(
         rows["mask"] = masks
     if any(column in frame.columns for column in BOX_COLUMNS):
         rows[list(BOX_COLUMNS)] = columns.boxes(_with_all_box_columns(frame, what), BOX_COLUMNS, files)
-    return Rows(rows, class_names, attribute_names)
+    return Rows(rows, class_names, attribute_names, drawn="split" not in frame.columns)
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    """A CSV file with every value as text, so that a file named 007 keeps its name."""
+    """A CSV file with every value as text."""
     try:
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skipinitialspace=True)
+        frame = read_cells(path)
     except ValueError as error:  # pandas raises it for an empty, ragged or differently encoded file
         raise DataError(
             f"{path} must be a CSV table in UTF-8. Got: {str(error).splitlines()[0]}. "

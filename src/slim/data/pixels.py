@@ -7,26 +7,32 @@ the image.
 from __future__ import annotations
 
 import struct
+import warnings
 from collections.abc import Callable
 from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 
-from slim.arrays import Flags, Floats
-from slim.errors import DataError
+from slim.arrays import Flags, Floats, Ints
+from slim.errors import DataError, SlimWarning
 
 # Pillow's errors for files that are truncated, damaged or not images.
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
 _HALF = 127  # of 255: a brighter mask pixel belongs to the object
+_SAME_SHAPE = (2, 3, 4)  # EXIF orientations that keep width and height
+_FLAT = 256  # colours: a palette has no more, while compression and soft edges make more
+_GREYISH = 32  # of 255: how much the channels of a grey may differ
+_DEPTHS = (255, 4095, 65535)  # the largest value of 8, 12 and 16 bits
+_DARKEST = 16  # of 256: what 12 bits fill of 16
 
 T = TypeVar("T")
 
 
 def read_image(path: str) -> Image.Image:
-    """An image as RGB, upright according to its EXIF orientation; a `DataError` if it cannot be read."""
-    return _opened(path, lambda image: _rgb(ImageOps.exif_transpose(image)))
+    """An image as RGB, upright according to its EXIF orientation, on white; a `DataError` if it cannot be read."""
+    return _opened(path, lambda image: _rgb(image, path))
 
 
 def squared(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
@@ -35,16 +41,27 @@ def squared(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
 
 
 def mask_region(mask_path: str, image_path: str, size: int) -> Flags:
-    """The object in a mask, (size, size), after the evaluation transform."""
-    mask = _opened(mask_path, lambda image: _values(ImageOps.exif_transpose(image)))
-    width, height = _upright_size(image_path)
+    """The object in a mask, (size, size), after the evaluation transform; at least one pixel if it has any."""
+    mask, turned = _opened(
+        mask_path, lambda image: (_values(ImageOps.exif_transpose(image), mask_path), _orientation(image) > 1)
+    )
+    (width, height), orientation = _upright_size(image_path)
     if mask.shape != (height, width):
+        hint = "Export the mask at the size of the image"
+        if orientation > 1 and mask.shape == (width, height):
+            hint = f"The photo is turned by its EXIF orientation, {orientation}: turn the mask in the same way"
         raise DataError(
             f"A mask must have the size of its image {image_path}, {width} x {height} pixels. "
-            f"Got {mask.shape[1]} x {mask.shape[0]} in {mask_path}. Export the mask at the size of the image."
+            f"Got {mask.shape[1]} x {mask.shape[0]} in {mask_path}. {hint}."
         )
-    inside = Image.fromarray(_object_pixels(mask, mask_path))
-    return np.array(inside.resize((size, size), Image.Resampling.NEAREST), dtype=bool)
+    if not turned and (orientation in _SAME_SHAPE or (orientation > 1 and width == height)):
+        _warn_about_turned("masks")
+    inside = _object_pixels(mask, mask_path)
+    region = np.array(Image.fromarray(inside).resize((size, size), Image.Resampling.NEAREST), dtype=bool)
+    if inside.any() and not region.any():
+        rows, columns = np.nonzero(inside)
+        region[_spanned(rows, height, size), _spanned(columns, width, size)] = True
+    return region
 
 
 def box_region(box: tuple[float, float, float, float], image_path: str, size: int) -> Flags:
@@ -53,7 +70,9 @@ def box_region(box: tuple[float, float, float, float], image_path: str, size: in
     x and width count columns, y and height count rows of the upright image.
     """
     x, y, box_width, box_height = box
-    width, height = _upright_size(image_path)
+    (width, height), orientation = _upright_size(image_path)
+    if orientation > 1:
+        _warn_about_turned("boxes")
     if not (x < width and x + box_width > 0 and y < height and y + box_height > 0):
         raise DataError(
             f"A box must overlap its image {image_path}, {width} x {height} pixels. "
@@ -77,33 +96,87 @@ def _opened(path: str, use: Callable[[Image.Image], T]) -> T:
         ) from error
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    """An image of any mode as RGB."""
-    if image.mode.startswith("I"):
-        # Pillow would clip 16-bit values at 255, which makes most of them white.
-        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
-    if "transparency" in image.info:
+def _rgb(image: Image.Image, path: str) -> Image.Image:
+    """An opened image of any mode as RGB, upright, and white where it is transparent."""
+    deep = ";16" in str(getattr(image, "tile", ""))  # known only before the pixels are decoded
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith(("I", "F")):
+        image = Image.fromarray(_grey(image, path))
+    elif deep and np.asarray(image.convert("RGB")).max() < _DARKEST:
+        raise DataError(
+            f"An image of 16 bits per colour must use all of them. Got only the lower 12, which are black, in {path}. "
+            "Save it with 8 bits."
+        )
+    if image.has_transparency_data:
         image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return image.convert("RGB")
 
 
-def _upright_size(path: str) -> tuple[int, int]:
-    """Width and height of the upright image, without decoding it."""
+def _grey(image: Image.Image, path: str) -> npt.NDArray[np.uint8]:
+    """Grey values of any depth as bytes (h, w); Pillow would clip them at 255. NaN is black.
 
-    def size(image: Image.Image) -> tuple[int, int]:
-        width, height = image.size
-        sideways = image.getexif().get(0x0112, 1) >= 5
-        return (height, width) if sideways else (width, height)
+    Files do not tell the depth, so the largest value does: fractions up to 1, or else 8, 12 or 16 bits.
+    """
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0)
+    low, high = values.min(), values.max()
+    if low < 0 or high > _DEPTHS[-1]:
+        raise DataError(
+            f"Grey values must be from 0 to {_DEPTHS[-1]}. Got {low:g} to {high:g} in {path}. "
+            "Scale them in the same way in every image, and save them with 8 bits."
+        )
+    fractions = image.mode == "F" and high <= 1
+    largest = 1 if fractions else next(depth for depth in _DEPTHS if high <= depth)
+    return np.asarray(values * 255 / largest, dtype=np.uint8)
 
-    return _opened(path, size)
+
+def _upright_size(path: str) -> tuple[tuple[int, int], int]:
+    """Width and height of the upright image, and its EXIF orientation, without decoding it."""
+    (width, height), orientation = _opened(path, lambda image: (image.size, _orientation(image)))
+    return ((height, width) if orientation >= 5 else (width, height)), orientation
 
 
-def _values(mask: Image.Image) -> Floats:
-    """Pixels (h, w) of a mask, 0 to 255 even if the file has 16 bits."""
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 to 8; 1 = upright as stored, and from 5 on sideways."""
+    return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+
+
+def _warn_about_turned(regions: str) -> None:
+    """Say what cannot be told from sizes: the text is always the same, so that a run shows it once."""
+    warnings.warn(
+        f"Some photos are turned by their EXIF orientation, and their {regions} could be of the photos "
+        "as stored: they are taken to be of the photos as shown. Look at a few, or save the photos upright.",
+        SlimWarning,
+        stacklevel=4,
+    )
+
+
+def _values(mask: Image.Image, path: str) -> Floats:
+    """Pixels (h, w) of a mask, 0 to 255 even if the file has 16 bits; of a cut-out its opacity."""
     if mask.mode.startswith(("I", "F")):
         values = np.asarray(mask, dtype=np.float32)
         return values / np.float32(257) if values.max() > 255 else values
+    if mask.has_transparency_data:
+        opacity = mask.convert("RGBA").getchannel("A")
+        if np.asarray(opacity).min() < 255:
+            return np.asarray(opacity, dtype=np.float32)
+    if mask.mode not in ("1", "L") and (coloured := _in_colours(mask.convert("RGB"), path)) is not None:
+        return coloured
     return np.asarray(mask.convert("L"), dtype=np.float32)
+
+
+def _in_colours(mask: Image.Image, path: str) -> Floats | None:
+    """Pixels (h, w) of a mask of flat colours, above 0 on the object; None for a mask of greys or of many shades."""
+    colours = np.array([colour for _, colour in mask.getcolors(_FLAT) or ()]).reshape(-1, 3)
+    if not (np.ptp(colours, axis=1) > _GREYISH).any():
+        return None
+    if colours.any(axis=1).sum() > 1:
+        raise DataError(
+            f"A mask in colours must have one colour on black. Got {len(colours)} colours in {path}. "
+            "Write the object as 255 and everything else as 0."
+        )
+    brightest: Floats = np.asarray(mask, dtype=np.float32).max(axis=2)
+    return brightest
 
 
 def _object_pixels(values: Floats, path: str) -> Flags:
@@ -117,6 +190,11 @@ def _object_pixels(values: Floats, path: str) -> Flags:
         f"A mask must hold 0 and 1, or 0 and 255. Got several values up to {top:g} in {path}. "
         "Write the object as 255 and everything else as 0."
     )
+
+
+def _spanned(positions: Ints, frame: int, size: int) -> slice:
+    """The pixels along one side from the first to the last of some positions; at least one."""
+    return _covered(int(positions.min()), int(np.ptp(positions)) + 1, frame, size)
 
 
 def _covered(start: float, length: float, frame: int, size: int) -> slice:

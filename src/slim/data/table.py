@@ -148,12 +148,15 @@ class ImageTable:
         return np.full(len(self), self.regions == "boxes")
 
     def image(self, i: int) -> Image.Image:
-        """Image `i` in RGB at its own size, upright according to its EXIF orientation.
+        """Image `i` in RGB at its own size, upright according to its EXIF orientation, on white where transparent.
+
+        Grey values of 16 or 32 bits and fractions are scaled to bytes by the largest in the file: up to 1 for
+        fractions, 255, 4095 or 65535.
 
         Raises
         ------
         DataError
-            The file is missing, truncated, or not an image.
+            The file is missing, truncated, or not an image, or its values are out of range.
         """
         return pixels.read_image(str(self.frame["path"].iloc[i]))
 
@@ -172,17 +175,23 @@ class ImageTable:
         Returns
         -------
         (size, size) bool array
-            True on the object. Rows count downwards. A box covers at least one pixel.
+            True on the object. Rows count downwards. A box covers at least one pixel, and so does an object in a mask.
 
         Raises
         ------
         DataError
-            The image has no such region, the mask does not have the size of its image or has more than two values
-            of which none is bright, or the box is outside the image.
+            The image has no such region, the mask does not have the size of its image, has several colours or has
+            more than two values of which none is bright, or the box is outside the image.
+
+        Warns
+        -----
+        SlimWarning
+            The photo is turned by its EXIF orientation, and the region fits it both turned and as stored.
 
         Notes
         -----
-        Mask pixels above 127 are the object; in a mask of 0 and one value up to 127, all pixels above 0.
+        Mask pixels above 127 are the object; in a mask of 0 and one value up to 127, all pixels above 0; in one of a
+        single colour on black, all in that colour; in a partly transparent one, the opaque pixels.
         """
         row = self.frame.iloc[i]
         kind = kind or self.regions

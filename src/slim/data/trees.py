@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import warnings
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,61 +15,104 @@ import pandas as pd
 from slim.data.columns import listed
 from slim.data.metadata import Rows
 from slim.data.splits import SPLIT_ALIASES, SPLITS, carve
-from slim.errors import DataError
+from slim.errors import DataError, SlimWarning
 
-_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+_SUFFIXES = {
+    *(".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
+    *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
+}
+_SYSTEM_FILES = {"desktop.ini", "thumbs.db"}
+_SPLIT_FOLDERS = SPLIT_ALIASES | {"training": "train", "dev": "val", "testing": "test"}
 
 
 def tree_rows(folder: Path, seed: int) -> Rows:
-    """The rows of an ImageFolder tree, with or without folders for the splits."""
-    subfolders = _subfolders(folder)
-    aliases = {name.lower() for name in subfolders} & set(SPLIT_ALIASES)
-    if "train" in aliases or (aliases and len(aliases) == len(subfolders)):
-        parts = [(SPLIT_ALIASES[name.lower()], folder / name) for name in subfolders if name.lower() in aliases]
-    else:
-        parts = [("train", folder)]
-    files, names, split = _class_files(folder, parts)
+    """The rows of an ImageFolder tree, with or without folders for the splits; warns of what is left out."""
+    parts = _parts(folder)
+    left_out = [] if parts[0][1] == folder else [f"folder {name}" for name in _others(folder, parts)]
+    files, names, split = _class_files(folder, parts, left_out)
+    if left_out:
+        warnings.warn(
+            f"{folder} holds more than images in folders of classes, which is left out: {listed(left_out)}.",
+            SlimWarning,
+            stacklevel=4,
+        )
     class_names = tuple(sorted(set(names)))
     y = np.array([class_names.index(name) for name in names], dtype=np.int64)
-    if "train" in split:
+    absent = [part for part in SPLITS if part not in split] if "train" in split else []
+    if absent:
         train = np.flatnonzero(split == "train")
-        absent = [part for part in SPLITS if part not in split]
         split[train] = carve(y[train], [files[i] for i in train], seed, absent)
-    return Rows(pd.DataFrame({"file": files, "split": split, "y": y}), class_names)
+    return Rows(pd.DataFrame({"file": files, "split": split, "y": y}), class_names, drawn=bool(absent))
+
+
+def _parts(folder: Path) -> list[tuple[str, Path]]:
+    """Each split and its folder; train is the whole folder if there are no folders for the splits."""
+    subfolders = _subfolders(folder)
+    parts = [(_SPLIT_FOLDERS[name.lower()], folder / name) for name in subfolders if name.lower() in _SPLIT_FOLDERS]
+    with_train = "train" in (name.lower() for name in subfolders) or {split for split, _ in parts} > {"train"}
+    if parts and (with_train or len(parts) == len(subfolders)):
+        return parts
+    below = [{name.lower() for name in _subfolders(folder / name)} for name in subfolders]
+    if len(below) > 1 and all(names and names <= set(_SPLIT_FOLDERS) for names in below):
+        raise DataError(
+            f"Folders for the splits must be above those of the classes. Got {', '.join(sorted(below[0]))} in "
+            f"{folder / subfolders[0]}. Swap them: train/{subfolders[0]}."
+        )
+    return [("train", folder)]
+
+
+def _others(folder: Path, parts: Sequence[tuple[str, Path]]) -> list[str]:
+    """The folders beside those of the splits."""
+    return sorted(set(_subfolders(folder)) - {part.name for _, part in parts})
 
 
 def _class_files(
-    folder: Path, parts: Sequence[tuple[str, Path]]
+    folder: Path, parts: Sequence[tuple[str, Path]], left_out: list[str]
 ) -> tuple[list[str], list[str], npt.NDArray[np.object_]]:
-    """File name relative to `folder`, class name and split of each image."""
+    """File name relative to `folder`, class name and split of each image; what is no such image joins `left_out`."""
     rows: list[tuple[str, str, str]] = []
     for split, part in parts:
-        images = [
-            (path.relative_to(folder).as_posix(), name, split)
-            for name in _subfolders(part)
-            for path in _images_below(part / name)
-        ]
-        if not images:
+        before = len(rows)
+        for name in _subfolders(part):
+            below = list(_files_below(part / name))
+            rows += [(path.relative_to(folder).as_posix(), name, split) for path in below if _is_image(path)]
+            left_out += _descriptions([path for path in below if not _is_image(path)], part / name)
+            left_out += [] if below else [f"empty folder {part / name}"]
+        if len(rows) == before:
             either = "metadata.csv or " if part == folder else ""
             hint = "" if split == "train" else f", or remove {part.name} to have {split} carved out of train"
             raise DataError(
                 f"{part} must have {either}a folder of images for each class. Got {listed(sorted(os.listdir(part)))}. "
                 f"Put the images of each class into a folder of its own{hint}."
             )
-        rows += images
+        left_out += _descriptions([path for path in sorted(part.iterdir()) if _is_image(path) and path.is_file()], part)
     files, names, splits = zip(*rows, strict=True)
     return list(files), list(names), np.array(splits, dtype=object)
 
 
+def _is_image(path: Path) -> bool:
+    """Whether a file is an image by its name, and not a hidden one."""
+    return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+
+
+def _descriptions(files: Sequence[Path], folder: Path) -> list[str]:
+    """How many files of each kind there are in a folder."""
+    counts = Counter(path.suffix.lower() or "without suffix" for path in files)
+    return [f"{count} {suffix} in {folder}" for suffix, count in sorted(counts.items())]
+
+
 def _subfolders(folder: Path) -> list[str]:
-    """Sorted names of the folders in a folder, except hidden ones."""
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    """Sorted names of the folders in a folder, except hidden ones and what macOS adds to archives."""
+    names = (entry.name for entry in os.scandir(folder) if entry.is_dir())
+    return sorted(name for name in names if not name.startswith(".") and name != "__MACOSX")
 
 
-def _images_below(folder: Path) -> Iterator[Path]:
-    """Sorted image files at any depth, except hidden ones."""
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Sorted files at any depth, except hidden ones; a link back to a folder that it is in is not followed."""
     for parent, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        above = {os.path.realpath(path) for path in (Path(parent), *Path(parent).parents)}
+        onward = (name for name in folders if os.path.realpath(os.path.join(parent, name)) not in above)
+        folders[:] = sorted(name for name in onward if not name.startswith("."))
         for name in sorted(files):
-            if not name.startswith(".") and Path(name).suffix.lower() in _SUFFIXES:
+            if not name.startswith(".") and name.lower() not in _SYSTEM_FILES:
                 yield Path(parent) / name

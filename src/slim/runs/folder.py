@@ -153,7 +153,7 @@ class RunFolder:
             inputs=dict(inputs),
             seconds=round(perf_counter() - start, 3),
             device=device,
-            warnings=tuple(texts),
+            warnings=tuple(dict.fromkeys(texts)),
         )
         write_json(folder / "manifest.json", vars(manifest))
         if not keep:

@@ -13,7 +13,7 @@ from PIL import Image
 from slim import MaskOracle, NoisyOracle, Place, Queries, Query
 from slim.data import ImageTable
 from slim.data.table import RegionKind
-from slim.errors import AnnotationError, DataError, SettingsError
+from slim.errors import AnnotationError, DataError, SettingsError, SlimWarning
 from slim.stages.annotate.oracle import is_oracle
 
 Ask = Callable[..., Queries]
@@ -121,9 +121,11 @@ def test_names_of_oracles_differ_where_their_answers_may(pool: ImageTable) -> No
     assert MaskOracle(pool, clicks=False, seed=3).name == "masks over 0.5"
 
 
-def test_oracle_has_no_click_on_an_object_that_the_mask_does_not_show(pool: ImageTable, ask_about: Ask) -> None:
+@pytest.mark.parametrize("clicks", [True, False])
+def test_oracle_is_unsure_about_an_empty_mask_and_says_so(pool: ImageTable, ask_about: Ask, clicks: bool) -> None:
     Image.new("L", (12, 12)).save(pool.frame["mask"].iloc[0])
-    assert MaskOracle(pool).answer(ask_about(0)[0]) == "spurious"
+    with pytest.warns(SlimWarning, match="Some masks are empty: their images are unsure"):
+        assert MaskOracle(pool, clicks=clicks).answer(ask_about(0)[0]) == "unsure"
 
 
 @pytest.mark.parametrize("noise", [-0.1, 0.6, float("nan")])

@@ -49,6 +49,22 @@ def test_recorded_answers_join_by_path_whatever_the_order(recorded: Recorded, as
     assert [oracle.answer(query) for query in ask_about(0, 1, 2, 5)] == [None, "spurious", "unsure", "core"]
 
 
+@pytest.mark.parametrize("separator", [";", "\t", ", "])
+def test_recorded_answers_may_come_from_a_spreadsheet(recorded: Recorded, ask_about: Ask, separator: str) -> None:
+    text = "\ufeffpath,answer,x,y\npool/5.png,spurious,0.5,0.25\n".replace(",", separator)
+    assert recorded(text).answer(ask_about(5)[0]) == ("spurious", Place(0.5, 0.25))
+
+
+@pytest.mark.parametrize("written", ["Caf\u00e9", "Cafe\u0301"])
+@pytest.mark.parametrize("stored", ["Caf\u00e9", "Cafe\u0301"])
+def test_recorded_answers_match_composed_and_decomposed_letters(
+    recorded: Recorded, ask_about: Ask, written: str, stored: str
+) -> None:
+    queries = ask_about(0)
+    table = replace(queries.table, frame=queries.table.frame.assign(path=[f"/{stored}.png"]))
+    assert recorded(f"path,answer\n{written}.png,core\n").answer(replace(queries, table=table)[0]) == "core"
+
+
 def test_recorded_answers_join_by_the_whole_path(recorded: Recorded, pool: ImageTable, ask_about: Ask) -> None:
     assert recorded(f"path,answer\n{pool.paths[2]},core\n").answer(ask_about(2)[0]) == "core"
 

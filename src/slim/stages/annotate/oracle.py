@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import cast, get_args
 
 import numpy as np
@@ -10,7 +11,7 @@ from scipy.ndimage import distance_transform_edt
 from slim.arrays import Flags
 from slim.data import ImageTable
 from slim.data.table import RegionKind
-from slim.errors import AnnotationError, SettingsError
+from slim.errors import AnnotationError, SettingsError, SlimWarning
 from slim.metrics import inside_fraction
 from slim.overlay import upsample
 from slim.stages.annotate.annotator import Judged, Oracle
@@ -50,7 +51,7 @@ class MaskOracle(Oracle):
     Notes
     -----
     It judges what a person sees: the map, smoothly upsampled and scaled to [0, 1] again. An image without a mask is
-    "unsure", and so is one with a flat map, which does not show where the model looks.
+    "unsure", so is one with an empty mask, and so is one with a flat map, which does not show where the model looks.
 
     A click on a mask lies well inside: at a random pixel whose distance to the border is at least 0.7 of the largest. A
     click on a box is its centre. Each image has a draw of its own, seeded by `seed` and its position in the pool.
@@ -114,17 +115,29 @@ class MaskOracle(Oracle):
             The query is from another pool.
         DataError
             The mask cannot be read, or its shape is not the image's.
+
+        Warns
+        -----
+        SlimWarning
+            The mask is empty.
         """
         self._check(query)
         if not self._known[query.index]:
             return "unsure"
         region = self.table.region(query.index, _SIZE, self.kind)
+        if not region.any():
+            warnings.warn(
+                "Some masks are empty: their images are unsure. Leave out the mask of an image without an object.",
+                SlimWarning,
+                stacklevel=2,
+            )
+            return "unsure"
         fraction = inside_fraction(upsample(query.map[None], _SIZE), region[None])[0]
         if np.isnan(fraction):
             return "unsure"
         if fraction > self.threshold:
             return "core"
-        return ("spurious", self._click(region, query.index)) if self.clicks and region.any() else "spurious"
+        return ("spurious", self._click(region, query.index)) if self.clicks else "spurious"
 
     def _click(self, region: Flags, index: int) -> Place:
         """A click on the object that fills this region of an image."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from slim.errors import AnnotationError
+from slim.files import read_cells
 from slim.stages.annotate.annotator import Judged, Oracle
 from slim.stages.annotate.queries import Query
 from slim.stages.judgements import PLACE_COLUMNS, Answer, Place, answers_that_count, check_place
@@ -122,13 +124,13 @@ def read_rows(path: Path) -> pd.DataFrame:
         place.
     """
     try:
-        rows = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", skip_blank_lines=False)
+        rows = read_cells(path, skip_blank_lines=False)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise AnnotationError(
             f"Recorded answers must be in a CSV file. Got {path}: {reason}. Check its name and contents."
         ) from error
-    rows = rows.rename(columns=lambda name: str(name).strip().lower())
+    rows = rows.rename(columns=str.lower)
     key_column(rows, path)
     answers = [parse_answer(word, f"line {line} of {path}") for line, word in enumerate(rows["answer"], 2)]
     rows = rows.assign(answer=pd.Series(answers, index=rows.index, dtype="str"))
@@ -180,5 +182,5 @@ def parse_place(row: Mapping[Any, Any], where: str) -> Place | None:
 
 
 def plain_path(path: str) -> str:
-    """A path with forward slashes only, and without a leading ./ or /."""
-    return path.strip().replace("\\", "/").removeprefix("./").lstrip("/")
+    """A path with forward slashes only, without a leading ./ or /, its Unicode composed."""
+    return unicodedata.normalize("NFC", path).strip().replace("\\", "/").removeprefix("./").lstrip("/")

@@ -121,7 +121,13 @@ def _region_maps(table: ImageTable, kind: RegionKind, folder: str | Path | None,
     """Object maps from masks or boxes."""
     maps: Bytes = array_to_fill(folder, name, (len(table), SIDE, SIDE), np.uint8)
     for i in track(range(len(table)), f"reading the {kind} of {len(table)} {table.split} images"):
-        maps[i] = np.where(table.region(i, SIDE, kind), 255, 0)
+        region = table.region(i, SIDE, kind)
+        if not region.any():
+            raise DataError(
+                f"Object maps from masks need an object in every mask. Got an empty mask of {table.paths[i]}. "
+                "Make them from answers: --locate.source answers."
+            )
+        maps[i] = np.where(region, 255, 0)
     return maps
 
 

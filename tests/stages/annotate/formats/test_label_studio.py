@@ -15,6 +15,7 @@ from PIL import Image
 
 from slim import Store
 from slim.data import ImageTable
+from slim.errors import AnnotationError, SlimWarning
 from slim.stages.annotate.formats import Sheet, merge_answers
 from slim.stages.annotate.formats.label_studio import CONFIG, read_label_studio, write_label_studio
 
@@ -61,6 +62,53 @@ def test_annotations_made_in_label_studio_are_merged(sheet: Sheet, store: Store,
     assert [0, "core", "bob", 4.5] in rows
     assert [5, "core", "eve@example.org", 4.5] in rows
     assert [5, "core", "Label Studio 9", 4.5] in rows
+
+
+def exported(folder: Path, annotations: list[Any], encoding: str = "utf-8") -> Path:
+    """An export with a task for each list of annotations."""
+    tasks = [{"data": {"path": f"/{i}.png", "answers": None}, "annotations": one} for i, one in enumerate(annotations)]
+    (folder / "back.json").write_text(json.dumps(tasks), encoding=encoding)
+    return folder / "back.json"
+
+
+def judged(*choices: str, tag: str = "judgement", **more: Any) -> dict[str, Any]:
+    """An annotation with these choices."""
+    return {"result": [{"from_name": tag, "type": "choices", "value": {"choices": choices}}], **more}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_empty_fields_and_byte_order_marks_are_read(tmp_path: Path, encoding: str) -> None:
+    name = {"from_name": "annotator", "type": "textarea"}
+    named, unnamed, point = judged("core"), judged("spurious", completed_by=None, lead_time=None), judged("core")
+    named["result"].append({**name, "value": {"text": "ann"}})  # a text in place of a list of texts
+    unnamed["result"].append({**name, "value": {"text": None}})
+    point["result"] += [{**name, "value": None}, {"from_name": "click", "type": "keypointlabels", "value": None}]
+    nothing = [{"result": None}, {"result": []}]
+    source = exported(tmp_path, [None, [*nothing, named], [unnamed], [point]], encoding)
+    answers = [(path, row.answer, row.annotator, row.place) for path, row in read_label_studio(source)]
+    assert answers == [
+        ("/1.png", "core", "ann", None),
+        ("/2.png", "spurious", "Label Studio", None),
+        ("/3.png", "core", "Label Studio", None),
+    ]
+
+
+def test_annotations_without_a_judgement_are_told(tmp_path: Path) -> None:
+    other, click = judged("core", tag="choice"), {"result": [{"from_name": "click", "type": "keypointlabels"}]}
+    source = exported(tmp_path, [[judged("core")], [other], [click], [other]])
+    with pytest.warns(
+        SlimWarning, match=r"Got 3 annotations without one in .*back\.json, but with choice or click\. They are left"
+    ):
+        assert [path for path, _ in read_label_studio(source)] == ["/0.png"]
+    with pytest.raises(
+        AnnotationError, match=r'choice in the tag "judgement"\. Got 1 annotations without one .* but with choice\.'
+    ):
+        read_label_studio(exported(tmp_path, [[other]]))
+
+
+def test_annotation_of_two_judgements_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AnnotationError, match="must have one judgement. Got core, unsure in task 1 of"):
+        read_label_studio(exported(tmp_path, [[judged("core", "unsure")]]))
 
 
 def test_places_are_key_points_and_rectangles_in_percent(sheet: Sheet, tmp_path: Path) -> None:

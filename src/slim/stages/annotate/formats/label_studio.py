@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from slim.errors import AnnotationError
+from slim.errors import AnnotationError, SlimWarning
 from slim.files import read_json, write_json, write_text
 from slim.overlay import fitted_size, overlay
 from slim.stages.annotate.formats.records import SCORES, AnsweredImage, AnswerRow, Sheet, same_place
@@ -133,32 +134,57 @@ def read_label_studio(source: Path) -> list[tuple[str, AnswerRow]]:
 
     An annotator who left the name field empty is named by their email address or user number in Label Studio. Skipped
     tasks and predictions do not count as answers. Of several key points and rectangles, the last one is the place; an
-    unsure answer has none.
+    unsure answer has none. Warns of annotations without a judgement.
     """
     tasks = read_json(source)
     if not isinstance(tasks, list) or not all(isinstance(task, dict) and "data" in task for task in tasks):
         raise AnnotationError(f"{source} must hold Label Studio's tasks. Got something else. Export them as JSON.")
-    answers = []
+    answers, left_out = [], []
     for number, task in enumerate(tasks, 1):
-        path, where = task["data"].get("path"), f"task {number} of {source}"
+        data, where = task["data"] or {}, f"task {number} of {source}"
+        path = data.get("path")
         if not path:
             raise AnnotationError(
                 f'Tasks must name their image in "path". Got none in {where}. Start from a file that slim export wrote.'
             )
-        before = [answer_row(**one, where=where) for one in task["data"].get("answers", [])]
-        for annotation in task.get("annotations", []):
-            if not annotation.get("was_cancelled") and (one := _answer(annotation, before, where)):
+        before = [answer_row(**one, where=where) for one in data.get("answers") or []]
+        for annotation in task.get("annotations") or []:
+            if annotation.get("was_cancelled") or not annotation.get("result"):
+                continue
+            if one := _answer(annotation, before, where):
                 answers.append((str(path), one))
+            else:
+                left_out.append(", ".join(sorted({str(part.get("from_name")) for part in annotation["result"]})))
+    if left_out:
+        _tell_left_out(left_out, source, some=bool(answers))
     return answers
 
 
+def _tell_left_out(tags: list[str], source: Path, some: bool) -> None:
+    """Warn of annotations without a judgement, by their tags; refuse a file in which no annotation has one."""
+    got = f"{len(tags)} annotations without one in {source}, but with {' or '.join(sorted(set(tags)))}"
+    if not some:
+        raise AnnotationError(
+            f'Annotations must have a choice in the tag "judgement". Got {got}. '
+            "Give the tag its name back in the labelling interface, and export again."
+        )
+    text = f'Annotations must have a choice in the tag "judgement". Got {got}. They are left out.'
+    warnings.warn(text, SlimWarning, stacklevel=3)
+
+
 def _answer(annotation: dict[str, Any], before: list[AnswerRow], where: str) -> AnswerRow | None:
-    """The answer in an annotation, as it was exported if it has not changed."""
-    values = {part.get("from_name"): part.get("value", {}) for part in annotation.get("result", [])}
-    choice = next(iter(values.get("judgement", {}).get("choices", [])), None)
-    if choice is None:
+    """The answer in an annotation, as it was exported if it has not changed; None if it has no judgement."""
+    values = {part.get("from_name"): part.get("value") or {} for part in annotation["result"]}
+    choices = values.get("judgement", {}).get("choices") or []
+    if len(choices) > 1:
+        raise AnnotationError(
+            f"An annotation must have one judgement. Got {', '.join(choices)} in {where}. Keep one of them."
+        )
+    if not choices:
         return None
-    names = [name.strip() for name in values.get("annotator", {}).get("text", []) if name.strip()]
+    (choice,) = choices
+    texts = values.get("annotator", {}).get("text") or []
+    names = [name.strip() for name in ([texts] if isinstance(texts, str) else texts) if name and name.strip()]
     annotator = names[0] if names else _user(annotation.get("completed_by"))
     answer = _SHOWN.get(choice, choice)
     settles = bool(annotation.get("ground_truth"))
@@ -172,10 +198,11 @@ def _answer(annotation: dict[str, Any], before: list[AnswerRow], where: str) -> 
 
 def _place(result: list[dict[str, Any]]) -> Place | None:
     """The last key point or rectangle of an annotation, as far as it is in the image."""
-    regions = [part["value"] for part in result if part.get("type") in ("keypointlabels", "rectanglelabels")]
+    kinds = ("keypointlabels", "rectanglelabels")
+    regions = [part["value"] for part in result if part.get("type") in kinds and part.get("value")]
     if not regions:
         return None
-    x, y, width, height = (float(regions[-1].get(name, 0)) / 100 for name in ("x", "y", "width", "height"))
+    x, y, width, height = (float(regions[-1].get(name) or 0) / 100 for name in ("x", "y", "width", "height"))
     if "keypointlabels" in regions[-1]:
         width = height = 0.0
     return Place(*(min(max(value, 0.0), 1.0) for value in (x + width / 2, y + height / 2, width, height)))

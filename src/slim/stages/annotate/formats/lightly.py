@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from slim.errors import AnnotationError
-from slim.files import write_text
+from slim.files import read_cells, write_text
 from slim.stages.annotate.formats.records import SCORES, AnswerRow, Sheet
 from slim.stages.annotate.formats.tables import answer_row, place_cells
 from slim.stages.annotate.recorded import PLACE_NAMES, parse_place
@@ -42,7 +42,7 @@ def write_lightly(sheet: Sheet, target: Path) -> None:
 def read_lightly(source: Path) -> list[tuple[str, AnswerRow]]:
     """The answers in a classification CSV of LightlyStudio; rows with a confidence are predictions, not answers."""
     try:
-        rows = pd.read_csv(source, dtype=str, keep_default_na=False)
+        rows = read_cells(source)
     except (OSError, ValueError) as error:
         raise AnnotationError(
             f"Classifications must be in a CSV file. Got {source}: {str(error).splitlines()[0]}. Check its name."
