@@ -271,5 +271,7 @@ def test_report_of_recomposed_retraining_says_what_it_used(records: Make) -> Non
     *stages, facts = arguments(records(), retrain=RetrainSettings(images="recomposed"))
     page = write_report(*stages, facts=facts).page
     assert "The model was retrained on such images in place of the subset" in page
-    assert re.search("right about 90.0.% of 200 such images with backgrounds of their own class, and about 25.0.%", page)
+    assert re.search(
+        "right about 90.0.% of 200 such images with backgrounds of their own class, and about 25.0.%", page
+    )
     assert "4 of 5 maps made without the place that was pointed at contain it" in page
