@@ -81,6 +81,15 @@ def test_fewer_features_than_components_give_fewer_numbers() -> None:
     assert basis(torch.zeros(1, 5, GRID, GRID)).shape == (1, GRID, GRID, 5)
 
 
+@pytest.mark.parametrize("d", [5, 300])
+@pytest.mark.parametrize("spread", [0.0, 1e-20, 1.0])
+def test_equal_images_have_a_basis(d: int, spread: float) -> None:
+    one = 3 + spread * torch.randn(1, d, GRID, GRID, generator=torch.Generator().manual_seed(0))
+    basis = PlaceBasis.fit([one.expand(8, -1, -1, -1)] * 2)
+    assert basis.components.isfinite().all()
+    assert torch.equal(*basis(one.expand(2, -1, -1, -1)))
+
+
 def test_network_is_left_as_it_was() -> None:
     classifier = network()
     classifier.module.train()

@@ -50,8 +50,8 @@ class PlaceBasis:
         generator = torch.Generator().manual_seed(seed)
         rows = torch.cat([_sampled(grid.cpu(), generator) for grid in grids])
         mean = rows.mean(0)
-        centred = rows - mean
-        values, vectors = torch.linalg.eigh(centred.T @ centred / len(rows))
+        centred = (rows - mean).double()  # in single precision, eigh gives up on equal images
+        values, vectors = (one.float() for one in torch.linalg.eigh(centred.T @ centred / len(rows)))
         components = vectors.T.flip(0)[:COMPONENTS]
         components = components * torch.where(components.sum(1) < 0, -1.0, 1.0)[:, None]  # the sign is arbitrary
         deviation = values.flip(0)[: len(components)].clamp_min(1e-12).sqrt()
