@@ -4,9 +4,10 @@ python benchmarks/recompose.py DATA FOLDER [--attribute NAME] [--mask NAME] [--s
 
 Prepares one run per seed in FOLDER (reference model, attention, space), or reuses it. Train is recomposed by the object
 maps of each row of `slim compare`; val is absent, subsampled to the group shares of train, or used whole, and
-recomposed too. Prints worst-group and average accuracy on the test split, means over seeds; the overlap of the maps
-with the masks; how often a map made without a place contains it; and the reference model's accuracy on train images
-with backgrounds of the same and of other classes.
+recomposed too. Other rows are measured with the same vals. The reference model keeps its last epoch, so that no val
+chooses it. Prints worst-group and average accuracy on the test split, means over seeds; the overlap of the maps with
+the masks; how often a map made without a place contains it; and the reference model's accuracy on train images with
+backgrounds of the same and of other classes.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 import pandas as pd
 from biased_val import biased
 
-from slim.arrays import Bytes, Floats
+from slim.arrays import Bytes, Floats, Ints
 from slim.comparison.bench import Bench
 from slim.comparison.recomposed import MappedObjects
 from slim.comparison.rows import ROWS
@@ -30,9 +31,12 @@ from slim.localization import SIDE
 from slim.progress import quiet
 from slim.stages.retrain.last_layer import Head, fit_weighted_head
 from slim.stages.retrain.recomposed import STRENGTH, recomposed_features
+from slim.stages.retrain.reliance import background_reliance
 
 DRAWS = 4
-REGIMES = ("no val", "biased val", "val")
+RECOMPOSED = ("recomposed", "recomposed-shuffled", "recomposed-unanswered", "recomposed-centre", "recomposed-masks")
+WITHOUT_VAL = ("erm", "random", "cluster-balanced", "group-balanced")
+WITH_VAL = ("subset", "subset-alone", "cluster-balanced-val", "val", "dfr", "group-dro")
 
 
 def overlap(maps: Bytes, bench: Bench) -> float:
@@ -64,29 +68,47 @@ def _features(bench: Bench, data: Dataset, split: str, recomposition: Recomposit
     return recomposed_features(bench.reference, data.split(split), recomposition, DRAWS, "auto", bench.seed)
 
 
-def reliance(mapped: MappedObjects, bench: Bench) -> dict[str, float]:
-    """Accuracy of the reference model on recomposed train images, with backgrounds of the same and of other classes."""
-    y, result = bench.data.train.y, {}
-    weight, bias = (values.detach().numpy() for values in bench.reference.linear.parameters())
-    for donors in ("same", "other"):
-        recomposition = Recomposition(mapped.objects.train, donors, y)
-        rows = recomposed_features(bench.reference, bench.data.train, recomposition, 1, "auto", bench.seed)
-        result[f"{donors} class"] = float(((rows @ weight.T + bias).argmax(1) == y).mean())
-    return result
+def with_val(bench: Bench, some: Ints) -> Bench:
+    """The same bench with some of the images of val alone."""
+    val, n = bench.attention.val, len(bench.data.val)
+    arrays = {name: values for name, values in vars(val).items() if isinstance(values, np.ndarray) and len(values) == n}
+    part = replace(val, **{name: values[some] for name, values in arrays.items()})
+    other = Bench(replace(bench.run, data=replace(bench.data, val=bench.data.val[some])))
+    attention = replace(bench.attention, val=part)
+    vars(other).update(reference=bench.reference, space=bench.space, attention=attention)  # as if they were read
+    return other
 
 
-def measured(key: str, bench: Bench) -> dict[str, float]:
-    """All figures of one row and seed."""
-    make = ROWS[key].material
-    assert make is not None, f"{key} is no row of recomposed images"
-    mapped, test = make(bench), bench.data.test
+def recomposed(mapped: MappedObjects, bench: Bench) -> dict[str, float]:
+    """All figures of a row of recomposed images."""
+    test = bench.data.test
     line = {"IoU": overlap(mapped.objects.train, bench)}
     if mapped.objects.trust is not None and mapped.objects.trust.n:
         line |= {name: getattr(mapped.objects.trust, name) for name in ("share", "low", "high")}
     for regime, head in fitted_heads(mapped, bench).items():
         right = head.predict(np.asarray(bench.attention.test.features)) == test.y
         line |= {regime: bench.worst_group(head), f"{regime}, average": float(right.mean())}
-    return line | (reliance(mapped, bench) if key == "recomposed" else {})
+    reliance = background_reliance(bench.reference, bench.data.train, mapped.objects.train, "auto", seed=bench.seed)
+    return line | {"same class": reliance.same, "other class": reliance.other}
+
+
+def measured(key: str, bench: Bench) -> dict[str, float]:
+    """All figures of one row and seed."""
+    row = ROWS[key]
+    if row.material is not None and isinstance(material := row.material(bench), MappedObjects):
+        return recomposed(material, bench)
+    if key in WITHOUT_VAL:
+        return {"no val": _worst_group(key, bench)}
+    shares = np.bincount(bench.groups("train"), minlength=bench.data.val.n_groups) / len(bench.data.train)
+    low = with_val(bench, np.sort(biased(bench.groups("val"), shares, bench.seed)))
+    return {"biased val": _worst_group(key, low), "val": _worst_group(key, bench)}
+
+
+def _worst_group(key: str, bench: Bench) -> float:
+    row = ROWS[key]
+    if row.material is not None:
+        return bench.worst_group(row.material(bench).fit_head(bench))
+    return bench.worst_group(None if row.head is None else row.head(bench))
 
 
 if __name__ == "__main__":
@@ -97,11 +119,11 @@ if __name__ == "__main__":
     parser.add_argument("--mask")
     parser.add_argument("--image-size", type=int, default=128)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rows", default=",".join(key for key, row in ROWS.items() if key.startswith("recomposed")))
+    parser.add_argument("--rows", default=",".join(RECOMPOSED + WITHOUT_VAL + WITH_VAL))
     chosen = parser.parse_args()
     options = {
         "data": chosen.data,
-        "settings": {"train": {"image_size": chosen.image_size}},
+        "settings": {"train": {"image_size": chosen.image_size, "select_by": "last"}},
         "load": {"attribute": chosen.attribute, "mask": chosen.mask},
     }
     lines = []
@@ -109,7 +131,6 @@ if __name__ == "__main__":
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             bench = prepared_bench(chosen.folder, seed, options)
-            lines.append({"row": "erm", "seed": seed, "no val": bench.worst_group(None)})
             for key in chosen.rows.split(","):
                 lines.append({"row": key, "seed": seed, **measured(key, bench)})
                 print({k: round(v, 3) if isinstance(v, float) else v for k, v in lines[-1].items()}, flush=True)

@@ -34,7 +34,7 @@ def test_help_lists_the_commands_in_the_order_of_the_method_without_cutting_any(
 
 @pytest.mark.parametrize("command", ["run", "demo", "status", "compare", *STAGES, "export", "import"])
 def test_help_of_a_command_fits_a_terminal(command: str) -> None:
-    result = CliRunner().invoke(main, [command, "-h"], terminal_width=80)
+    result = CliRunner().invoke(main, [command, "--help"], terminal_width=80)
     assert result.exit_code == 0
     assert max(map(len, result.stdout.splitlines())) <= 80
     assert "--json" in result.stdout

@@ -106,7 +106,7 @@ def test_subset_may_come_from_val(finished_run: Path, slim_command: Command) -> 
 
 
 def test_tuning_on_groups_is_said_in_the_supervision(finished_run: Path, slim_command: Command) -> None:
-    result = slim_command("run", finished_run, "--retrain.tune-on", "groups", "--json")
+    result = slim_command("run", finished_run, "--retrain.images", "subset", "--retrain.tune-on", "groups", "--json")
     metrics = json.loads(result.stdout)
     judged = "class labels + 8 judgements (masks over 0.5, clicks, seed 0) + val group labels (tuning)"
     assert metrics["retrained"]["supervision"] == judged

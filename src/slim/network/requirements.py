@@ -60,7 +60,9 @@ def check_input(image_size: int, mean: Sequence[float], std: Sequence[float]) ->
     slim.errors.ModelError: mean must be three numbers from 0 to 1, one per channel. Got 123.7, 116.3, 103.5. ...
     """
     if not isinstance(image_size, int) or image_size < 1:
-        raise ModelError(f"image_size must be one whole number of pixels, the side of a square. Got {image_size!r}.")
+        raise ModelError(
+            f"image_size must be one whole number of pixels, the side of a square. Got {image_size!r}. Try 224."
+        )
     rules = {"mean": (mean, "from 0 to 1", 0.0), "std": (std, "above 0 and at most 1", 1e-12)}
     for name, (values, must, least) in rules.items():
         numbers = [float(value) for value in values]

@@ -43,19 +43,19 @@ class RetrainSettings:
         Last layer: scikit-learn's C, the inverse strength of the penalty; tuned on held-out images by default, and
         0.001 for recomposed images.
     refits
-        Last layer, subset alone: number of fits to resampled subsets, whose weights are averaged.
+        Last layer, subset without val: number of fits to resampled subsets, whose weights are averaged.
     use_val
         Last layer: whether to fit to the val images and their class labels as well, with equal weight for every cell.
         The reference model was not trained on them, so their features are more informative than those of as many images
         of the pool. The penalty is then l2; for the subset alone it is l1, as in DFR.
     tune_on
-        Last layer: what tuning maximises. "cells" is the worst accuracy over the curated cells of val, or of held-out
-        images of the pool if val is not used; "groups" is the worst-group accuracy on val, which takes group labels, as
-        the report states. Val is then used for tuning only.
+        Last layer, subset: what tuning maximises. "cells" is the worst accuracy over the curated cells of val, or of
+        held-out images of the pool if val is not used; "groups" is the worst-group accuracy on val, which takes group
+        labels, as the report states. Val is then used for tuning only.
     start
         Full: from the "weights" that the reference model started from, or from the trained "reference".
     epochs
-        Full: number of passes over the subset.
+        Full: number of passes over the subset; recomposed images take those of the reference model.
     lr
         Full: peak learning rate; the reference model's by default.
     """

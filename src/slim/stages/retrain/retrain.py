@@ -37,7 +37,7 @@ def retrain(
     seed: int = 0,
     folder: str | Path | None = None,
 ) -> Retrained:
-    """Retrain on recomposed images or the curated subset, and on a random subset.
+    """Retrain on recomposed or curated images, and on a random subset.
 
     The random subset is the baseline. If no shortcut was found, the reference model is kept.
 
