@@ -73,7 +73,7 @@ def with_val(bench: Bench, some: Ints) -> Bench:
     val, n = bench.attention.val, len(bench.data.val)
     arrays = {name: values for name, values in vars(val).items() if isinstance(values, np.ndarray) and len(values) == n}
     part = replace(val, **{name: values[some] for name, values in arrays.items()})
-    other = Bench(replace(bench.run, data=replace(bench.data, val=bench.data.val[some])))
+    other = Bench(replace(bench.run, given=replace(bench.data, val=bench.data.val[some])))
     attention = replace(bench.attention, val=part)
     vars(other).update(reference=bench.reference, space=bench.space, attention=attention)  # as if they were read
     return other
