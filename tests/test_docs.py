@@ -153,21 +153,18 @@ def test_run_folder_holds_the_files_that_its_page_names(finished_run: Path) -> N
 
 
 def test_figures_of_the_readme_are_measured() -> None:
-    sections = re.split(r"^## ", (ROOT / "docs/results.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    measured = {
-        section.partition(":")[0]: {row[0]: row[1][:5] for row in table(section) if len(row) == 13}
-        for section in sections
-    }
+    page = (ROOT / "docs/results.md").read_text(encoding="utf-8").partition("\n## Recomposed images")[2]
+    names, *rows = table(page.partition("\n## ")[0])
+    sets = [name.partition(":")[0] for name in names]  # the first column says in which order the vals stand
+    measured = {row[0]: dict(zip(sets, row, strict=True)) for row in rows}
     readme = (ROOT / "README.md").read_text(encoding="utf-8").partition("## What it brings")[2]
-    rows = [row for row in table(readme) if "Pets" in row or re.fullmatch(r"0\.\d{3}", row[-1])]
-    assert len(rows) == 18
-    for row in rows:
-        if "Pets" in row:
-            names = row
-            continue
-        for name, value in zip(names, row, strict=True):
-            if name in measured:
-                assert value == measured[name][row[0].strip("*")], (row[0], name)
+    shown_names, *shown = table(readme.partition("\n## ")[0])
+    assert len(shown) == 10
+    for title, val, labels, *values in shown:
+        assert labels == measured[title]["group labels"]
+        for name, value in zip(shown_names[3:], values, strict=True):
+            figures = measured[title][name].split(" / ")
+            assert value == figures[("", "as biased as train", "balanced").index(val) if len(figures) > 1 else 0]
 
 
 def test_layers_are_those_that_imports_are_checked_by() -> None:
