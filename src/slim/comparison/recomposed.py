@@ -56,7 +56,7 @@ class MappedObjects:
     def fit_head(self, bench: Bench) -> Head:
         """The last layer fitted to recomposed images, of val too if the settings of the run say so."""
         settings, splits = bench.settings["retrain"], ["train"]
-        if settings.use_val and self.parts is None:
+        if settings.fits_val("train") and self.parts is None:
             splits.append("val")
         recompositions = {split: self.recomposition(split) for split in splits}
         return recomposed_head(

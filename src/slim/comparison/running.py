@@ -255,7 +255,7 @@ def _train_images(bench: Bench, row: Row, material: Material | None, mode: Mode)
     """How many images the model of the row was last fitted to, copies counted."""
     n_val = len(bench.data.val) if mode == "last-layer" else 0
     if isinstance(material, MappedObjects):
-        return len(bench.data.train) + (n_val if bench.settings["retrain"].use_val else 0)
+        return len(bench.data.train) + (n_val if bench.settings["retrain"].fits_val("train") else 0)
     if material is None or not material.shortcut:
         return len(bench.data.split(row.trained_on))
     return len(material.selection.index) + n_val * material.selection.fits_val
