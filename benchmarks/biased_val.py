@@ -16,29 +16,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from slim.arrays import Floats, Ints
+from slim.arrays import Ints
 from slim.comparison.baselines import balanced_subset
-from slim.comparison.bench import Bench
+from slim.comparison.bench import Bench, biased_positions
 from slim.progress import quiet
 from slim.runs.run import open_run
 from slim.stages.curate.factors import Mistakes, find_factor
 from slim.stages.curate.subset import join_clusters
 from slim.stages.retrain.last_layer import HeldOut, fit_head
 from slim.stages.retrain.random_subset import random_subset
-
-
-def biased(groups: Ints, shares: Floats, seed: int) -> Ints:
-    """Positions of as many images of val as can have these group shares, at least one image of each group."""
-    counts = np.bincount(groups, minlength=len(shares))
-    total = int((counts[shares > 0] / shares[shares > 0]).min())
-    rng = np.random.default_rng(seed)
-    return np.concatenate(
-        [
-            rng.choice(np.flatnonzero(groups == group), max(1, round(total * share)), replace=False)
-            for group, share in enumerate(shares)
-            if counts[group]
-        ]
-    )
 
 
 def _restricted(mistakes: Mistakes, some: Ints) -> Mistakes:
@@ -61,7 +47,7 @@ def measured(bench: Bench) -> dict[str, float]:
     groups, features, labels = bench.groups("val"), np.asarray(val.features), bench.data.val.y
     shares = np.bincount(bench.groups("train"), minlength=int(groups.max()) + 1) / len(bench.data.train)
     everyone = np.arange(len(labels))
-    biased_val = biased(groups, shares, bench.seed)
+    biased_val = biased_positions(groups, shares, bench.seed)
     biased_factor = find_factor(own, _restricted(mistakes, biased_val), fit_on=np.ones(len(y), bool), seed=bench.seed)
     results = {"explains": float(factor.explains or 0.0), "evidence": float(factor.evidence or 0.0)}
     results["evidence, biased val"] = float(biased_factor.evidence or 0.0)

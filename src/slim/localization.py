@@ -15,7 +15,7 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
-from torch.nn.functional import avg_pool2d, interpolate, pad
+from torch.nn.functional import interpolate, pad
 
 from slim.arrays import Bytes, Flags, Floats
 
@@ -267,8 +267,13 @@ def _guided(guide: Tensor, values: Tensor) -> Tensor:
 
 
 def _boxed(values: Tensor) -> Tensor:
-    """The mean of each pixel's square neighbourhood."""
-    return avg_pool2d(pad(values, (_RADIUS,) * 4, mode="replicate"), 2 * _RADIUS + 1, 1)
+    """The mean of each pixel's square neighbourhood: differences of running sums, along one side and then the other."""
+    width = 2 * _RADIUS + 1
+    values = pad(values.contiguous(), (_RADIUS + 1, _RADIUS) * 2, mode="replicate")
+    for side in (2, 3):
+        sums, n = values.cumsum(side), values.shape[side] - width
+        values = (sums.narrow(side, width, n) - sums.narrow(side, 0, n)) / width
+    return values
 
 
 def _described(places: Places) -> Floats:

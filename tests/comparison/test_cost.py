@@ -103,7 +103,7 @@ def test_the_summary_of_a_curve_adds_up_its_intervals() -> None:
         (["--budgets", "0,-2"], 1, "judgements per class, at least 0. Got -2"),
         (["--budgets", "0,30"], 1, "must not exceed the images of a class. Got budget 30"),
         (["--budgets", "few"], 2, "must be whole numbers separated by commas"),
-        (["--budgets", "8", "--rows", "erm"], 2, "must come without --rows and --modes"),
+        (["--budgets", "8", "--rows", "erm"], 2, "must come without --rows, --modes and --vals"),
     ],
 )
 def test_budgets_that_cannot_be_are_refused(

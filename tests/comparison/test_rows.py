@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import slim
-from slim.comparison import ROWS, networks
+from slim.comparison import ROWS, networks, recomposed
 from slim.comparison.bench import Bench
 from slim.comparison.networks import group_dro_network, jtt_network
 from slim.comparison.subsets import SelectedSubset, published_parts, summed, true_answers
@@ -86,6 +86,33 @@ def test_slims_row_is_the_head_that_retrain_fits(
     assert head is not None
     assert head.strength == retrained.strength
     np.testing.assert_allclose(head.weight, retrained.model.head_weight, atol=1e-6)
+
+
+def test_a_biased_val_has_the_group_shares_of_train_and_its_own_attention(bench: Bench) -> None:
+    biased, train = bench.at("biased"), np.bincount(bench.groups("train"), minlength=4) / len(bench.data.train)
+    counts = np.bincount(biased.groups("val"), minlength=4)
+    total = counts[train > 0].sum()
+    assert 4 <= total < len(bench.data.val)
+    np.testing.assert_allclose(counts, np.maximum(1, train * total), atol=1)
+    whole = bench.data.val.paths
+    index = [whole.index(path) for path in biased.data.val.paths]
+    np.testing.assert_array_equal(biased.attention.val.features, bench.attention.val.features[index])
+    np.testing.assert_array_equal(biased.attention.val.places, bench.attention.val.places[index])
+
+
+def test_features_of_recomposed_train_images_are_computed_once_for_every_val(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, splits = recomposed.recomposed_features, []
+
+    def spy(reference: Any, table: Any, *rest: Any) -> Any:
+        splits.append(table.split)
+        return real(reference, table, *rest)
+
+    monkeypatch.setattr(recomposed, "recomposed_features", spy)
+    heads = [recomposed.from_centre(bench.at(val)).fit_head(bench.at(val)) for val in ("whole", "none", "biased")]
+    assert splits == ["train", "val", "val"]
+    assert not np.allclose(heads[0].weight, heads[1].weight)
 
 
 def test_the_random_row_is_the_baseline_of_the_run(bench: Bench) -> None:

@@ -114,6 +114,38 @@ def test_full_retraining_is_a_row_of_its_own_and_comes_after_the_last_layers_of_
     ]
 
 
+def test_each_row_is_computed_with_the_vals_that_it_can_do_with(comparison_folder: Path, tmp_path: Path) -> None:
+    rows, vals = ["erm", "subset-alone", "recomposed-centre", "val"], ("whole", "biased", "none")
+    options = {"data": tmp_path / "data", "settings": {"train": {"select_by": "last"}}}
+    results = compare(comparison_folder, seeds=[0], rows=rows, vals=vals, **options)
+    assert results.groupby("row", sort=False)["val"].agg(list).to_dict() == {
+        "erm": ["any"],
+        "subset-alone": ["whole", "biased", "none"],
+        "recomposed-centre": ["whole", "biased", "none"],
+        "val": ["whole", "biased"],
+    }
+    images = results.set_index(["row", "val"])["train_images"]
+    whole, biased, none = (int(images["recomposed-centre", val]) for val in vals)
+    assert whole > biased > none == 48
+    assert images["val", "whole"] - images["val", "biased"] == whole - biased
+    table, _, _ = (comparison_folder / "results.md").read_text().partition("\n\n")
+    assert table.startswith("| worst group (95 %) | all of val | val as biased as train | no val | group labels |")
+    assert table.count("\n") == 1 + len(rows)
+    again = compare(comparison_folder, seeds=[0], rows=rows, vals=vals, **options)
+    pd.testing.assert_frame_equal(results, again)  # the seconds too: nothing was computed again
+
+
+@pytest.mark.parametrize(
+    "stage", [{"train": {"select_by": "accuracy"}}, {"retrain": {"tune_on": "groups"}}], ids=["epoch", "tuning"]
+)
+def test_less_than_the_whole_val_is_refused_where_all_of_it_has_a_say(
+    stage: dict[str, dict[str, str]], squares: Callable[..., Path], tmp_path: Path, tiny: dict[str, dict[str, Any]]
+) -> None:
+    settings = {verb: {**tiny.get(verb, {}), **stage.get(verb, {})} for verb in {*tiny, *stage}}
+    with pytest.raises(slim.SettingsError, match=r"\(--vals\), no val may choose"):
+        compare(tmp_path / "c", seeds=[0], rows=["erm"], vals=["none"], data=squares(), settings=settings)
+
+
 @pytest.mark.skipif(ROWS["spuco-dfr"].installed, reason="spuco is installed")
 def test_a_row_whose_package_is_missing_is_refused_and_no_default(tmp_path: Path) -> None:
     with pytest.raises(slim.SettingsError, match=r"spuco-dfr needs the package spuco.*slim-vision\[spuco\]"):
@@ -126,6 +158,7 @@ def test_a_row_whose_package_is_missing_is_refused_and_no_default(tmp_path: Path
     [
         ({"rows": ["mine"]}, "A row must be one of erm, .*Got mine"),
         ({"modes": ["half"]}, "A mode must be one of last-layer, full. Got half"),
+        ({"vals": ["half"]}, "A val must be one of whole, biased, none. Got half"),
         ({"seeds": []}, "at least one seed. Got none"),
     ],
 )

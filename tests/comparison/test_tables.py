@@ -16,6 +16,7 @@ def lines(**values: list[float]) -> pd.DataFrame:
             "row": row,
             "title": row,
             "mode": "reference" if row == "erm" else "last-layer",
+            "val": "any" if row in ("erm", "random") else "whole",
             "group_labels": "none",
             "seed": seed,
             "worst_group_accuracy": value,
@@ -60,6 +61,28 @@ def test_slim_is_tested_against_each_other_row_within_its_mode() -> None:
     assert "| SLIM, against |" in own
     assert full.count("| erm | ") == 1
     assert slim_against(results[results["row"] != "slim"]).empty
+
+
+def test_with_several_vals_each_is_summarised_and_tested_by_itself_and_all_stand_side_by_side() -> None:
+    whole = lines(erm=[0.1, 0.2], val=[0.4, 0.5], slim=[0.6, 0.8])
+    none = whole[whole["row"] == "slim"].assign(val="none", worst_group_accuracy=[0.5, 0.6])
+    results = pd.concat([whole, none])
+    against = slim_against(results)
+    assert against.set_index(["val", "row"])["difference"].round(3).to_dict() == {
+        ("whole", "erm"): 0.55,
+        ("whole", "val"): 0.25,
+        ("none", "erm"): 0.4,
+    }
+    text = markdown(summarize(results))
+    side_by_side, _, every = text.partition("\n\n")
+    assert "| erm | 0.150 (0.000 to 0.785) | 0.150 (0.000 to 0.785) | none |" in side_by_side
+    assert [cell.split(" ")[0] for cell in side_by_side.split("| val | ")[1].splitlines()[0].split(" | ")] == [
+        "0.450",
+        "",
+        "none",
+    ]
+    assert "| slim, no val | 0.550" in every
+    assert markdown(summarize(whole)).startswith("| | worst group")
 
 
 def test_tables_without_masks_and_of_one_seed_have_gaps_and_no_nan() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import click
 
@@ -38,6 +38,12 @@ from slim.files import read_json
     help="What is retrained: last-layer, full, or both (last-layer,full).",
 )
 @click.option(
+    "--vals",
+    default="whole",
+    show_default=True,
+    help="What last layers know of val: whole, biased (as train), none; or several (whole,biased,none).",
+)
+@click.option(
     "--budgets",
     help="Annotation cost instead of rows: SLIM at each of these budgets, in judgements per class, such as 0,5,10,20.",
 )
@@ -52,6 +58,7 @@ def compare_command(
     seeds: int,
     rows: str,
     modes: str,
+    vals: str,
     budgets: str | None,
     as_json: bool,
     recipe: str | None,
@@ -63,8 +70,8 @@ def compare_command(
     labels; the table says which.
     """
     check_loading(data, attribute, mask)
-    if budgets is not None and (rows, modes) != ("all", "last-layer"):
-        raise click.UsageError("--budgets must come without --rows and --modes. Got both. Leave out either.")
+    if budgets is not None and (rows, modes, vals) != ("all", "last-layer", "whole"):
+        raise click.UsageError("--budgets must come without --rows, --modes and --vals. Got both. Leave out either.")
     own: dict[str, Any] = {
         "seeds": range(seed or 0, (seed or 0) + seeds),
         "data": data,
@@ -76,7 +83,8 @@ def compare_command(
         shown, name = cost_table(summarize_cost(cost_curve(folder, _numbers(budgets), **own))), "cost"
     else:
         keys = DEFAULT_ROWS if rows == "all" else tuple(rows.split(","))
-        results = compare(folder, rows=keys, modes=cast(Any, tuple(modes.split(","))), **own)
+        modes_and_vals: Any = {"modes": tuple(modes.split(",")), "vals": tuple(vals.split(","))}
+        results = compare(folder, rows=keys, **modes_and_vals, **own)
         shown, name = comparison_table(summarize(results)), "results"
     if as_json:
         click.echo(json.dumps(read_json(Path(folder) / f"{name}.json"), indent=2))

@@ -22,7 +22,7 @@ from slim.stages.locate.locate import locate
 from slim.stages.locate.object_maps import LocateSettings, ObjectMaps
 from slim.stages.propagate.propagate import propagate
 from slim.stages.retrain.last_layer import Head
-from slim.stages.retrain.recomposed import recomposed_head, train_recomposed
+from slim.stages.retrain.recomposed import fit_recomposed, recomposed_features, train_recomposed
 from slim.stages.retrain.retrain import choose_images
 
 _BATCH_SIZE = 64
@@ -55,13 +55,25 @@ class MappedObjects:
 
     def fit_head(self, bench: Bench) -> Head:
         """The last layer fitted to recomposed images, of val too if the settings of the run say so."""
-        settings, splits = bench.settings["retrain"], ["train"]
-        if settings.fits_val("train") and self.parts is None:
-            splits.append("val")
-        recompositions = {split: self.recomposition(split) for split in splits}
-        return recomposed_head(
-            bench.data, bench.reference, recompositions, settings, bench.settings["train"], seed=bench.seed
-        )
+        bench.reference.linear  # noqa: B018 (refuses a network without a linear head)
+        settings = bench.settings["retrain"]
+        splits = ("train", "val") if settings.fits_val("train") and self.parts is None else ("train",)
+        features, y = [self._features(bench, name) for name in splits], [bench.data.split(name).y for name in splits]
+        return fit_recomposed(features, y, settings, bench.reference.n_classes)
+
+    def _features(self, bench: Bench, split: str) -> Floats:
+        """Features of recomposed images; those of train do not depend on val."""
+        recomposition = self.recomposition(split)
+        key = f"{split} {recomposition.digest()}"
+        if key in bench.recomposed:
+            return bench.recomposed[key]
+        draws, precision = bench.settings["retrain"].draws, bench.settings["train"].precision
+        table = bench.data.split(split)
+        features = recomposed_features(bench.reference, table, recomposition, draws, precision, bench.seed)
+        if split == "train":
+            bench.recomposed.clear()
+            bench.recomposed[key] = features
+        return features
 
     def train(self, bench: Bench, folder: Path) -> Classifier:
         """The whole network trained on recomposed images."""

@@ -32,6 +32,9 @@ class Row:
         Splits whose group labels the row uses.
     trained_on
         Split that the row trains on, where it has no subset.
+    val
+        What the last layer of the row does with val: "needs" it, "uses" it if there is one, or "ignores" it. A whole
+        network is trained once, with the first val.
     material
         Makes what the last layer or the whole network is retrained on: a subset of the pool, or maps of the objects by
         which all of train is recomposed.
@@ -46,6 +49,7 @@ class Row:
     title: str
     group_labels: GroupLabels = "none"
     trained_on: Literal["train", "val"] = "train"
+    val: Literal["needs", "uses", "ignores"] = "needs"
     material: Callable[[Bench], Material] | None = None
     head: Callable[[Bench], Head] | None = None
     network: Callable[[Bench, Path], Classifier] | None = None
@@ -58,21 +62,21 @@ class Row:
 
 
 ROWS = {
-    "erm": Row("ERM, the reference model"),
-    "random": Row("Random subset", material=subsets.random_images),
-    "slim": Row("SLIM", material=recomposed.slim),
+    "erm": Row("ERM, the reference model", val="ignores"),
+    "random": Row("Random subset", material=subsets.random_images, val="ignores"),
+    "slim": Row("SLIM", material=recomposed.slim, val="uses"),
     "subset": Row("Curated subset and val", material=subsets.slim_subset),
     "subset-alone": Row(
-        "Curated subset", material=lambda bench: subsets.slim_subset(bench, retrain={"use_val": False})
+        "Curated subset", material=lambda bench: subsets.slim_subset(bench, retrain={"use_val": False}), val="uses"
     ),
     "random-val": Row("Random subset and val", material=lambda bench: subsets.random_images(bench).with_val()),
-    "group-balanced": Row("Group-balanced subset", "train", material=subsets.group_balanced),
-    "published": Row("SLIM as published", material=subsets.published),
-    "cluster-balanced": Row("Cluster-balanced subset", material=subsets.cluster_balanced),
+    "group-balanced": Row("Group-balanced subset", "train", material=subsets.group_balanced, val="ignores"),
+    "published": Row("SLIM as published", material=subsets.published, val="ignores"),
+    "cluster-balanced": Row("Cluster-balanced subset", material=subsets.cluster_balanced, val="ignores"),
     "cluster-balanced-val": Row(
         "Cluster-balanced subset and val", material=lambda bench: subsets.cluster_balanced(bench).with_val()
     ),
-    "class-balanced": Row("Class-balanced subset", material=subsets.class_balanced),
+    "class-balanced": Row("Class-balanced subset", material=subsets.class_balanced, val="ignores"),
     "subset-unjudged": Row("Curated subset and val, no judgements", material=subsets.unjudged),
     "subset-all-judged": Row("Curated subset and val, every image judged", material=subsets.all_judged),
     "subset-noise-10": Row(
@@ -84,22 +88,25 @@ ROWS = {
         material=lambda bench: subsets.slim_subset(bench, annotate={"noise": 0.2}),
     ),
     "val": Row("Val alone, class labels", trained_on="val", head=heads.val_alone),
-    "recomposed": Row("Recomposed, clicks, in any case", material=recomposed.from_answers),
+    "recomposed": Row("Recomposed, clicks, in any case", material=recomposed.from_answers, val="uses"),
     "recomposed-yes-no": Row(
-        "Recomposed, yes or no", material=lambda bench: recomposed.from_answers(bench, clicks=False)
+        "Recomposed, yes or no", material=lambda bench: recomposed.from_answers(bench, clicks=False), val="uses"
     ),
     "recomposed-noisy": Row(
         "Recomposed, 10 % wrong answers, clicks off by up to 1/8",
         material=lambda bench: recomposed.from_answers(bench, noise=0.1, click_noise=0.125),
+        val="uses",
     ),
-    "recomposed-shuffled": Row("Recomposed, shuffled answers", material=recomposed.from_shuffled_answers),
-    "recomposed-unanswered": Row("Recomposed, no answers", material=recomposed.unanswered),
-    "recomposed-centre": Row("Recomposed, centre", material=recomposed.from_centre),
-    "recomposed-grad-cam": Row("Recomposed, attention of the reference", material=recomposed.from_attention),
+    "recomposed-shuffled": Row("Recomposed, shuffled answers", material=recomposed.from_shuffled_answers, val="uses"),
+    "recomposed-unanswered": Row("Recomposed, no answers", material=recomposed.unanswered, val="uses"),
+    "recomposed-centre": Row("Recomposed, centre", material=recomposed.from_centre, val="uses"),
+    "recomposed-grad-cam": Row(
+        "Recomposed, attention of the reference", material=recomposed.from_attention, val="uses"
+    ),
     "recomposed-same-cluster": Row(
-        "Recomposed, clicks, background of the same cluster", material=recomposed.same_cluster
+        "Recomposed, clicks, background of the same cluster", material=recomposed.same_cluster, val="ignores"
     ),
-    "recomposed-masks": Row("Recomposed, true masks", material=recomposed.from_masks),
+    "recomposed-masks": Row("Recomposed, true masks", material=recomposed.from_masks, val="uses"),
     "dfr": Row("DFR on val", "val", "val", head=heads.dfr),
     "afr": Row("AFR on val", "val", "val", head=heads.afr),
     "group-dro": Row("GroupDRO", "train + val", head=heads.group_dro, network=group_dro_network),

@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, product
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
 
-from slim.comparison.bench import Bench
+from slim.comparison.bench import Bench, Val
 from slim.comparison.recomposed import MappedObjects
 from slim.comparison.rows import DEFAULT_ROWS, ROWS, Material, Row
 from slim.comparison.subsets import SelectedSubset
@@ -41,6 +41,7 @@ def compare(
     seeds: Sequence[int] = (0, 1, 2, 3, 4),
     rows: Sequence[str] = DEFAULT_ROWS,
     modes: Sequence[Mode] = ("last-layer",),
+    vals: Sequence[Val] = ("whole",),
     **options: Any,
 ) -> pd.DataFrame:
     """Compare SLIM with other methods on one data set, over seeds.
@@ -58,18 +59,22 @@ def compare(
     modes
         What is retrained: the last layer, the full network, or both. The second mode starts once the first is done for
         all seeds.
+    vals
+        What the last layers know of val: the "whole" split, a part of it as "biased" over groups as train, or "none".
+        Whole networks are trained with the first of them.
     **options
         As for `slim.open_run`: ``data, recipe, settings, ...``, for every seed.
 
     Returns
     -------
     DataFrame
-        One line per row, mode and seed.
+        One line per row, mode, val and seed; the val of a row that ignores it is "any".
 
     Raises
     ------
     SettingsError
-        A row or a mode does not exist, or a row needs group labels or a package that is missing.
+        A row, mode or val does not exist; a row needs group labels or a package that is missing; or there is to be less
+        than the whole val, and the reference model was chosen or a last layer is tuned by it.
 
     Notes
     -----
@@ -81,27 +86,38 @@ def compare(
     --------
     ``slim.compare("runs/compare-pets", data="pets", seeds=range(5))``
     """
-    _check(seeds, rows, modes)
+    _check(seeds, rows, modes, vals)
     folder = Path(folder)
     lines: list[dict[str, Any]] = []
     tabled: dict[int, list[dict[str, Any]]] = {}
     for mode, seed in product(modes, seeds):
-        bench = prepared_bench(folder, seed, options)
-        lines += _rows_of_mode(bench, [key for key in rows if _takes_part(key, mode, modes)], mode)
+        bench = prepared_bench(folder, seed, options, vals)
+        taking_part = [key for key in rows if _takes_part(key, mode, modes)]
+        wanted = [Cell(key, mode, val) for key in taking_part for val in _vals_of(ROWS[key], mode, vals)]
+        lines += _rows_of_mode(bench, wanted)
         tabled[seed] = _all_kept(bench)
         write_tables(folder, pd.DataFrame(list(chain(*tabled.values()))), bench.data.name)
     return pd.DataFrame(lines)
 
 
-def prepared_bench(folder: Path, seed: int, options: Mapping[str, Any]) -> Bench:
+class Cell(NamedTuple):
+    """A row in one mode, with one val."""
+
+    key: str
+    mode: Mode
+    val: Val
+
+
+def prepared_bench(folder: Path, seed: int, options: Mapping[str, Any], vals: Sequence[Val] = ("whole",)) -> Bench:
     """Open the run of one seed, and do the stages that all rows share where they are not done.
 
     Parameters
     ----------
-    folder, seed, options
+    folder, seed, options, vals
         As for `compare`.
     """
     run = open_run(folder / f"seed-{seed}", **options, seed=seed)
+    _check_independence(run, vals)
     for number, verb in enumerate(_SHARED, 1):
         if run.state(verb) != "done":
             announce(f"seed {seed} [{number}/{len(_SHARED)}] {verb}")
@@ -109,8 +125,12 @@ def prepared_bench(folder: Path, seed: int, options: Mapping[str, Any]) -> Bench
     return Bench(run)
 
 
-def _check(seeds: Sequence[int], rows: Sequence[str], modes: Sequence[str]) -> None:
-    for name, wanted, known in (("row", rows, tuple(ROWS)), ("mode", modes, ("last-layer", "full"))):
+def _check(seeds: Sequence[int], rows: Sequence[str], modes: Sequence[str], vals: Sequence[str]) -> None:
+    for name, wanted, known in (
+        ("row", rows, tuple(ROWS)),
+        ("mode", modes, get_args(Mode)),
+        ("val", vals, get_args(Val)),
+    ):
         unknown = [value for value in wanted if value not in known]
         if unknown or not wanted:
             raise SettingsError(
@@ -124,6 +144,17 @@ def _check(seeds: Sequence[int], rows: Sequence[str], modes: Sequence[str]) -> N
                 f"Install it: pip install 'slim-vision[{package}]', or choose other rows (--rows)."
             )
     check_seeds(seeds)
+
+
+def _check_independence(run: Run, vals: Sequence[Val]) -> None:
+    """Refuse less than the whole val where all of it has a say already."""
+    select_by, tune_on = run.settings["train"].select_by, run.settings["retrain"].tune_on
+    if set(vals) != {"whole"} and (select_by != "last" or tune_on != "cells"):
+        raise SettingsError(
+            f"With less than the whole val (--vals), no val may choose the reference model's epoch or tune by groups. "
+            f"Got --train.select-by {select_by} and --retrain.tune-on {tune_on}. "
+            "Use --train.select-by last and --retrain.tune-on cells."
+        )
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
@@ -142,42 +173,50 @@ def _in_each_mode(row: Row) -> bool:
     return row.material is not None or row.network is not None
 
 
-def _rows_of_mode(bench: Bench, keys: Sequence[str], mode: Mode) -> list[dict[str, Any]]:
-    """The results of some rows, those of earlier calls included."""
-    missing = [key for key in keys if _kept_row(bench.run, key, mode) is None]
+def _vals_of(row: Row, mode: Mode, vals: Sequence[Val]) -> Sequence[Val]:
+    """With which vals a row has a result."""
+    if row.val == "ignores":
+        return ("whole",)
+    return [val for val in (vals if mode == "last-layer" else vals[:1]) if val != "none" or row.val == "uses"]
+
+
+def _rows_of_mode(bench: Bench, wanted: Sequence[Cell]) -> list[dict[str, Any]]:
+    """The results of some cells of the table, those of earlier calls included."""
+    missing = [cell for cell in wanted if _kept_result(bench.run, cell) is None]
     if missing:
-        announce(f"seed {bench.seed} {mode}: {', '.join(missing)}")
-    for key, result in _results(bench, missing, mode):
-        path = _path(bench.run, key, mode)
+        announce(f"seed {bench.seed} {missing[0].mode}: {', '.join(dict.fromkeys(cell.key for cell in missing))}")
+    for cell, result in _results(bench, missing):
+        path = _path(bench.run, cell)
         path.parent.mkdir(exist_ok=True)
-        write_json(path, {"made_from": digest(bench.run, key, mode), **result})
-    return [line for key in keys if (line := _kept_row(bench.run, key, mode)) is not None]
+        write_json(path, {"made_from": digest(bench.run, *cell), **result})
+    return [line for cell in wanted if (line := _kept_result(bench.run, cell)) is not None]
 
 
 def _all_kept(bench: Bench) -> list[dict[str, Any]]:
     """Every valid result of a seed; a row that is the same in both modes appears once."""
-    lines: dict[tuple[str, str], dict[str, Any]] = {}
-    for mode, key in product(get_args(Mode), ROWS):
-        line = _kept_row(bench.run, key, mode)
+    lines: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for mode, key, val in product(get_args(Mode), ROWS, get_args(Val)):
+        line = _kept_result(bench.run, Cell(key, mode, val))
         if line is not None:
-            lines.setdefault((line["row"], line["mode"]), line)
+            lines.setdefault((line["row"], line["mode"], line["val"]), line)
     return list(lines.values())
 
 
-def _kept_row(run: Run, key: str, mode: Mode) -> dict[str, Any] | None:
-    return kept(_path(run, key, mode), digest(run, key, mode))
+def _kept_result(run: Run, cell: Cell) -> dict[str, Any] | None:
+    return kept(_path(run, cell), digest(run, *cell))
 
 
-def _path(run: Run, key: str, mode: Mode) -> Path:
-    return run.folder.path / "rows" / f"{key}.{mode}.json"
+def _path(run: Run, cell: Cell) -> Path:
+    with_val = "" if cell.val == "whole" else f".{cell.val}-val"
+    return run.folder.path / "rows" / f"{cell.key}.{cell.mode}{with_val}.json"
 
 
-def digest(run: Run, key: str, mode: Mode) -> str:
+def digest(run: Run, key: str, mode: Mode, val: Val = "whole") -> str:
     """A hash of everything that a result depends on."""
     stages = {verb: run.folder.digest(STAGES[verb].folder) for verb in _SHARED}
     settings = {verb: run.settings.plain(verb) for verb in STAGES if verb not in _SHARED}
     recorded_answers = run.inputs(STAGES["annotate"]).get("file")
-    parts = [VERSION, key, mode, stages, settings, recorded_answers]
+    parts = [VERSION, key, mode, val, stages, settings, recorded_answers]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
@@ -187,27 +226,28 @@ def kept(path: Path, made_from: str) -> dict[str, Any] | None:
     return result if result.pop("made_from", None) == made_from else None
 
 
-def _results(bench: Bench, keys: Sequence[str], mode: Mode) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The result of each row; rows that differ only in their last layer are evaluated in one pass."""
+def _results(bench: Bench, cells: Sequence[Cell]) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    """The result of each cell; last layers are evaluated in one pass."""
     test, settings = bench.data.test, bench.settings["evaluate"]
-    models: dict[str, Classifier] = {}
-    facts: dict[str, tuple[Material | None, float]] = {}
-    for key in keys:
-        start, row = perf_counter(), ROWS[key]
+    benches = {val: bench.at(val) for val in get_args(Val)}
+    models: dict[Cell, Classifier] = {}
+    facts: dict[Cell, tuple[Material | None, float]] = {}
+    for cell in cells:
+        start, row, own = perf_counter(), ROWS[cell.key], benches[cell.val]
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore", SlimWarning)  # the table shows what they warn about
-            material = row.material(bench) if row.material is not None else None
-            if mode == "full" and _in_each_mode(row):
-                model = _network(bench, row, material, bench.run.folder.path / "rows" / f"{key}.full")
+            material = row.material(own) if row.material is not None else None
+            if cell.mode == "full" and _in_each_mode(row):
+                model = _network(own, row, material, bench.run.folder.path / "rows" / f"{cell.key}.full")
                 evaluation = evaluate_classifier(model, test, settings)
-                yield key, _record(bench, key, mode, evaluation, material, perf_counter() - start)
+                yield cell, _record(own, cell, evaluation, material, perf_counter() - start)
                 continue
-            head = _head(bench, row, material)
-        models[key] = bench.reference if head is None else with_head(bench.reference, head)
-        facts[key] = material, perf_counter() - start
+            head = _head(own, row, material)
+        models[cell] = bench.reference if head is None else with_head(bench.reference, head)
+        facts[cell] = material, perf_counter() - start
     if models:
-        for key, evaluation in evaluate_heads(models, test, settings).items():
-            yield key, _record(bench, key, mode, evaluation, *facts[key])
+        for cell, evaluation in evaluate_heads(models, test, settings).items():
+            yield cell, _record(benches[cell.val], cell, evaluation, *facts[cell])
 
 
 def _network(bench: Bench, row: Row, material: Material | None, folder: Path) -> Classifier:
@@ -226,18 +266,19 @@ def _head(bench: Bench, row: Row, material: Material | None) -> Head | None:
 
 
 def _record(
-    bench: Bench, key: str, mode: Mode, evaluation: Evaluation, material: Material | None, seconds: float
+    bench: Bench, cell: Cell, evaluation: Evaluation, material: Material | None, seconds: float
 ) -> dict[str, Any]:
     """One line of the results."""
-    row = ROWS[key]
+    row = ROWS[cell.key]
     measures: dict[str, float | None] = {}
     for name in ("inside_fraction", "aiou"):
         measure = (evaluation.attention or {}).get(name)
         measures |= {name: measure.value if measure else None, f"{name}_uniform": measure.uniform if measure else None}
     return {
-        "row": key,
+        "row": cell.key,
         "title": row.title,
-        "mode": mode if _in_each_mode(row) else "last-layer" if row.head is not None else "reference",
+        "mode": cell.mode if _in_each_mode(row) else "last-layer" if row.head is not None else "reference",
+        "val": "any" if row.val == "ignores" else cell.val,
         "seed": bench.seed,
         "worst_group_accuracy": evaluation.worst_group_accuracy,
         "average_accuracy": evaluation.average_accuracy,
@@ -245,7 +286,7 @@ def _record(
         **measures,
         "judgements": material.judgements if material is not None else 0,
         "group_labels": row.group_labels,
-        "train_images": _train_images(bench, row, material, mode),
+        "train_images": _train_images(bench, row, material, cell.mode),
         "minority_share": _minority_share(bench, material),
         "seconds": round(seconds, 2),
     }

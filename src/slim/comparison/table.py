@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +56,15 @@ def summarize(results: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One line per row and mode, the best worst-group accuracy first: ``row, title, mode, group_labels, seeds``; the
-        mean of each measure; ``low`` and ``high``, the 95 % t-interval of the mean worst-group accuracy; ``over_erm``,
-        the mean difference of worst-group accuracy to "erm" on the same seeds, and ``p_erm``, the p-value of the
-        paired t-test; and the same for "random", "published" and "cluster_balanced". Intervals and p-values are NaN
-        for a single seed.
+        One line per row, mode and val, the best worst-group accuracy first: ``row, title, mode, val, group_labels,
+        seeds``; the mean of each measure; ``low`` and ``high``, the 95 % t-interval of the mean worst-group accuracy;
+        ``over_erm``, the mean difference of worst-group accuracy to "erm" on the same seeds, and ``p_erm``, the p-value
+        of the paired t-test; and the same for "random", "published" and "cluster_balanced". Intervals and p-values are
+        NaN for a single seed.
 
     Examples
     --------
-    >>> lines = [{"row": row, "title": row, "mode": mode, "group_labels": "none", "seed": seed,
+    >>> lines = [{"row": row, "title": row, "mode": mode, "val": "any", "group_labels": "none", "seed": seed,
     ...           "worst_group_accuracy": value + 0.01 * seed * (row == "slim")}
     ...          for row, mode, value in (("erm", "reference", 0.2), ("slim", "last-layer", 0.5)) for seed in range(3)]
     >>> summarize(pd.DataFrame(lines))[["row", "seeds", "worst_group_accuracy", "over_erm"]].round(2).values.tolist()
@@ -71,7 +72,7 @@ def summarize(results: pd.DataFrame) -> pd.DataFrame:
     """
     baselines = {name: _by_seed(results, name) for name in _BASELINES}
     rows = []
-    for (row, mode), lines in results.groupby(["row", "mode"], sort=False):
+    for (row, mode, val), lines in results.groupby(["row", "mode", "val"], sort=False):
         own = lines.set_index("seed")["worst_group_accuracy"]
         low, high = np.clip(interval(own.to_numpy(float)), 0, 1)
         means = {name: _mean(lines[name]) for name in MEASURES if name in lines}
@@ -79,14 +80,15 @@ def summarize(results: pd.DataFrame) -> pd.DataFrame:
             "row": row,
             "title": lines["title"].iloc[0],
             "mode": mode,
+            "val": val,
             "group_labels": lines["group_labels"].iloc[0],
             "seeds": len(lines),
             **means,
             "low": low,
             "high": high,
         }
-        for name, modes in baselines.items():
-            other = None if row == name else modes.get(str(mode), modes.get("reference"))
+        for name, others in baselines.items():
+            other = None if row == name else _comparable(others, str(mode), str(val))
             differences = np.array([np.nan]) if other is None else _differences(own, other)
             key = name.replace("-", "_")
             entry |= {f"over_{key}": differences.mean(), f"p_{key}": _p_value(differences)}
@@ -105,37 +107,47 @@ def slim_against(results: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One line per mode and opponent with results of both: ``mode, row, title, seeds, difference`` (the mean of SLIM's
-        worst-group accuracy minus the opponent's), its 95 % t-interval ``low`` and ``high``, and ``p``, the p-value of
-        the paired t-test. Intervals and p-values are NaN for a single seed.
+        One line per mode, val and opponent with results of both: ``mode, val, row, title, seeds, difference`` (the mean
+        of SLIM's worst-group accuracy minus the opponent's), its 95 % t-interval ``low`` and ``high``, and ``p``, the
+        p-value of the paired t-test. Intervals and p-values are NaN for a single seed.
 
     Examples
     --------
-    >>> lines = [{"row": row, "title": row.upper(), "mode": mode, "seed": seed, "worst_group_accuracy": value}
+    >>> lines = [{"row": row, "title": row.upper(), "mode": mode, "val": "whole", "seed": seed,
+    ...           "worst_group_accuracy": value}
     ...          for row, mode, values in (("erm", "reference", (0.2, 0.3)), ("slim", "last-layer", (0.5, 0.7)))
     ...          for seed, value in enumerate(values)]
     >>> slim_against(pd.DataFrame(lines)).round(2).values.tolist()
-    [['last-layer', 'erm', 'ERM', 2, 0.35, -0.29, 0.99, 0.09]]
+    [['last-layer', 'whole', 'erm', 'ERM', 2, 0.35, -0.29, 0.99, 0.09]]
     """
     rows = []
-    for mode, own in _by_seed(results, "slim").items():
+    for (mode, val), own in _by_seed(results, "slim").items():
         for row in _OPPONENTS:
-            modes = _by_seed(results, row)
-            other = modes.get(mode, modes.get("reference"))
+            other = _comparable(_by_seed(results, row), mode, val)
             differences = np.array([]) if other is None else _differences(own, other)
             if len(differences):
                 low, high = interval(differences)
                 title = results["title"][results["row"] == row].iloc[0]
-                rows.append((mode, row, title, len(differences), differences.mean(), low, high, _p_value(differences)))
-    return pd.DataFrame(rows, columns=["mode", "row", "title", "seeds", "difference", "low", "high", "p"])
+                known = (mode, val, row, title, len(differences))
+                rows.append((*known, differences.mean(), low, high, _p_value(differences)))
+    return pd.DataFrame(rows, columns=["mode", "val", "row", "title", "seeds", "difference", "low", "high", "p"])
 
 
-def _by_seed(results: pd.DataFrame, row: str) -> dict[str, pd.Series]:
-    """The worst-group accuracies of a row, by mode and then by seed."""
+def _by_seed(results: pd.DataFrame, row: str) -> dict[tuple[str, str], pd.Series]:
+    """The worst-group accuracies of a row, by mode and val, and then by seed."""
     lines = results[results["row"] == row]
     return {
-        str(mode): part.set_index("seed")["worst_group_accuracy"] for mode, part in lines.groupby("mode", sort=False)
+        (str(mode), str(val)): part.set_index("seed")["worst_group_accuracy"]
+        for (mode, val), part in lines.groupby(["mode", "val"], sort=False)
     }
+
+
+def _comparable(others: dict[tuple[str, str], pd.Series], mode: str, val: str) -> pd.Series | None:
+    """Results of another row in the same mode with the same val, or without regard to val, or of the reference."""
+    for key in ((mode, val), (mode, "any"), ("reference", "any")):
+        if key in others:
+            return others[key]
+    return None
 
 
 def _mean(values: pd.Series) -> float:
@@ -165,7 +177,7 @@ def _differences(own: pd.Series, other: pd.Series) -> Floats:
 
 def _p_value(differences: Floats) -> float:
     """The p-value of the paired t-test; NaN where the test is undefined."""
-    if len(differences) < 2 or np.ptp(differences) == 0:
+    if len(differences) < 2 or np.ptp(differences) < 1e-12:
         return np.nan
     return float(stats.ttest_1samp(differences, 0).pvalue)
 
@@ -199,11 +211,11 @@ def markdown(summary: pd.DataFrame) -> str:
         "| inside fraction (uniform) | AIoU (uniform) | minority in subset | judgements | group labels | images "
         "| seconds |"
     )
-    lines = [header, "|" + "---|" * 13]
+    lines = [*_side_by_side(summary), header, "|" + "---|" * 13]
     for row in summary.to_dict("records"):
         cells = [
             _label(row),
-            f"{_number(row['worst_group_accuracy'])} ({_number(row['low'])} to {_number(row['high'])})",
+            _with_interval(row),
             *(_difference(row[f"over_{name}"], row[f"p_{name}"]) for name in _SHOWN),
             _number(row["average_accuracy"]),
             _number(row["adjusted_average_accuracy"]),
@@ -215,12 +227,31 @@ def markdown(summary: pd.DataFrame) -> str:
             f"{row['train_images']:.0f}",
             f"{row['seconds']:.1f}",
         ]
-        lines.append(f"| {' | '.join(cell.replace('nan (nan)', '').replace('(nan to nan)', '') for cell in cells)} |")
+        lines.append(f"| {' | '.join(cell.replace('nan (nan)', '') for cell in cells)} |")
     seeds = means_over_seeds(summary)
     lines += ["", f"{seeds}. In parentheses: 95 % t-intervals, and p-values of paired t-tests."]
     if (summary["mode"] == "full").any():
         lines[-1] += " Rows marked full train the whole network, the others the last layer."
     return "\n".join(lines) + "\n"
+
+
+_MARKS = {"any": "", "whole": "", "biased": ", biased val", "none": ", no val"}
+_VALS = {"whole": "all of val", "biased": "val as biased as train", "none": "no val"}
+
+
+def _side_by_side(summary: pd.DataFrame) -> list[str]:
+    """Lines of a table of worst-group accuracies with each val; none if there is only one."""
+    last_layers = summary[summary["mode"] != "full"]
+    vals = [val for val in _VALS if (last_layers["val"] == val).any()]
+    if len(vals) < 2:
+        return []
+    lines = [f"| worst group (95 %) | {' | '.join(_VALS[val] for val in vals)} | group labels |"]
+    lines.append("|" + "---|" * (len(vals) + 2))
+    for _, rows in last_layers.groupby("row", sort=False):
+        cells = {row["val"]: _with_interval(row) for row in rows.to_dict("records")}
+        shown = " | ".join(cells.get(val, cells.get("any", "")) for val in vals)
+        lines.append(f"| {rows['title'].iloc[0]} | {shown} | {rows['group_labels'].iloc[0]} |")
+    return [*lines, "", "With any val, rows that ignore it are the same. Every figure of every row:", ""]
 
 
 def means_over_seeds(summary: pd.DataFrame) -> str:
@@ -244,8 +275,8 @@ def against_markdown(against: pd.DataFrame) -> str:
         What `slim_against` returns.
     """
     lines = []
-    for mode, opponents in against.groupby("mode", sort=False):
-        own = _label({"title": "SLIM", "row": "slim", "mode": mode})
+    for (mode, val), opponents in against.groupby(["mode", "val"], sort=False):
+        own = _label({"title": "SLIM", "row": "slim", "mode": mode, "val": val})
         lines += ["", f"| {own}, against | worst-group difference (95 %) | p | seeds |", "|---|---|---|---|"]
         for row in opponents.to_dict("records"):
             ends = "" if np.isnan(row["low"]) else f" ({row['low']:+.3f} to {row['high']:+.3f})"
@@ -274,10 +305,9 @@ def comparison_table(summary: pd.DataFrame) -> Table:
         box=None,
     )
     for row in summary.to_dict("records"):
-        low, high = row["low"], row["high"]
         table.add_row(
             _label(row),
-            f"{_number(row['worst_group_accuracy'])}" + ("" if np.isnan(low) else f" ({low:.2f} to {high:.2f})"),
+            _with_interval(row, ".2f"),
             _difference(row["over_random"], row["p_random"]),
             _number(row["average_accuracy"]),
             "" if np.isnan(row["inside_fraction"]) else _number(row["inside_fraction"]),
@@ -291,9 +321,16 @@ def _number(value: float) -> str:
     return f"{value:.3f}"
 
 
-def _label(row: dict[Any, Any]) -> str:
-    """The title of a row, marked where its whole network was trained; the reference model is not."""
-    return str(row["title"]) + (", full" if row["mode"] == "full" and row["row"] != "erm" else "")
+def _with_interval(row: Mapping[Any, Any], digits: str = ".3f") -> str:
+    """The worst-group accuracy of a row, with its interval if there is one."""
+    ends = "" if np.isnan(row["low"]) else f" ({row['low']:{digits}} to {row['high']:{digits}})"
+    return _number(row["worst_group_accuracy"]) + ends
+
+
+def _label(row: Mapping[Any, Any]) -> str:
+    """The title of a row, marked where its whole network was trained (the reference model is not), or val not whole."""
+    full = ", full" if row["mode"] == "full" and row["row"] != "erm" else ""
+    return f"{row['title']}{full}{_MARKS[row['val']]}"
 
 
 def _difference(difference: float, p: float) -> str:

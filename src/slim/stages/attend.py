@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from slim.arrays import Ints
 from slim.data import SPLITS, Dataset, ImageTable, image_batches
 from slim.errors import DataError, SettingsError, SlimWarning
 from slim.localization import Places
@@ -96,6 +97,12 @@ class SplitAttention(Record):
 
     def __len__(self) -> int:
         return len(self.maps)
+
+    def __getitem__(self, index: Ints) -> SplitAttention:
+        """Of some images of the split, in this order."""
+        names = ("maps", "core", "environment", "contrast", "features", "probabilities")
+        places = self.places[index] if len(self.places) else self.places
+        return replace(self, places=places, **{name: getattr(self, name)[index] for name in names})
 
     def __repr__(self) -> str:
         return f"SplitAttention({len(self)} images; maps of {' x '.join(map(str, self.maps.shape[1:]))})"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from contextlib import ExitStack
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ from slim.network.classifier import Classifier
 from slim.network.gradcam import ForwardPass, GradCam, upsample
 from slim.progress import track
 from slim.stages.evaluate.evaluation import EvaluateSettings, Evaluation, Groups, Measure
+
+Name = TypeVar("Name", bound=Hashable)
 
 
 def evaluate_classifier(
@@ -73,12 +75,12 @@ def evaluate_classifier(
 
 
 def evaluate_heads(
-    classifiers: Mapping[str, Classifier],
+    classifiers: Mapping[Name, Classifier],
     table: ImageTable,
     settings: EvaluateSettings | None = None,
     *,
     groups: Groups | None = None,
-) -> dict[str, Evaluation]:
+) -> dict[Name, Evaluation]:
     """Measure models that differ only in their linear heads, in one pass over the images.
 
     Parameters

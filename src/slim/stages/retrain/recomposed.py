@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -42,10 +42,26 @@ def recomposed_head(
         recomposed_features(reference, table, recompositions[split], settings.draws, training.precision, seed)
         for split, table in tables.items()
     ]
-    y = np.concatenate([np.tile(table.y, settings.draws) for table in tables.values()])
-    weights = 1 / np.bincount(y, minlength=reference.n_classes)[y]
-    strength = settings.strength or STRENGTH
-    return fit_weighted_head(np.concatenate(features), y, weights, strength, n_classes=reference.n_classes)
+    return fit_recomposed(features, [table.y for table in tables.values()], settings, reference.n_classes)
+
+
+def fit_recomposed(features: Sequence[Floats], y: Sequence[Ints], settings: RetrainSettings, n_classes: int) -> Head:
+    """A last layer fitted to features of recomposed images; every class counts the same.
+
+    Parameters
+    ----------
+    features, y
+        (draws * n, d) features and (n,) labels of each split, as from `recomposed_features`.
+    settings
+        See `RetrainSettings`.
+    n_classes
+        Number of logits.
+    """
+    labels = np.concatenate([np.tile(own, settings.draws) for own in y])
+    weights = 1 / np.bincount(labels, minlength=n_classes)[labels]
+    return fit_weighted_head(
+        np.concatenate(features), labels, weights, settings.strength or STRENGTH, n_classes=n_classes
+    )
 
 
 def recomposed_features(
