@@ -100,6 +100,37 @@ def test_a_biased_val_has_the_group_shares_of_train_and_its_own_attention(bench:
     np.testing.assert_array_equal(biased.attention.val.places, bench.attention.val.places[index])
 
 
+def test_a_crop_is_the_box_around_what_is_attended_to(bench: Bench) -> None:
+    maps = np.zeros((len(bench.data.train), 8, 8), np.float32)
+    maps[:, 2, 3] = maps[:, 5, 4] = 1.0
+    maps[:, 0, 0] = 0.3
+    train = replace(bench.attention.train, maps=maps)
+    vars(bench).update(attention=replace(bench.attention, train=train))
+    boxes = recomposed.from_attention_crop(bench).objects.train
+    rows, columns = boxes[0].any(1).nonzero()[0], boxes[0].any(0).nonzero()[0]
+    assert (boxes[0] > 0).sum() == (np.ptp(rows) + 1) * (np.ptp(columns) + 1)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == pytest.approx((16, 47, 24, 39), abs=4)
+    assert (boxes == boxes[0]).all()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_component_of_places_is_the_object_and_not_the_border(sign: int, bench: Bench) -> None:
+    inside = np.zeros((16, 16, 1), np.int8)
+    inside[5:11, 5:11] = 1
+    direction = sign * np.array([40, -30, 20], np.int8)
+
+    def placed(attention: Any) -> Any:
+        shifts = np.random.default_rng(0).integers(-3, 4, (len(attention), 1, 1, 3), np.int8)
+        return replace(attention, places=inside * direction + 20 * shifts)
+
+    train, val = placed(bench.attention.train), placed(bench.attention.val)
+    vars(bench).update(attention=replace(bench.attention, train=train, val=val))
+    for maps in vars(recomposed.from_component(bench).objects).values():
+        if isinstance(maps, np.ndarray):
+            assert (maps[:, 28:36, 28:36] > 127).mean() > 0.9
+            assert (maps[:, :8] > 127).mean() < 0.1
+
+
 def test_features_of_recomposed_train_images_are_computed_once_for_every_val(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,14 +8,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
+from sklearn.decomposition import PCA
 
-from slim.arrays import Bytes, Floats, Ints
+from slim.arrays import Bytes, Flags, Floats, Ints
 from slim.comparison.baselines import feature_cells
 from slim.comparison.bench import Bench
 from slim.comparison.subsets import FEATURE_CLUSTERS, SelectedSubset, curated, unattended_annotator
 from slim.data import Recomposition, image_batches
-from slim.localization import SIDE, object_maps
+from slim.localization import SIDE, Localizer, object_maps
 from slim.network.classifier import Classifier
+from slim.network.gradcam import upsample
 from slim.stages.annotate.annotate import annotate
 from slim.stages.judgements import COLUMNS, PLACE_COLUMNS, Judgements
 from slim.stages.locate.locate import locate
@@ -26,6 +29,7 @@ from slim.stages.retrain.recomposed import fit_recomposed, recomposed_features, 
 from slim.stages.retrain.retrain import choose_images
 
 _BATCH_SIZE = 64
+_SAMPLE = 300  # images whose places the principal component is found in
 _UNJUDGED = Judgements(pd.DataFrame(columns=list(COLUMNS)))
 
 
@@ -146,6 +150,39 @@ def from_attention(bench: Bench) -> MappedObjects:
     attention = bench.attention
     return MappedObjects(
         ObjectMaps(_drawn(bench, "train", attention.train.maps), _drawn(bench, "val", attention.val.maps))
+    )
+
+
+def from_attention_crop(bench: Bench) -> MappedObjects:
+    """From the smallest box around all that the reference model attends to at least half as much as to its peak."""
+
+    def boxes(maps: Floats) -> Bytes:
+        attended: Flags = upsample(torch.from_numpy(np.array(maps, np.float32)), SIDE).numpy() >= 0.5
+        rows, columns = (_spanned(np.asarray(attended.any(axis))) for axis in (2, 1))
+        return np.where(rows[:, :, None] & columns[:, None, :], 255, 0).astype(np.uint8)
+
+    return MappedObjects(ObjectMaps(boxes(bench.attention.train.maps), boxes(bench.attention.val.maps)))
+
+
+def _spanned(flags: Flags) -> Flags:
+    """(n, m) flags, with all between the first and the last of each line set."""
+    return np.logical_or.accumulate(flags, 1) & np.logical_or.accumulate(flags[:, ::-1], 1)[:, ::-1]
+
+
+def from_component(bench: Bench) -> MappedObjects:
+    """From the first principal component of places, minus their image's mean; the border is background."""
+    train, val = np.asarray(bench.attention.train.places), np.asarray(bench.attention.val.places)
+    sample = train[np.random.default_rng((bench.seed, 9)).permutation(len(train))[:_SAMPLE]].astype(np.float32)
+    relative = sample - sample.mean((1, 2), keepdims=True)
+    weight = PCA(1, random_state=bench.seed).fit(relative.reshape(-1, sample.shape[-1])).components_[0]
+    scores = relative @ weight
+    weight *= -np.sign(np.concatenate([scores[:, 0], scores[:, :, 0], scores[:, :, -1]], 1).mean())
+    localizer = Localizer(np.concatenate([np.zeros_like(weight), weight]), 0.0)
+    return MappedObjects(
+        ObjectMaps(
+            _drawn(bench, "train", localizer.scores(train)),
+            _drawn(bench, "val", localizer.scores(val)),
+        )
     )
 
 

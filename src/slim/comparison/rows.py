@@ -103,6 +103,10 @@ ROWS = {
     "recomposed-grad-cam": Row(
         "Recomposed, attention of the reference", material=recomposed.from_attention, val="uses"
     ),
+    "recomposed-crop": Row("Recomposed, attention crop", material=recomposed.from_attention_crop, val="uses"),
+    "recomposed-component": Row(
+        "Recomposed, first principal component of places", material=recomposed.from_component, val="uses"
+    ),
     "recomposed-same-cluster": Row(
         "Recomposed, clicks, background of the same cluster", material=recomposed.same_cluster, val="ignores"
     ),
