@@ -54,7 +54,7 @@ finally:
     return set(done.stdout.splitlines()[-1].split())
 
 
-SLOW = {"torch", "torchvision", "timm", "sklearn", "scipy", "umap", "numba", "matplotlib", "lightning_fabric", "uvicorn"}
+SLOW = {"torch", "torchvision", "timm", "sklearn", "scipy", "umap", "numba", "matplotlib", "lightning_fabric"}
 
 
 @pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["annotate", "--help"], ["--version"]])
