@@ -91,7 +91,8 @@ class Run:
         load = STAGES[verb].record.load
         # A copy: it receives the saved tensors, and the caller's own network stays unchanged.
         own = None if self.reference is None else deepcopy(self.reference.module)
-        record: Any = load(self.stage_folder(verb), **({"module": own} if "module" in signature(load).parameters else {}))
+        options = {"module": own} if "module" in signature(load).parameters else {}
+        record: Any = load(self.stage_folder(verb), **options)
         return record.to(self._device()) if verb == "train" else record
 
     def _device(self) -> torch.device:
