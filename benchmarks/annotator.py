@@ -34,7 +34,7 @@ from slim.stages.annotate.page.server import serving
 from slim.stages.annotate.page.session import Pool, Session
 from slim.stages.annotate.store import Store
 from slim.stages.propagate.incremental import IncrementalScores
-from slim.stages.propagate.scores import PropagateSettings
+from slim.stages.settings import PropagateSettings
 
 TOKEN, NAMES, BUDGET, SIDE = "token-of-the-benchmark", ("cat", "dog"), 20, (500, 375)
 ANSWERS, KILLS, THREADS = 10_000, 20, 6

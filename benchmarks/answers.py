@@ -46,6 +46,15 @@ def _changed(**settings: Any) -> Callable[[Bench], Scored]:
     return scored
 
 
+def _on_the_plane(**settings: Any) -> Callable[[Bench], Scored]:
+    def scored(bench: Bench) -> Scored:
+        changed = bench.settings.updated({"embed": {"plane": "umap"}, **settings})
+        space = embed(bench.attention, changed["embed"], seed=bench.seed)
+        return _scored(bench, *judged_scores(bench, changed, bench.attention, space))
+
+    return scored
+
+
 def _scored(bench: Bench, scores: Scores, judgements: Judgements) -> Scored:
     return scores.values, judgements.codes(len(bench.pool))
 
@@ -75,8 +84,8 @@ def _published(bench: Bench) -> Scored:
 
 VARIANTS: dict[str, Callable[[Bench], Scored]] = {
     "SLIM": _changed(),
-    "queries near k-means centres of the plane": _changed(annotate={"select": "centres"}),
-    "label spreading in the plane": _changed(propagate={"method": "spreading"}),
+    "queries near k-means centres of the plane": _on_the_plane(annotate={"select": "centres"}),
+    "label spreading in the plane": _on_the_plane(propagate={"method": "spreading"}),
     "a regression for each class": _each_class_by_itself,
     "the attended layer instead of the finer one": _attended_layer,
     "published": _published,

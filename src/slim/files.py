@@ -8,11 +8,12 @@ import os
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from slim.errors import ArtifactError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 VERSION = version("slim-vision")
 NAMES = "surrogateescape"
@@ -77,6 +78,8 @@ def read_cells(path: Path, **options: Any) -> pd.DataFrame:
     >>> read_cells(table).to_dict("list")
     {'name': ['a.png'], 'y': ['1']}
     """
+    import pandas as pd  # here: every command imports this module, few read a table
+
     with path.open(encoding="utf-8-sig", errors=NAMES) as stream:
         head = stream.readline()
     options = {"sep": max(",;\t", key=head.count), "dtype": str, "keep_default_na": False, **options}

@@ -132,11 +132,6 @@ def array_to_fill(
     return np.lib.format.open_memmap(Path(folder) / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
 
 
-def plain_settings(settings: Any) -> dict[str, Any]:
-    """A settings record as plain values: all that a result depends on."""
-    return {name: value for name, value in asdict(settings).items() if name != "workers"}
-
-
 def _fields(record: Record | type[Record]) -> tuple[Field[Any], ...]:
     return fields(record)  # type: ignore[arg-type]  # every record is a dataclass
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -227,7 +226,7 @@ def fail_with(error: BaseException) -> Callable[..., Any]:
 def test_trouble_with_the_machine_is_one_line_and_the_stage_is_not_done(
     finished_run: Path, slim_command: Command, monkeypatch: pytest.MonkeyPatch, error: BaseException, message: str
 ) -> None:
-    monkeypatch.setitem(STAGES, "curate", replace(STAGES["curate"], function=fail_with(error)))
+    monkeypatch.setattr("slim.stages.curate.curate.curate", fail_with(error))
     assert message in last_line(slim_command("curate", finished_run, "--size", "10"))
     assert states(slim_command, finished_run)["curate"] == "stale"  # the old result is there still
     monkeypatch.undo()
@@ -258,7 +257,7 @@ def test_reader_that_has_seen_enough_is_no_error(
 def test_error_of_ours_keeps_its_traceback(
     finished_run: Path, slim_command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(STAGES, "curate", replace(STAGES["curate"], function=fail_with(ZeroDivisionError("a bug"))))
+    monkeypatch.setattr("slim.stages.curate.curate.curate", fail_with(ZeroDivisionError("a bug")))
     with pytest.raises(ZeroDivisionError):
         slim_command("curate", finished_run, "--size", "10")
     assert states(slim_command, finished_run)["curate"] == "stale"  # the old result is there still
@@ -267,7 +266,7 @@ def test_error_of_ours_keeps_its_traceback(
 def test_stop_by_the_user_is_one_line_and_exit_code_130(
     finished_run: Path, slim_command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(STAGES, "curate", replace(STAGES["curate"], function=fail_with(KeyboardInterrupt())))
+    monkeypatch.setattr("slim.stages.curate.curate.curate", fail_with(KeyboardInterrupt()))
     result = slim_command("curate", finished_run, "--size", "10")
     assert result.exit_code == 130
     assert result.stderr.splitlines()[-1] == "slim: Stopped. The same command continues from here."

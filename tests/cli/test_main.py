@@ -40,12 +40,33 @@ def test_help_of_a_command_fits_a_terminal(command: str) -> None:
     assert "--json" in result.stdout
 
 
-def test_command_line_loads_nothing_that_compiles_for_seconds() -> None:
-    code = (
-        "import sys, slim.cli.main; print([name for name in ('umap', 'numba', 'pynndescent') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "[]\n"
+def imported(words: list[object]) -> set[str]:
+    """Modules that a command has imported by its end."""
+    code = """
+import sys
+from slim.cli.main import main
+try:
+    main()
+finally:
+    print("\\n", *sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+SLOW = {"torch", "torchvision", "timm", "sklearn", "scipy", "umap", "numba", "matplotlib", "lightning_fabric"}
+
+
+@pytest.mark.parametrize("words", [["--help"], ["run", "--help"], ["annotate", "--help"], ["--version"]])
+def test_help_imports_nothing_that_takes_time(words: list[object]) -> None:
+    assert imported(words) & (SLOW | {"pandas", "numpy"}) == set()
+
+
+@pytest.mark.parametrize("words", [["status"], ["run"]])
+def test_run_that_is_done_is_shown_without_torch(finished_run: Path, words: list[object]) -> None:
+    found = imported([*words, finished_run])
+    assert {"click", "slim.runs.run"} <= found
+    assert found & SLOW == set()
 
 
 @pytest.mark.parametrize(("option", "start"), [("--version", f"slim, version {VERSION}"), ("--help", "Usage: slim ")])

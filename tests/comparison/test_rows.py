@@ -16,8 +16,9 @@ from slim.comparison.bench import Bench
 from slim.comparison.networks import group_dro_network, jtt_network
 from slim.comparison.subsets import SelectedSubset, published_parts, summed, true_answers
 from slim.runs.settings import RunSettings, read_recipe
-from slim.stages.attend import AttendSettings, attend
+from slim.stages.attend import attend
 from slim.stages.judgements import CORE
+from slim.stages.settings import AttendSettings
 
 pytestmark = [
     pytest.mark.usefixtures("small_and_quiet"),

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ def test_interrupted_stage_is_missing_and_all_that_depend_on_it_not_done(
         raise error
 
     (finished_run / STAGES[verb].folder / "manifest.json").unlink()
-    monkeypatch.setitem(STAGES, verb, replace(STAGES[verb], function=interrupted))
+    monkeypatch.setattr(f"slim.stages.{STAGES[verb].module}.{verb}", interrupted)
     with pytest.raises(error):
         slim.run(finished_run)
     now = states(finished_run)

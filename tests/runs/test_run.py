@@ -192,6 +192,9 @@ def test_budget_is_refused_with_one_message_wherever_it_is_set(finished_run: Pat
         ({"curate": {"size": 49}}, "size 49 for 48 images in train"),
         ({"annotate": {"recorded": "nowhere.csv"}}, "nowhere.csv"),
         ({"annotate": {"annotator": "terminal", "noise": 0.0}, "curate": {"size": 49}}, "size 49"),
+        ({"annotate": {"select": "centres"}}, "annotate.select centres must have UMAP's plane. Got pca"),
+        ({"propagate": {"method": "spreading"}}, "Add --embed.plane umap"),
+        ({"curate": {"cluster_on": "embedding"}}, "curate.cluster_on embedding must have UMAP's plane"),
         ({"locate": {"source": "boxes"}}, "Object maps from boxes need boxes of all train images"),
     ],
 )

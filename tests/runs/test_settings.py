@@ -135,17 +135,15 @@ def test_shipped_recipe_is_valid(name: str) -> None:
 def test_published_constants_are_the_papers(name: str) -> None:
     settings = RunSettings().updated(read_recipe(name))
     assert (settings["attend"].pooling, settings["attend"].explain) == ("sum", "label")
-    assert (settings["embed"].features, settings["embed"].metric, settings["embed"].neighbors) == (
-        "core",
-        "euclidean",
-        5,
-    )
+    embed = settings["embed"]
+    assert (embed.features, embed.plane, embed.metric, embed.neighbors) == ("core", "umap", "euclidean", 5)
     assert (settings["annotate"].budget, settings["annotate"].candidates) == (20, 5)
     assert (settings["propagate"].method, ALPHA) == ("spreading", 1e-6)
     assert (settings["curate"].size, settings["curate"].keep, settings["curate"].keep_within) == (120, 0.5, "class")
     assert (settings["curate"].cluster_on, settings["curate"].choose_by) == ("embedding", "elbow")
     assert settings["curate"].allocation == "spread"
     assert ALPHA == 1e-6
+    settings.check_plane()
 
 
 def test_waterbirds_trains_as_the_paper_does() -> None:

@@ -13,11 +13,12 @@ from slim.arrays import Bytes
 from slim.data import Dataset, ImageTable
 from slim.localization import SIDE
 from slim.network.classifier import Classifier
-from slim.stages.attend import AttendSettings, Attention, attend
+from slim.stages.attend import Attention, attend
 from slim.stages.embed import Space
 from slim.stages.judgements import Judgements, queried_images
 from slim.stages.locate.object_maps import ObjectMaps
 from slim.stages.propagate.scores import ClassTrust, Scores
+from slim.stages.settings import AttendSettings
 from slim.training import TrainSettings
 
 SIZES = {"train": 40, "val": 16, "test": 12}

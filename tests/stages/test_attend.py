@@ -17,7 +17,8 @@ from slim.errors import DataError, ModelError, SettingsError, SlimWarning
 from slim.network.build import build, wrap
 from slim.network.classifier import Classifier
 from slim.network.gradcam import GradCam, upsample
-from slim.stages.attend import AttendSettings, Attention, SplitAttention, attend, attend_split
+from slim.stages.attend import Attention, SplitAttention, attend, attend_split
+from slim.stages.settings import AttendSettings
 from slim.training import TrainSettings
 
 pytestmark = pytest.mark.usefixtures("small_and_quiet")

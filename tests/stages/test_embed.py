@@ -14,11 +14,13 @@ from umap import UMAP
 
 from slim.errors import DataError, SettingsError
 from slim.stages.attend import Attention, SplitAttention
-from slim.stages.embed import EmbedSettings, Space, embed, reduce
+from slim.stages.embed import Space, embed, reduce
+from slim.stages.settings import EmbedSettings
 
 pytestmark = pytest.mark.usefixtures("small_and_quiet")
 
-PUBLISHED = EmbedSettings(features="core", metric="euclidean")
+PUBLISHED = EmbedSettings(features="core", plane="umap", metric="euclidean")
+UMAPS = EmbedSettings(plane="umap")
 
 
 def blobs(n: int = 40, d: int = 8, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -45,15 +47,18 @@ def embedded(
     return embed(attention, settings, seed=seed)
 
 
-def test_the_same_seed_gives_the_same_coordinates_and_leaves_the_global_state_alone() -> None:
+@pytest.mark.parametrize("settings", [None, UMAPS], ids=["pca", "umap"])
+def test_the_same_seed_gives_the_same_coordinates_and_leaves_the_global_state_alone(
+    settings: EmbedSettings | None,
+) -> None:
     rng = np.random.default_rng(0)
     features = [rng.normal(size=(30, 6)) for _ in range(3)]
     before = np.random.get_state()[1].copy()
-    first, again, other = (embedded(*features, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (embedded(*features, settings, seed=seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.plane, again.plane)
     np.testing.assert_array_equal(first.environment, again.environment)
     np.testing.assert_array_equal(first.components, again.components)
-    assert not np.array_equal(first.plane, other.plane)
+    assert settings is None or not np.array_equal(first.plane, other.plane)
     assert (np.random.get_state()[1] == before).all()
 
 
@@ -61,22 +66,61 @@ def test_torch_keeps_its_number_of_threads() -> None:
     """Numba changes it once per process, and torch's results depend on it."""
     code = """
 import numpy as np, torch
-from slim.stages.embed import EmbedSettings, _embedded
+from slim.stages.embed import _by_umap
+from slim.stages.settings import EmbedSettings
 torch.set_num_threads(1)
-_embedded(np.random.default_rng(0).normal(size=(30, 8)), EmbedSettings(), 0)
+_by_umap(np.random.default_rng(0).normal(size=(30, 8)), EmbedSettings(), 0)
 print(torch.get_num_threads())
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "1\n"
 
 
-def test_neighbours_stay_neighbours() -> None:
+def test_umap_is_not_even_imported_for_a_plane_of_two_components() -> None:
+    """Its first call compiles for half a minute."""
+    code = """
+import sys
+import numpy as np
+from slim.stages.attend import Attention, SplitAttention
+from slim.stages.embed import embed
+split = SplitAttention(*np.random.default_rng(0).normal(size=(6, 30, 8)))
+embed(Attention(split, split, split))
+print([name for name in ("umap", "numba", "pynndescent") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("settings", [None, PUBLISHED], ids=["default", "published"])
+def test_neighbours_stay_neighbours(settings: EmbedSettings | None) -> None:
     core, which = blobs()
-    space = embedded(core, core[::-1], core, PUBLISHED)
+    space = embedded(core, core[::-1], core, settings)
     assert len(space) == 40
     distance = np.linalg.norm(space.plane[:, None] - space.plane[None], axis=2)
     same = which[:, None] == which[None]
     assert distance[same].max() < distance[~same].min()
+
+
+def test_the_plane_holds_the_directions_in_which_features_vary_most() -> None:
+    rng = np.random.default_rng(0)
+    contrast = rng.normal(size=(50, 6)) * np.array([1, 9, 1, 5, 1, 1])
+    axes = np.linalg.svd(contrast - contrast.mean(0))[2][:2]
+    plane = embedded(contrast, contrast, contrast, EmbedSettings(metric="euclidean")).plane
+    np.testing.assert_allclose(np.abs(plane), np.abs((contrast - contrast.mean(0)) @ axes.T), atol=1e-3)
+
+
+def test_the_cosine_plane_ignores_sizes() -> None:
+    rng = np.random.default_rng(0)
+    contrast, sizes = rng.normal(size=(30, 6)), rng.uniform(0.1, 10, size=(30, 1))
+    planes = [embedded(values, contrast, values).plane for values in (contrast, sizes * contrast)]
+    np.testing.assert_allclose(*planes, atol=1e-4)
+
+
+def test_features_of_one_dimension_have_a_plane_too() -> None:
+    values = np.random.default_rng(0).normal(size=(12, 1))
+    plane = embedded(values, values, values, EmbedSettings(metric="euclidean")).plane
+    assert plane.shape == (12, 2)
+    assert (plane[:, 1] == 0).all()
 
 
 def test_of_more_images_than_the_settings_allow_a_sample_is_fitted_and_the_rest_is_placed(
@@ -96,7 +140,7 @@ def test_of_more_images_than_the_settings_allow_a_sample_is_fitted_and_the_rest_
     monkeypatch.setattr(UMAP, "fit_transform", fitting)
     monkeypatch.setattr(UMAP, "transform", placing)
     core, which = blobs()
-    space = embedded(core, core, core, EmbedSettings(features="core", fit_on=24))
+    space = embedded(core, core, core, EmbedSettings(features="core", plane="umap", fit_on=24))
     assert (fitted, placed) == ([24, 24], [16, 16])
     assert np.isfinite(space.plane).all()
     centres = np.stack([np.median(space.plane[which == k], axis=0) for k in (0, 1)])
@@ -124,23 +168,32 @@ def test_components_are_those_of_the_contrast_at_a_mean_square_length_of_one() -
     np.testing.assert_allclose(apart, 0, atol=1e-3)
 
 
-def test_images_that_do_not_differ_are_placed_too() -> None:
+@pytest.mark.parametrize("settings", [None, UMAPS], ids=["pca", "umap"])
+def test_images_that_do_not_differ_are_placed_too(settings: EmbedSettings | None) -> None:
     """Flat maps pool nothing, and have no contrast."""
     rng = np.random.default_rng(0)
     core, environment, contrast = (rng.normal(size=(20, 6)) for _ in range(3))
     core[:3] = contrast[:3] = 0
-    assert np.isfinite(embedded(core, environment, contrast).plane).all()
+    assert np.isfinite(embedded(core, environment, contrast, settings).plane).all()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of PCA and UMAP, about points that are all the same
-        space = embedded(core, environment, np.zeros((20, 6)))
+        space = embedded(core, environment, np.zeros((20, 6)), settings)
     assert (space.components == 0).all()
     assert np.isfinite(space.plane).all()
 
 
 def test_each_method_of_selection_and_propagation_has_its_points() -> None:
     features = [np.random.default_rng(0).normal(size=(12, 4)) for _ in range(3)]
-    space = embedded(*features)
+    space = embedded(*features, UMAPS)
     assert space.points("centres") is space.points("spreading") is space.plane
+    assert space.points("information") is space.points("regression") is space.components
+
+
+@pytest.mark.parametrize("method", ["centres", "spreading"])
+def test_the_published_methods_are_refused_on_a_plane_that_is_not_umaps(method: Any) -> None:
+    space = embedded(*(np.random.default_rng(0).normal(size=(12, 4)) for _ in range(3)))
+    with pytest.raises(SettingsError, match=rf"UMAP's for {method}\. Got pca\. Run: slim embed RUN --plane umap"):
+        space.points(method)
     assert space.points("information") is space.points("regression") is space.components
 
 
@@ -185,13 +238,13 @@ def test_settings_out_of_range_are_refused(name: str, value: int) -> None:
 
 def test_a_saved_space_loads_as_it_was(tmp_path: Path) -> None:
     plane = np.arange(6, dtype=np.float32).reshape(3, 2)
-    space = Space(plane, -np.ones((3, 2), np.float32), np.eye(3, dtype=np.float32), "val")
+    space = Space(plane, -np.ones((3, 2), np.float32), np.eye(3, dtype=np.float32), "val", "pca")
     space.save(tmp_path / "deep" / "folder")
     loaded = Space.load(tmp_path / "deep" / "folder")
     np.testing.assert_array_equal(loaded.plane, space.plane)
     np.testing.assert_array_equal(loaded.environment, space.environment)
     np.testing.assert_array_equal(loaded.components, space.components)
-    assert loaded.pool == "val"
+    assert (loaded.pool, loaded.made_by) == ("val", "pca")
 
 
 def test_reducing_keeps_the_directions_of_most_variance() -> None:

@@ -21,7 +21,8 @@ from slim.stages.attend import Attention, SplitAttention
 from slim.stages.embed import Space
 from slim.stages.judgements import PLACE_COLUMNS, Judgements, queried_images
 from slim.stages.locate.locate import locate
-from slim.stages.locate.object_maps import LocateSettings, ObjectMaps
+from slim.stages.locate.object_maps import ObjectMaps
+from slim.stages.settings import LocateSettings
 
 pytestmark = pytest.mark.usefixtures("small_and_quiet")
 

@@ -40,6 +40,11 @@ def test_table_says_what_the_function_takes_and_returns(verb: str) -> None:
 
 
 @pytest.mark.parametrize("verb", STAGES)
+def test_purpose_is_the_first_sentence_of_the_functions_docstring(verb: str) -> None:
+    assert f"{STAGES[verb].purpose}." == (inspect.getdoc(STAGES[verb].function) or "").splitlines()[0]
+
+
+@pytest.mark.parametrize("verb", STAGES)
 def test_stage_reads_only_what_comes_before_it(verb: str) -> None:
     order = ["data", *(stage.noun for stage in STAGES.values())]
     reads = STAGES[verb].reads.split()
@@ -69,6 +74,6 @@ def test_stages_import_nothing_but_records_settings_and_constants_of_each_other(
         for module, name in imports(file):
             other = module.split(".")[2]
             value = getattr(import_module(module), name)
-            if own in ("__init__", "table", other) or other == "judgements" or (own, name) in LIVE:
+            if own in ("__init__", "table", other) or other in ("judgements", "settings") or (own, name) in LIVE:
                 continue
             assert not inspect.isfunction(value) or name == "join_clusters", (file, module, name)

@@ -9,19 +9,19 @@ from typing import Any
 import click
 
 from slim.cli.group import main
-from slim.cli.options import given
+from slim.cli.options import Option, given
 from slim.cli.shared import JSON, all_settings, check_loading, console, run_options
-from slim.comparison import (
-    DEFAULT_ROWS,
-    ROWS,
-    compare,
-    comparison_table,
-    cost_curve,
-    cost_table,
-    summarize,
-    summarize_cost,
-)
 from slim.files import read_json
+
+
+class _RowsOption(Option):
+    """An option whose help lists the rows, which are imported only to show it."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        from slim.comparison import ROWS
+
+        self.help = f"Rows, separated by commas: {', '.join(ROWS)}."
+        return super().get_help_record(ctx)
 
 
 @main.command("compare", short_help="Compare SLIM with other methods on your data, over seeds.")
@@ -30,7 +30,7 @@ from slim.files import read_json
 @click.option(
     "--seeds", type=click.IntRange(1), default=5, show_default=True, help="Number of seeds, starting at --seed."
 )
-@click.option("--rows", default="all", show_default=True, help=f"Rows, separated by commas: {', '.join(ROWS)}.")
+@click.option("--rows", cls=_RowsOption, default="all", show_default=True)
 @click.option(
     "--modes",
     default="last-layer",
@@ -69,6 +69,16 @@ def compare_command(
     FOLDER keeps a run per seed and the tables; the same command continues where it stopped. Some rows use group
     labels; the table says which.
     """
+    from slim.comparison import (
+        DEFAULT_ROWS,
+        compare,
+        comparison_table,
+        cost_curve,
+        cost_table,
+        summarize,
+        summarize_cost,
+    )
+
     check_loading(data, attribute, mask)
     if budgets is not None and (rows, modes, vals) != ("all", "last-layer", "whole"):
         raise click.UsageError("--budgets must come without --rows, --modes and --vals. Got both. Leave out either.")

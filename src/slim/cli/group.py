@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import errno
+import sys
 import warnings
 from typing import Any
 
 import click
-import torch
 
 from slim.cli.options import Command
 from slim.errors import SlimError, SlimWarning
@@ -26,7 +26,9 @@ class Group(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (SlimError, OSError, MemoryError, torch.OutOfMemoryError) as error:
+        except (SlimError, OSError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not _out_of_memory(error):
+                raise
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise  # the reader of our output has closed it, which click handles silently
             click.echo(f"slim: {_message(error)}", err=True)
@@ -34,6 +36,12 @@ class Group(click.Group):
         except KeyboardInterrupt:
             click.echo("slim: Stopped. The same command continues from here.", err=True)
             ctx.exit(130)
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether a device has no memory left; without torch, there was no device."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
 def _message(error: Exception) -> str:

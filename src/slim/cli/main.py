@@ -1,10 +1,13 @@
-"""The command line: `run`, `demo`, `status`, a command per stage, and the commands of `compare` and `transfer`."""
+"""The command line: `run`, `demo`, `status`, a command per stage, and the commands of `compare` and `transfer`.
+
+Commands import what they need when they run, so that the help and `slim status` do not wait for torch.
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Column, Table
@@ -23,12 +26,13 @@ from slim.cli.shared import (
     show_next,
     show_results,
 )
-from slim.data.demo import compose_demo
 from slim.files import read_json
 from slim.progress import announce
 from slim.runs.run import open_run
 from slim.stages import STAGES
-from slim.stages.annotate.page.server import BrowserAnnotator
+
+if TYPE_CHECKING:
+    from slim.stages.annotate.page.server import BrowserAnnotator
 
 
 @main.command("run", short_help="Run all stages; continue where it stopped.")
@@ -61,6 +65,8 @@ def demo_command(run: str, seed: int, as_json: bool) -> None:
     material = Path(run) / f"data-{seed}"
     if not (material / "metadata.csv").exists():
         announce(f"[0/{len(STAGES)}] compose   Paint house numbers, 3 or 8, on lawns and brick walls")
+        from slim.data.demo import compose_demo
+
         compose_demo(material, seed=seed)
     opened = open_run(run, data=material, load={"attribute": "background"}, recipe="demo", seed=seed)
     opened.all_stages()
@@ -102,6 +108,8 @@ def _page_at(run: str, host: str | None, port: int | None, annotator: str | None
         return None
     if annotator not in (None, "auto", "browser"):
         raise click.UsageError(f"--host and --port need --annotator browser. Got {annotator}. Leave them out.")
+    from slim.stages.annotate.page.server import BrowserAnnotator
+
     return BrowserAnnotator(host or "127.0.0.1", port or 0, Path(run) / STAGES["annotate"].folder)
 
 

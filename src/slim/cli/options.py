@@ -58,7 +58,7 @@ def descriptions(record: type) -> dict[str, str]:
 
     Examples
     --------
-    >>> from slim.stages.propagate.scores import PropagateSettings
+    >>> from slim.stages.settings import PropagateSettings
     >>> sorted(descriptions(PropagateSettings))
     ['gamma', 'method']
     """

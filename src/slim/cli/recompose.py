@@ -8,7 +8,6 @@ import click
 
 from slim.cli.group import main
 from slim.cli.shared import JSON, RUN
-from slim.data.sheet import recomposed_sheet
 from slim.runs.run import open_run
 
 
@@ -22,6 +21,8 @@ def recompose_command(run: str, target: str, show: int, as_json: bool) -> None:
 
     TARGET is a picture, recomposed.png by default. Look at it before you retrain.
     """
+    from slim.data.sheet import recomposed_sheet
+
     opened = open_run(run)
     objects = opened.load("locate")
     recomposed_sheet(opened.data.train, objects.train, show, opened.settings.seed).save(target)

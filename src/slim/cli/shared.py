@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from rich.console import Console
@@ -15,10 +15,9 @@ from slim.progress import announce
 from slim.runs.run import Run, open_run
 from slim.runs.settings import recipes
 from slim.stages import STAGES
-from slim.stages.annotate.page.server import BrowserAnnotator
-from slim.stages.report.gather import TITLES
-from slim.stages.report.records import ModelRow
-from slim.stages.report.terminal import table
+
+if TYPE_CHECKING:
+    from slim.stages.annotate.page.server import BrowserAnnotator
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,6 +67,9 @@ def show_results(run: Run, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(metrics, indent=2))
         return
+    from slim.stages.report.records import TITLES, ModelRow
+    from slim.stages.report.terminal import table
+
     rows = [ModelRow(key, metrics[key]["title"], metrics[key]["supervision"], 0, metrics[key]) for key in TITLES]
     console().print(table(rows))
     click.echo(f"{metrics['headline']}\nReport: {run.stage_folder('report') / 'report.html'}")

@@ -1,18 +1,5 @@
 """Side by side: SLIM and what it is compared with, on the same splits, reference models and features."""
 
-from slim.comparison.cost import cost_curve, cost_table, summarize_cost
-from slim.comparison.rows import DEFAULT_ROWS, ROWS, Row
-from slim.comparison.running import compare
-from slim.comparison.table import comparison_table, summarize
+from slim.lazy import lazy_names
 
-__all__ = [
-    "DEFAULT_ROWS",
-    "ROWS",
-    "Row",
-    "compare",
-    "comparison_table",
-    "cost_curve",
-    "cost_table",
-    "summarize",
-    "summarize_cost",
-]
+__getattr__, __dir__, __all__ = lazy_names(__name__)

@@ -10,7 +10,8 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
 from slim.arrays import Floats, Ints
-from slim.stages.retrain.last_layer import Head, HeldOut, RetrainSettings, fit_head
+from slim.stages.retrain.last_layer import Head, HeldOut, fit_head
+from slim.stages.settings import RetrainSettings
 from slim.training.group_dro import robust_loss
 
 _DFR_DRAWS = 10

@@ -22,11 +22,12 @@ from slim.network.gradcam import upsample
 from slim.stages.annotate.annotate import annotate
 from slim.stages.judgements import COLUMNS, PLACE_COLUMNS, Judgements
 from slim.stages.locate.locate import locate
-from slim.stages.locate.object_maps import LocateSettings, ObjectMaps
+from slim.stages.locate.object_maps import ObjectMaps
 from slim.stages.propagate.propagate import propagate
 from slim.stages.retrain.last_layer import Head
 from slim.stages.retrain.recomposed import fit_recomposed, recomposed_features, train_recomposed
 from slim.stages.retrain.retrain import choose_images
+from slim.stages.settings import LocateSettings
 
 _BATCH_SIZE = 64
 _SAMPLE = 300  # images whose places the principal component is found in

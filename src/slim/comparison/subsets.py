@@ -26,13 +26,14 @@ from slim.stages.annotate.terminal import TerminalAnnotator
 from slim.stages.attend import Attention, SplitAttention
 from slim.stages.curate.curate import curate
 from slim.stages.curate.subset import Subset
-from slim.stages.embed import EmbedSettings, Space, embed
+from slim.stages.embed import Space, embed
 from slim.stages.judgements import CORE, Judgements
 from slim.stages.propagate.propagate import propagate
 from slim.stages.propagate.scores import Scores
 from slim.stages.retrain.last_layer import Head
 from slim.stages.retrain.random_subset import random_subset
 from slim.stages.retrain.retrain import Selection, fit_subset_head, train_on
+from slim.stages.settings import EmbedSettings
 
 Answers = NDArray[np.int8]
 """Answer codes (n,) of a pool, as `Judgements.codes` returns them."""

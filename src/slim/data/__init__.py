@@ -4,20 +4,6 @@
 `image_batches` turns its images into tensors, `recomposed_batches` after putting each object on another background.
 """
 
-from slim.data.batches import Augmentation, ImageBatches, image_batches
-from slim.data.loading import load_dataset
-from slim.data.recompose import Recomposition, recomposed_batches
-from slim.data.splits import SPLITS
-from slim.data.table import Dataset, ImageTable
+from slim.lazy import lazy_names
 
-__all__ = [
-    "SPLITS",
-    "Augmentation",
-    "Dataset",
-    "ImageBatches",
-    "ImageTable",
-    "Recomposition",
-    "image_batches",
-    "load_dataset",
-    "recomposed_batches",
-]
+__getattr__, __dir__, __all__ = lazy_names(__name__)

@@ -11,9 +11,7 @@ import torch
 from torch import nn
 
 from slim.errors import SettingsError
-
-Device = Literal["auto", "cpu", "cuda"]
-Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+from slim.network.choices import Device, Precision
 
 
 def resolve_device(device: Device) -> torch.device:

@@ -11,11 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from slim.errors import ModelError
+from slim.network.choices import Method, Precision
 from slim.network.classifier import Classifier
-from slim.network.devices import Precision, resolve_precision
+from slim.network.devices import resolve_precision
 from slim.network.tracing import evaluating
-
-Method = Literal["auto", "closed-form", "autograd"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from slim.errors import ModelError
 from slim.network.build import build
+from slim.network.choices import Precision
 from slim.network.classifier import Classifier
-from slim.network.devices import Precision, resolve_precision
+from slim.network.devices import resolve_precision
 from slim.network.tracing import evaluating, find_place_layers, run_once
 from slim.progress import announce
 

@@ -82,11 +82,17 @@ def fit(
     seed
         Random seed.
 
+    Raises
+    ------
+    SettingsError
+        Values do not go together; or any other error of a stage.
+
     Examples
     --------
     ``model = slim.fit(slim.load_dataset("waterbirds"), annotator=slim.BrowserAnnotator()).model``
     """
     chosen = RunSettings(seed=seed).updated(read_recipe(recipe) if recipe else {}).updated(settings or {})
+    chosen.check_plane()
     records: dict[str, Any] = {"data": data}
     seconds: dict[str, float] = {}
     warned: list[str] = []

@@ -1,4 +1,7 @@
-"""Runs: the stages in a folder; each is done once, and again only after its settings or inputs have changed."""
+"""Runs: the stages in a folder; each is done once, and again only after its settings or inputs have changed.
+
+What takes time to import is imported where it is needed, so that looking at a run does not wait for torch.
+"""
 
 from __future__ import annotations
 
@@ -11,26 +14,24 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from inspect import signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import pandas as pd
-import safetensors.torch
-
-from slim.data import Dataset, load_dataset
 from slim.errors import ArtifactError, SettingsError, SlimError
 from slim.files import file_digest, write_text
-from slim.network.classifier import Classifier
-from slim.network.devices import resolve_device
 from slim.progress import announce
 from slim.runs.folder import RunFolder
 from slim.runs.settings import FILE, Overrides, RunSettings, read_recipe
 from slim.stages import STAGES, Stage
-from slim.stages.annotate.annotator import Annotator
-from slim.stages.annotate.page.server import BrowserAnnotator
-from slim.stages.annotate.registry import choose_annotator
-from slim.stages.annotate.selection import check_budget
-from slim.stages.locate.locate import check_source
-from slim.stages.report.records import RunFacts
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+    from slim.data import Dataset
+    from slim.network.classifier import Classifier
+    from slim.stages.annotate.annotator import Annotator
+    from slim.stages.annotate.page.server import BrowserAnnotator
+    from slim.stages.report.records import RunFacts
 
 State = Literal["done", "stale", "missing"]
 
@@ -77,6 +78,8 @@ class Run:
             raise SettingsError(
                 f"A run needs images. Got none for {self.folder.path}. Pass --data FOLDER, or data= in Python."
             )
+        from slim.data import load_dataset
+
         return load_dataset(**self.settings.data)
 
     def stage_folder(self, verb: str) -> Path:
@@ -88,8 +91,15 @@ class Run:
         load = STAGES[verb].record.load
         # A copy: it receives the saved tensors, and the caller's own network stays unchanged.
         own = None if self.reference is None else deepcopy(self.reference.module)
-        record = load(self.stage_folder(verb), **({"module": own} if "module" in signature(load).parameters else {}))
-        return record.to(resolve_device(self.settings["train"].device)) if isinstance(record, Classifier) else record
+        options = {"module": own} if "module" in signature(load).parameters else {}
+        record: Any = load(self.stage_folder(verb), **options)
+        return record.to(self._device()) if verb == "train" else record
+
+    def _device(self) -> torch.device:
+        """The device of the run's networks."""
+        from slim.network.devices import resolve_device
+
+        return resolve_device(self.settings["train"].device)
 
     def records(self, reads: str) -> dict[str, Any]:
         """The data and the records of earlier stages, by noun."""
@@ -110,6 +120,8 @@ class Run:
 
     def _facts(self) -> RunFacts:
         """What the report says about the run itself."""
+        from slim.stages.report.records import RunFacts
+
         manifests = {verb: self.folder.manifest(stage.folder) for verb, stage in STAGES.items()}
         done = {verb: manifest for verb, manifest in manifests.items() if manifest is not None}
         return RunFacts(
@@ -220,7 +232,7 @@ class Run:
                 settings=self.settings.plain(verb),
                 seed=self.settings.seed,
                 inputs=self.inputs(stage),
-                device=str(resolve_device(self.settings["train"].device)) if on_device else "cpu",
+                device=str(self._device()) if on_device else "cpu",
                 # An interrupted training continues, and no answer is ever thrown away.
                 keep=stage.resumes,
             ) as folder,
@@ -262,6 +274,11 @@ class Run:
         """Refuse now what a later stage would refuse after hours of training."""
         if self.state("report") == "done":
             return
+        from slim.stages.annotate.registry import choose_annotator
+        from slim.stages.annotate.selection import check_budget
+        from slim.stages.locate.locate import check_source
+
+        self.settings.check_plane()
         pool, size = self.data.split(self.settings["embed"].pool), self.settings["curate"].size
         if self.annotator is None:
             choose_annotator(self.settings["annotate"], pool, self.stage_folder("annotate"), self.settings.seed)
@@ -317,7 +334,7 @@ def open_run(
         raise ArtifactError(f"{folder} must be a run folder. Got a file. Name another folder.")
     stored = RunSettings.load(folder) if data is None or (run_folder.path / FILE).exists() else None
     current = (stored or RunSettings()).updated(read_recipe(recipe) if recipe else {}).updated(settings or {})
-    given = data if isinstance(data, Dataset) or data is None else load_dataset(data, **(load or {}))
+    given = None if data is None else _loaded(data, load or {})
     if given is not None:
         current = replace(current, data=dict(given.source))
     if seed is not None:
@@ -354,8 +371,17 @@ def run(folder: str | Path, **options: Any) -> dict[str, Any]:
     return metrics
 
 
+def _loaded(data: str | Path | pd.DataFrame | Dataset, load: dict[str, Any]) -> Dataset:
+    """The images that a caller names or gives."""
+    from slim.data import Dataset, load_dataset
+
+    return data if isinstance(data, Dataset) else load_dataset(data, **load)
+
+
 def _classifier_digest(classifier: Classifier) -> str:
     """A digest of a network's tensors and of what SLIM knows about it."""
+    import safetensors.torch
+
     known = {name: value for name, value in vars(classifier).items() if name not in ("module", "class_names")}
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in classifier.module.state_dict().items()}
     return hashlib.sha256(repr(known).encode() + safetensors.torch.save(tensors)).hexdigest()[:16]

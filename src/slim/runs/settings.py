@@ -13,9 +13,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from slim.errors import ArtifactError, SettingsError
 from slim.files import VERSION, read_json, write_json
-from slim.record import plain_settings
 from slim.runs.folder import check_version
 from slim.stages import STAGES
+from slim.stages.settings import plain_settings
 
 FILE = "settings.json"
 
@@ -90,6 +90,28 @@ class RunSettings:
             changed[verb] = replace(record, **_checked(verb, type(record), values))
         return replace(self, stages=changed)
 
+    def check_plane(self) -> None:
+        """Refuse methods that work on UMAP's plane where the run has another.
+
+        Raises
+        ------
+        SettingsError
+            A stage of the published method is asked for without ``embed.plane = "umap"``.
+
+        Examples
+        --------
+        >>> RunSettings().updated({"annotate": {"select": "centres"}}).check_plane()
+        Traceback (most recent call last):
+        ...
+        slim.errors.SettingsError: annotate.select centres must have UMAP's plane. Got pca. Add --embed.plane umap
+        """
+        plane = self["embed"].plane
+        for verb, name, value in _ON_UMAPS_PLANE:
+            if getattr(self[verb], name) == value and plane != "umap":
+                raise SettingsError(
+                    f"{verb}.{name} {value} must have UMAP's plane. Got {plane}. Add --embed.plane umap"
+                )
+
     def anchored(self) -> RunSettings:
         """The settings with absolute paths, which name the same files from any working directory.
 
@@ -135,6 +157,11 @@ class RunSettings:
         return cls(**own).updated(values)
 
 
+_ON_UMAPS_PLANE = (
+    ("annotate", "select", "centres"),
+    ("propagate", "method", "spreading"),
+    ("curate", "cluster_on", "embedding"),
+)
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "none"}
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 from slim.data import Dataset
+from slim.runs.formats import Format
 from slim.runs.run import Run, open_run
 from slim.stages.annotate.annotate import annotation_pool, judgement_store
 from slim.stages.annotate.formats import Sheet, merge_answers
@@ -20,8 +20,6 @@ from slim.stages.annotate.selection import select_queries
 from slim.stages.annotate.store import judgements_of_people
 from slim.stages.attend import Attention
 from slim.stages.embed import Space
-
-Format = Literal["csv", "json", "label-studio", "fiftyone", "lightly"]
 
 # A target or source is a file, except for FiftyOne, where it is the name of a dataset.
 WRITERS: dict[Format, Callable[[Sheet, str], None]] = {

@@ -14,53 +14,19 @@ from torch import Tensor
 
 from slim.arrays import Ints
 from slim.data import SPLITS, Dataset, ImageTable, image_batches
-from slim.errors import DataError, SettingsError, SlimWarning
+from slim.errors import DataError, SlimWarning
 from slim.localization import Places
 from slim.network.classifier import Classifier
-from slim.network.devices import Precision
-from slim.network.gradcam import ForwardPass, GradCam, Method, pool, upsample
+from slim.network.gradcam import ForwardPass, GradCam, pool, upsample
 from slim.network.places import GRID, PlaceBasis, PlaceRecorder, place_network
 from slim.progress import track
 from slim.record import Record, array_to_fill
+from slim.stages.settings import AttendSettings
 from slim.training import TrainSettings
 
 Floats = NDArray[np.float32]
 
 _BASIS_IMAGES = 256
-
-
-@dataclass(frozen=True)
-class AttendSettings:
-    """How attention is computed.
-
-    Parameters
-    ----------
-    explain
-        Whose map: the label's class, or the class that the model predicts.
-    pooling
-        How features are pooled over positions. "sum" is the published one; "mean" divides by the total weight, so that
-        the feature does not depend on the size of the attended region.
-    method
-        "closed-form" needs no backward pass, but a head of global average pooling and one linear layer; "auto" uses it
-        where the network has such a head, and "autograd" elsewhere.
-    batch_size
-        Images per forward pass.
-    precision
-        Of the forward pass; "auto" is bfloat16 where the hardware supports it.
-    workers
-        Processes that decode images; 0 decodes them in the main process.
-    """
-
-    explain: Literal["label", "predicted"] = "label"
-    pooling: Literal["mean", "sum"] = "mean"
-    method: Method = "auto"
-    batch_size: int = 32
-    precision: Precision = "auto"
-    workers: int = 0
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise SettingsError(f"The batch size must be at least 1. Got {self.batch_size}. Try 32.")
 
 
 @dataclass(frozen=True, eq=False)

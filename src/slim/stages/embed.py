@@ -5,56 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
+from sklearn.preprocessing import normalize
 
 from slim.errors import DataError, SettingsError
 from slim.progress import track
 from slim.record import Record
 from slim.stages.attend import Attention
+from slim.stages.settings import EmbedSettings
 
 Floats = NDArray[np.float32]
 
 COMPONENTS = 20
 """Principal components of the contrast, on which queries are selected and judgements propagated by default."""
-
-
-@dataclass(frozen=True)
-class EmbedSettings:
-    """How features become the attention space.
-
-    Parameters
-    ----------
-    pool
-        Split that the queries and the subset come from: "train" (published) or "val".
-    features
-        What the plane shows: the "contrast" between what the model sees where it looks and what it sees elsewhere, or
-        the "core" features (published).
-    metric
-        Distance between features; "cosine" compares directions and ignores sizes.
-    neighbors
-        UMAP's n_neighbors: how local the neighbourhoods are.
-    components
-        Principal components that UMAP sees.
-    fit_on
-        The embedding is fitted on at most this many images; the others are placed into it.
-    """
-
-    pool: Literal["train", "val"] = "train"
-    features: Literal["core", "contrast"] = "contrast"
-    metric: Literal["cosine", "euclidean"] = "cosine"
-    neighbors: int = 5
-    components: int = 50
-    fit_on: int = 100_000
-
-    def __post_init__(self) -> None:
-        for name, least in (("neighbors", 2), ("components", 2), ("fit_on", 10)):
-            if getattr(self, name) < least:
-                raise SettingsError(f"{name} must be at least {least}. Got {getattr(self, name)}. Leave it out.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,20 +32,25 @@ class Space(Record):
     Attributes
     ----------
     plane
-        (n, 2) embedding of what the model sees where it looks.
+        (n, 2) plane of what the model sees where it looks: the map that the annotator and the report show.
     environment
-        (n, 2) embedding of the environment features.
+        (n, 2) plane of the environment features.
     components
         (n, at most 20) principal components of the contrast, scaled to a mean square length of 1; all 0 where nothing
         differs.
     pool
         The split: "train" or "val".
+    made_by
+        What made the planes: "pca", or "umap" (published).
     """
+
+    format: ClassVar[int] = 2  # 1 did not say what made the planes
 
     plane: Floats
     environment: Floats
     components: Floats
     pool: str = "train"
+    made_by: Literal["pca", "umap"] = "umap"
 
     def __len__(self) -> int:
         return len(self.plane)
@@ -86,14 +59,30 @@ class Space(Record):
         return f"Space({len(self)} {self.pool} images, {self.components.shape[1]} components)"
 
     def points(self, method: Literal["information", "centres", "regression", "spreading"]) -> Floats:
-        """What a method of query selection or propagation works on: the plane (published) or the components."""
-        return self.plane if method in ("centres", "spreading") else self.components
+        """What a method of query selection or propagation works on: UMAP's plane (published) or the components.
+
+        Raises
+        ------
+        SettingsError
+            The method works on UMAP's plane, and the plane is another.
+        """
+        if method not in ("centres", "spreading"):
+            return self.components
+        self.check_plane(method)
+        return self.plane
+
+    def check_plane(self, asked: str) -> None:
+        """Refuse what works on UMAP's plane where the plane is another."""
+        if self.made_by != "umap":
+            raise SettingsError(
+                f"The plane must be UMAP's for {asked}. Got {self.made_by}. Run: slim embed RUN --plane umap"
+            )
 
 
 def embed(attention: Attention, settings: EmbedSettings | None = None, *, seed: int = 0) -> Space:
     """Place images by what the model looks at.
 
-    What it sees where it looks, and what it sees elsewhere, are each embedded in two dimensions.
+    What it sees where it looks, and what it sees elsewhere, are each placed on a plane.
 
     Parameters
     ----------
@@ -116,7 +105,8 @@ def embed(attention: Attention, settings: EmbedSettings | None = None, *, seed: 
 
     Notes
     -----
-    The published space is ``EmbedSettings(features="core", metric="euclidean")`` on features pooled by sum.
+    The published space is ``EmbedSettings(features="core", plane="umap", metric="euclidean")`` on features pooled by
+    sum.
 
     References
     ----------
@@ -142,8 +132,20 @@ def embed(attention: Attention, settings: EmbedSettings | None = None, *, seed: 
     sources = track((shown, environment), "embedding what the model sees where it looks, and elsewhere")
     components = reduce(contrast, COMPONENTS, seed)
     length = float(np.sqrt(np.square(components).sum(1).mean()))
-    plane, around = (_embedded(values, settings, seed) for values in sources)
-    return Space(plane, around, np.asarray(components / (length or 1.0), np.float32), settings.pool)
+    place = _by_umap if settings.plane == "umap" else _by_pca
+    plane, around = (place(values, settings, seed) for values in sources)
+    components = np.asarray(components / (length or 1.0), np.float32)
+    return Space(plane, around, components, settings.pool, settings.plane)
+
+
+def _by_pca(features: NDArray[Any], settings: EmbedSettings, seed: int) -> Floats:
+    """The first two principal components; those of the directions where sizes are to be ignored."""
+    if settings.metric == "cosine":
+        features = np.asarray(normalize(features))
+    plane = np.zeros((len(features), 2), np.float32)
+    reduced = reduce(features, 2, seed)
+    plane[:, : reduced.shape[1]] = reduced
+    return plane
 
 
 @contextmanager
@@ -157,7 +159,7 @@ def _same_torch_threads() -> Iterator[None]:
 
 
 @_same_torch_threads()
-def _embedded(features: NDArray[Any], settings: EmbedSettings, seed: int) -> Floats:
+def _by_umap(features: NDArray[Any], settings: EmbedSettings, seed: int) -> Floats:
     """PCA, then UMAP, fitted on a sample where there are too many images."""
     from umap import UMAP  # here: its import takes seconds, which only this stage should wait for
 

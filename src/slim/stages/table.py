@@ -1,34 +1,27 @@
-"""The table of stages."""
+"""The table of stages. It names functions and records, and imports them only when a stage is run or loaded."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import signature
-from typing import Any
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any
 
-from slim.network.classifier import Classifier
-from slim.record import Record
-from slim.stages.annotate.annotate import annotate
 from slim.stages.annotate.settings import AnnotateSettings
-from slim.stages.attend import AttendSettings, Attention, attend
-from slim.stages.curate.curate import curate
-from slim.stages.curate.subset import CurateSettings, Subset
-from slim.stages.embed import EmbedSettings, Space, embed
-from slim.stages.evaluate.evaluate import evaluate
-from slim.stages.evaluate.evaluation import EvaluateSettings, Evaluations
-from slim.stages.judgements import Judgements
-from slim.stages.locate.locate import locate
-from slim.stages.locate.object_maps import LocateSettings, ObjectMaps
-from slim.stages.propagate.propagate import propagate
-from slim.stages.propagate.scores import PropagateSettings, Scores
-from slim.stages.report.records import Report
-from slim.stages.report.report import report
-from slim.stages.retrain.last_layer import RetrainSettings
-from slim.stages.retrain.retrain import retrain
-from slim.stages.retrain.retrained import Retrained
-from slim.stages.train import train
-from slim.training import TrainSettings
+from slim.stages.settings import (
+    AttendSettings,
+    CurateSettings,
+    EmbedSettings,
+    EvaluateSettings,
+    LocateSettings,
+    PropagateSettings,
+    RetrainSettings,
+)
+from slim.training.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from slim.record import Record
 
 
 @dataclass(frozen=True)
@@ -39,14 +32,16 @@ class Stage:
     ----------
     verb
         Its command and function, for instance ``"attend"``.
+    purpose
+        What it does, in one sentence: the first of its function's docstring.
     reads
         Nouns of what its function takes, in order: ``"data"``, and the records of earlier stages.
     settings
         Type of its settings record; None where it has none.
-    function
-        Does the work; the first sentence of its docstring says what.
-    record
-        Type of what it returns.
+    module
+        Where its function is, below ``slim.stages``.
+    returns
+        Module and name of the record that it returns, below ``slim``.
     noun
         What its record is called: in `reads`, messages, and the name of its folder.
     resumes
@@ -54,10 +49,11 @@ class Stage:
     """
 
     verb: str
+    purpose: str
     reads: str
     settings: type | None
-    function: Callable[..., Any]
-    record: type[Record]
+    module: str
+    returns: str
     noun: str
     resumes: bool = False
 
@@ -72,9 +68,16 @@ class Stage:
         return tuple(stage.verb for stage in STAGES.values() if stage.noun in self.reads.split())
 
     @property
-    def purpose(self) -> str:
-        """What it does, in one sentence."""
-        return (self.function.__doc__ or "").partition("\n")[0].rstrip(".")
+    def function(self) -> Callable[..., Any]:
+        """Does the work."""
+        function: Callable[..., Any] = resolve_name(f"slim.stages.{self.module}:{self.verb}")
+        return function
+
+    @property
+    def record(self) -> type[Record]:
+        """Type of what it returns."""
+        record: type[Record] = resolve_name(f"slim.{self.returns}")
+        return record
 
     def __call__(self, records: Mapping[str, Any], settings: Any, context: Mapping[str, Any]) -> Any:
         """The stage's record.
@@ -97,21 +100,55 @@ class Stage:
 
 # fmt: off
 _TABLE = (
-    Stage("train", "data", TrainSettings, train, Classifier, "reference", resumes=True),
-    Stage("attend", "data reference", AttendSettings, attend, Attention, "attention"),
-    Stage("embed", "attention", EmbedSettings, embed, Space, "space"),
-    Stage("annotate", "data attention space", AnnotateSettings, annotate, Judgements, "judgements", resumes=True),
-    Stage("propagate", "data space judgements", PropagateSettings, propagate, Scores, "scores"),
-    Stage("locate", "data attention space judgements", LocateSettings, locate, ObjectMaps, "objects"),
-    Stage("curate", "data reference attention space scores", CurateSettings, curate, Subset, "subset"),
-    Stage("retrain", "data reference attention objects subset", RetrainSettings, retrain, Retrained, "retrained"),
     Stage(
-        "evaluate", "data reference attention subset retrained",
-        EvaluateSettings, evaluate, Evaluations, "evaluation",
+        "train", "Train the reference model with ERM",
+        "data", TrainSettings,
+        "train", "network.classifier:Classifier", "reference", resumes=True,
     ),
     Stage(
-        "report", "data reference attention space judgements scores objects subset retrained evaluation",
-        None, report, Report, "report",
+        "attend", "Compute where the model looks, and what it sees there",
+        "data reference", AttendSettings,
+        "attend", "stages.attend:Attention", "attention",
+    ),
+    Stage(
+        "embed", "Place images by what the model looks at",
+        "attention", EmbedSettings,
+        "embed", "stages.embed:Space", "space",
+    ),
+    Stage(
+        "annotate", "Ask whether the model looks at the object, for a few images",
+        "data attention space", AnnotateSettings,
+        "annotate.annotate", "stages.judgements:Judgements", "judgements", resumes=True,
+    ),
+    Stage(
+        "propagate", "Generalise the judgements to every image of the pool",
+        "data space judgements", PropagateSettings,
+        "propagate.propagate", "stages.propagate.scores:Scores", "scores",
+    ),
+    Stage(
+        "locate", "Find the object in every image, from the answers about a few",
+        "data attention space judgements", LocateSettings,
+        "locate.locate", "stages.locate.object_maps:ObjectMaps", "objects",
+    ),
+    Stage(
+        "curate", "Choose a small subset, balanced over what the model sees",
+        "data reference attention space scores", CurateSettings,
+        "curate.curate", "stages.curate.subset:Subset", "subset",
+    ),
+    Stage(
+        "retrain", "Retrain on recomposed or curated images, and on a random subset",
+        "data reference attention objects subset", RetrainSettings,
+        "retrain.retrain", "stages.retrain.retrained:Retrained", "retrained",
+    ),
+    Stage(
+        "evaluate", "Measure all models on the test split",
+        "data reference attention subset retrained", EvaluateSettings,
+        "evaluate.evaluate", "stages.evaluate.evaluation:Evaluations", "evaluation",
+    ),
+    Stage(
+        "report", "Write the report",
+        "data reference attention space judgements scores objects subset retrained evaluation", None,
+        "report.report", "stages.report.records:Report", "report",
     ),
 )
 # fmt: on

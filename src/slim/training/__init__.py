@@ -4,8 +4,6 @@
 training resume, and `fitting` puts them together.
 """
 
-from slim.training.fitting import fit, train_classifier
-from slim.training.loop import CHECKPOINT_SECONDS, Training
-from slim.training.settings import TrainSettings
+from slim.lazy import lazy_names
 
-__all__ = ["CHECKPOINT_SECONDS", "TrainSettings", "Training", "fit", "train_classifier"]
+__getattr__, __dir__, __all__ = lazy_names(__name__)

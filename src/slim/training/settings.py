@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Literal, get_args, get_origin, get_type_hints
 
-from slim.data import ImageTable, Recomposition
 from slim.errors import SettingsError
-from slim.network.devices import Device, Precision
+from slim.network.choices import Device, Precision
+
+if TYPE_CHECKING:
+    from slim.data import ImageTable, Recomposition
 
 
 @dataclass(frozen=True)

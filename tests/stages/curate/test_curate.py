@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from slim.errors import SlimWarning
+from slim.errors import SettingsError, SlimWarning
 from slim.stages.attend import SplitAttention
 from slim.stages.curate.curate import choose_subset, curate
-from slim.stages.curate.subset import CurateSettings, Subset
+from slim.stages.curate.subset import Subset
+from slim.stages.settings import CurateSettings
 
 Make = Callable[..., Any]
 SMALL = {"size": 8, "core_clusters": 1, "keep": 1.0}
@@ -69,6 +70,14 @@ def test_curate_chooses_from_the_pool_of_the_attention_space(pool: str, records:
     assert subset.frame.equals(by_hand.frame)
     assert (subset.frame["y"].to_numpy() == table.y[subset.frame["index"]]).all()
     assert subset.frame.groupby("y")["copies"].sum().tolist() == [4, 4]
+
+
+def test_clusters_of_the_embedding_are_refused_on_a_plane_that_is_not_umaps(records: Make) -> None:
+    made = records()
+    curated(made, cluster_on="embedding")
+    made = replace(made, space=replace(made.space, made_by="pca"))
+    with pytest.raises(SettingsError, match=r"UMAP's for clusters of the embedding\. Got pca\. Run: slim embed RUN"):
+        curated(made, cluster_on="embedding")
 
 
 def test_curate_balances_what_the_errors_on_val_go_with(records: Make) -> None:

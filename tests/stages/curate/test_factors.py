@@ -15,7 +15,8 @@ from threadpoolctl import threadpool_limits
 from slim.errors import SettingsError
 from slim.stages.curate.curate import choose_subset
 from slim.stages.curate.factors import Mistakes, Source, find_factor
-from slim.stages.curate.subset import CurateSettings, Subset
+from slim.stages.curate.subset import Subset
+from slim.stages.settings import CurateSettings
 
 Floats = NDArray[np.floating[Any]]
 

@@ -17,7 +17,8 @@ from threadpoolctl import threadpool_limits
 from slim.clustering import choose_k
 from slim.errors import DataError, SettingsError
 from slim.stages.curate.curate import choose_subset
-from slim.stages.curate.subset import CurateSettings, Subset, join_clusters
+from slim.stages.curate.subset import Subset, join_clusters
+from slim.stages.settings import CurateSettings
 
 # Images of each (class, kind of object, kind of place). Class 0 shows two kinds of objects, and one of its four
 # combinations never occurs, so that there are more core than environment clusters and cells without an image.

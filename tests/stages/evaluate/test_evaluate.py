@@ -13,11 +13,12 @@ import pytest
 import torch
 
 from slim.stages.curate.curate import curate
-from slim.stages.curate.subset import CurateSettings, Subset
+from slim.stages.curate.subset import Subset
 from slim.stages.evaluate.evaluate import evaluate
-from slim.stages.evaluate.evaluation import MODELS, EvaluateSettings, Evaluations
+from slim.stages.evaluate.evaluation import MODELS, Evaluations
 from slim.stages.evaluate.measuring import evaluate_classifier
 from slim.stages.retrain.retrained import Retrained
+from slim.stages.settings import CurateSettings, EvaluateSettings
 
 Make = Callable[..., Any]
 EXACT = EvaluateSettings(precision="32-true", batch_size=5)

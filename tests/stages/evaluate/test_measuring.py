@@ -21,9 +21,10 @@ from slim.metrics import accuracy_by_group, inside_fraction, intersection_over_u
 from slim.network.build import wrap
 from slim.network.classifier import Classifier
 from slim.network.gradcam import upsample
-from slim.stages.attend import AttendSettings, attend_split
-from slim.stages.evaluate.evaluation import EvaluateSettings, Groups
+from slim.stages.attend import attend_split
+from slim.stages.evaluate.evaluation import Groups
 from slim.stages.evaluate.measuring import evaluate_classifier, evaluate_heads
+from slim.stages.settings import AttendSettings, EvaluateSettings
 
 pytestmark = pytest.mark.usefixtures("small_and_quiet")
 

@@ -13,7 +13,8 @@ from slim.stages.judgements import UNASKED, Answer, answer_codes
 from slim.stages.propagate import incremental
 from slim.stages.propagate.incremental import IncrementalScores, no_scores
 from slim.stages.propagate.propagate import propagate_answers
-from slim.stages.propagate.scores import PropagateSettings, Scores
+from slim.stages.propagate.scores import Scores
+from slim.stages.settings import PropagateSettings
 
 NAMES = ["cat", "dog"]
 METHODS = ["regression", "spreading"]

@@ -13,7 +13,7 @@ import pytest
 from slim.errors import AnnotationError, SlimWarning
 from slim.stages.judgements import Judgements
 from slim.stages.propagate.propagate import propagate, propagate_answers
-from slim.stages.propagate.scores import PropagateSettings
+from slim.stages.settings import PropagateSettings
 
 Make = Callable[..., Any]
 

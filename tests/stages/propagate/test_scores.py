@@ -16,7 +16,8 @@ from slim.errors import AnnotationError, ArtifactError, DataError, SettingsError
 from slim.stages.judgements import CORE, SPURIOUS, UNASKED, UNSURE, Judgements
 from slim.stages.propagate.label_spreading import JudgedPoints
 from slim.stages.propagate.propagate import propagate_answers
-from slim.stages.propagate.scores import ClassTrust, PropagateSettings, Scores
+from slim.stages.propagate.scores import ClassTrust, Scores
+from slim.stages.settings import PropagateSettings
 
 
 def quietly(*args, **kwargs):

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from slim.stages.report.records import DataSummary, Example, ModelRow, QueryCard, ReportInput, Scatter
-from slim.stages.retrain.retrained import ModelKey
+from slim.stages.retrain.choices import ModelKey
 
 TITLES: dict[ModelKey, str] = {
     "reference": "Reference model",

@@ -14,21 +14,24 @@ import pytest
 import torch
 
 from slim.stages.annotate.settings import AnnotateSettings
-from slim.stages.attend import AttendSettings
 from slim.stages.curate.curate import curate
-from slim.stages.curate.subset import CurateSettings
-from slim.stages.embed import EmbedSettings
 from slim.stages.evaluate.evaluate import evaluate
-from slim.stages.evaluate.evaluation import EvaluateSettings
-from slim.stages.locate.object_maps import LocateSettings, ObjectMaps, Trust
-from slim.stages.propagate.scores import PropagateSettings
+from slim.stages.locate.object_maps import ObjectMaps, Trust
 from slim.stages.report.findings import headline
 from slim.stages.report.gather import report_input
 from slim.stages.report.records import ModelRow, Report, ReportInput, RunFacts
 from slim.stages.report.report import report as write_report
-from slim.stages.retrain.last_layer import RetrainSettings
 from slim.stages.retrain.reliance import Reliance
 from slim.stages.retrain.retrained import Retrained
+from slim.stages.settings import (
+    AttendSettings,
+    CurateSettings,
+    EmbedSettings,
+    EvaluateSettings,
+    LocateSettings,
+    PropagateSettings,
+    RetrainSettings,
+)
 from slim.training import TrainSettings
 
 Make = Callable[..., Any]

@@ -11,7 +11,8 @@ from sklearn.linear_model import LogisticRegression
 
 from slim.errors import DataError, SettingsError
 from slim.stages.retrain import last_layer
-from slim.stages.retrain.last_layer import STRENGTHS, Head, HeldOut, RetrainSettings, fit_head
+from slim.stages.retrain.last_layer import STRENGTHS, Head, HeldOut, fit_head
+from slim.stages.settings import RetrainSettings
 
 pytestmark = pytest.mark.usefixtures("small_and_quiet")
 

@@ -18,14 +18,15 @@ from slim.errors import SettingsError
 from slim.localization import SIDE
 from slim.metrics import accuracy_by_group
 from slim.network.classifier import Classifier
-from slim.stages.attend import AttendSettings, attend_split
+from slim.stages.attend import attend_split
 from slim.stages.curate.curate import curate
-from slim.stages.curate.subset import CurateSettings, Subset
+from slim.stages.curate.subset import Subset
 from slim.stages.retrain import recomposed as module
-from slim.stages.retrain.last_layer import RetrainSettings, fit_weighted_head
+from slim.stages.retrain.last_layer import fit_weighted_head
 from slim.stages.retrain.recomposed import STRENGTH, recomposed_features, recomposed_head
 from slim.stages.retrain.retrain import retrain, with_head
 from slim.stages.retrain.retrained import Retrained
+from slim.stages.settings import AttendSettings, CurateSettings, RetrainSettings
 from slim.training import TrainSettings
 
 pytestmark = pytest.mark.usefixtures("small_and_quiet")

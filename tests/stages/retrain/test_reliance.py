@@ -17,10 +17,9 @@ from slim.errors import SlimWarning
 from slim.localization import SIDE
 from slim.network.classifier import Classifier
 from slim.stages.curate.curate import curate
-from slim.stages.curate.subset import CurateSettings
-from slim.stages.retrain.last_layer import RetrainSettings
 from slim.stages.retrain.reliance import Reliance, background_reliance
 from slim.stages.retrain.retrain import choose_images, retrain
+from slim.stages.settings import CurateSettings, RetrainSettings
 from slim.training import TrainSettings
 
 pytestmark = pytest.mark.usefixtures("small_and_quiet")

@@ -13,12 +13,13 @@ import torch
 
 from slim.errors import ModelError, SettingsError, SlimWarning
 from slim.stages.curate.curate import curate
-from slim.stages.curate.subset import CurateSettings, Subset
+from slim.stages.curate.subset import Subset
 from slim.stages.retrain import retrain as stage
-from slim.stages.retrain.last_layer import HeldOut, RetrainSettings, fit_head
+from slim.stages.retrain.last_layer import HeldOut, fit_head
 from slim.stages.retrain.random_subset import random_subset
 from slim.stages.retrain.retrain import retrain
 from slim.stages.retrain.retrained import Retrained
+from slim.stages.settings import CurateSettings, RetrainSettings
 from slim.training import TrainSettings
 
 Make = Callable[..., Any]

@@ -23,7 +23,7 @@ from slim.stages.annotate.terminal import TerminalAnnotator
 from slim.stages.attend import Attention
 from slim.stages.embed import Space
 from slim.stages.judgements import Judgements
-from slim.stages.propagate.scores import PropagateSettings
+from slim.stages.settings import PropagateSettings
 
 STORE = "annotations.db"
 

@@ -23,9 +23,10 @@ from slim.stages.curate.allocation import (
     rounded_shares,
 )
 from slim.stages.curate.factors import Factor, Mistakes, Source, find_factor
-from slim.stages.curate.subset import CurateSettings, Subset
+from slim.stages.curate.subset import Subset
 from slim.stages.embed import Space
 from slim.stages.propagate.scores import Scores
+from slim.stages.settings import CurateSettings
 
 
 def curate(
@@ -60,13 +61,16 @@ def curate(
     Raises
     ------
     SettingsError
-        The subset would be larger than the pool of well-attended images, or the settings balance penultimate features
-        and the network has none.
+        The subset would be larger than the pool of well-attended images, the settings balance penultimate features
+        and the network has none, or they cluster the embedding and the plane is not UMAP's.
 
     Examples
     --------
     ``subset = slim.curate(data, reference, attention, space, scores, slim.CurateSettings(size=60))``
     """
+    settings = settings or CurateSettings()
+    if settings.cluster_on == "embedding":
+        space.check_plane("clusters of the embedding")
     pool, table, val = attention.split(space.pool), data.split(space.pool), attention.val
     mistakes = Mistakes.from_predictions(
         val.environment, val.features, val.probabilities, data.val.y, reference.head_weight
@@ -106,7 +110,7 @@ def choose_subset(
     core, environment
         (n, d) features of the pool, as in `slim.SplitAttention`.
     space
-        Their 2-D embeddings, each (n, 2).
+        Their planes, each (n, 2).
     scores
         (n,) attention scores in [0, 1]; 1 = looks at the core.
     y

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,68 +11,9 @@ from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
 
 from slim.arrays import Flags, Floats, Ints
-from slim.errors import SettingsError
 from slim.record import Record
 from slim.stages.attend import SplitAttention
 from slim.stages.curate.factors import Source
-
-
-@dataclass(frozen=True)
-class CurateSettings:
-    """How the subset is chosen.
-
-    Parameters
-    ----------
-    size
-        Number of images in the subset; classes get equal shares, give or take one image.
-    keep
-        Share of the images that is kept: those with the highest attention scores. 0.5 keeps those above the median.
-    keep_within
-        Whether that share is kept of each "cell" (class and environment cluster) or of the whole "class" (published).
-        Within cells, scores compare images with similar surroundings, so they can neither remove a rare environment nor
-        leave a cell with fewer images than its part of the subset.
-    cluster_on
-        What is clustered: the 2-D "embedding" (published), or the principal components of the normalised "features".
-    balance
-        What is balanced besides the class: clusters of "environment" features (published), clusters of the whole
-        image's "features" before the linear head, or "auto": the kind and number of clusters that best explain the
-        reference model's errors on the val split. In the embedding it is always the environment.
-    core_clusters
-        Clusters of what the model looks at; chosen from 2 to 5 by default.
-    environment_clusters
-        Clusters of what is balanced; chosen from 2 to 5 by default.
-    choose_by
-        How other numbers of clusters are chosen: by the "elbow" of the inertia (published), or the best "silhouette".
-    allocation
-        Shares of the cells: "uniform" over environment clusters and over the core clusters within each, or in
-        proportion to their "spread" (published).
-    """
-
-    size: int = 120
-    keep: float = 0.5
-    keep_within: Literal["cell", "class"] = "cell"
-    cluster_on: Literal["features", "embedding"] = "features"
-    balance: Literal["auto", "environment", "features"] = "auto"
-    core_clusters: int | None = None
-    environment_clusters: int | None = None
-    choose_by: Literal["elbow", "silhouette"] = "elbow"
-    allocation: Literal["uniform", "spread"] = "uniform"
-
-    def __post_init__(self) -> None:
-        if self.size < 2:
-            raise SettingsError(f"The subset's size must be at least 2. Got {self.size}. Try 120.")
-        if not 0 < self.keep <= 1:
-            raise SettingsError(f"The share to keep must lie in (0, 1]. Got {self.keep}. Try 0.5.")
-        if self.cluster_on == "embedding" and self.balance == "features":
-            raise SettingsError(
-                "With --cluster-on embedding, only the environment can be balanced. Got features. "
-                "Leave out --balance or --cluster-on."
-            )
-        for name in ("core_clusters", "environment_clusters"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise SettingsError(f"{name} must be at least 1. Got {value}. Leave it out to have it chosen.")
-
 
 SHORTCUT = 0.05
 """The least `Factor.evidence` from which on the reference model counts as having taken a shortcut."""

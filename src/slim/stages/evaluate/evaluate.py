@@ -9,9 +9,10 @@ from slim.data import Dataset
 from slim.network.classifier import Classifier
 from slim.stages.attend import Attention
 from slim.stages.curate.subset import Subset
-from slim.stages.evaluate.evaluation import EvaluateSettings, Evaluations, Groups
+from slim.stages.evaluate.evaluation import Evaluations, Groups
 from slim.stages.evaluate.measuring import evaluate_classifier, evaluate_heads
 from slim.stages.retrain.retrained import Retrained
+from slim.stages.settings import EvaluateSettings
 
 
 def evaluate(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,38 +12,10 @@ from numpy.typing import NDArray
 
 from slim.arrays import Floats
 from slim.data import ImageTable
-from slim.errors import SettingsError
-from slim.network.devices import Precision
 from slim.record import Record
 
 MODELS = ("reference", "random_subset", "retrained")
 """The models that every run compares."""
-
-
-@dataclass(frozen=True)
-class EvaluateSettings:
-    """How a model is evaluated.
-
-    Parameters
-    ----------
-    regions
-        Where the location of the object comes from: "masks", "boxes", or by default masks if there are any, else boxes.
-    batch_size
-        Images per forward pass.
-    precision
-        Of the forward pass.
-    workers
-        Processes that decode images; 0 decodes them in the main process.
-    """
-
-    regions: Literal["auto", "masks", "boxes"] = "auto"
-    batch_size: int = 32
-    precision: Precision = "auto"
-    workers: int = 0
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise SettingsError(f"The batch size must be at least 1. Got {self.batch_size}. Try 32.")
 
 
 @dataclass(frozen=True, eq=False)

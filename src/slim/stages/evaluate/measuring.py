@@ -24,7 +24,8 @@ from slim.metrics import (
 from slim.network.classifier import Classifier
 from slim.network.gradcam import ForwardPass, GradCam, upsample
 from slim.progress import track
-from slim.stages.evaluate.evaluation import EvaluateSettings, Evaluation, Groups, Measure
+from slim.stages.evaluate.evaluation import Evaluation, Groups, Measure
+from slim.stages.settings import EvaluateSettings
 
 Name = TypeVar("Name", bound=Hashable)
 

@@ -18,7 +18,8 @@ from slim.record import array_to_fill
 from slim.stages.attend import Attention
 from slim.stages.embed import Space
 from slim.stages.judgements import CORE, SPURIOUS, Judgements
-from slim.stages.locate.object_maps import LocateSettings, MapSource, ObjectMaps, Trust
+from slim.stages.locate.object_maps import ObjectMaps, Trust
+from slim.stages.settings import LocateSettings, MapSource
 
 _SAMPLE = 300  # images from which a localizer without answers is made
 _MOST_LEFT_OUT = 100

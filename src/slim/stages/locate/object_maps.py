@@ -3,36 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 from slim.arrays import Bytes
-from slim.errors import SettingsError
 from slim.record import Record
-
-MapSource = Literal["answers", "masks", "boxes"]
-
-
-@dataclass(frozen=True)
-class LocateSettings:
-    """How the object of each image is found.
-
-    Parameters
-    ----------
-    source
-        From the "answers", or from the data set's own "masks" or "boxes".
-    batch_size
-        Images per batch.
-    workers
-        Processes that decode images; 0 decodes them in the main process.
-    """
-
-    source: MapSource = "answers"
-    batch_size: int = 64
-    workers: int = 0
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise SettingsError(f"The batch size must be at least 1. Got {self.batch_size}. Try 64.")
+from slim.stages.settings import MapSource
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike
 from slim.arrays import Ints
 from slim.stages.judgements import CORE, UNASKED, Answer, answer_codes
 from slim.stages.propagate.propagate import FittedRegression, propagate_class
-from slim.stages.propagate.scores import ClassTrust, PropagateSettings, Scores
+from slim.stages.propagate.scores import ClassTrust, Scores
+from slim.stages.settings import PropagateSettings
 
 
 class IncrementalScores:

@@ -22,7 +22,8 @@ from slim.stages.propagate.auc_interval import auc_with_interval
 from slim.stages.propagate.label_spreading import JudgedPoints, core_probabilities
 from slim.stages.propagate.left_out_auc import left_out_comparisons
 from slim.stages.propagate.regression import Regression
-from slim.stages.propagate.scores import ClassTrust, PropagateSettings, Scores, Verdict
+from slim.stages.propagate.scores import ClassTrust, Scores, Verdict
+from slim.stages.settings import PropagateSettings
 
 FLAT = 1e-6  # probabilities whose range is smaller do not rank images
 

@@ -8,37 +8,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from slim.errors import SettingsError
 from slim.record import Record
 
 Verdict = Literal["above chance", "not above chance", "one kind of answer", "no answer"]
-
-
-@dataclass(frozen=True)
-class PropagateSettings:
-    """How judgements are generalised to all images.
-
-    Parameters
-    ----------
-    method
-        "regression": one logistic regression on all answers, over the components of the space. "spreading": label
-        spreading within each class, over its plane (published).
-    gamma
-        Spreading: inverse width of the kernel ``exp(-gamma * squared distance)`` in the z-scored plane. By default it
-        is picked from the judgements, class by class.
-
-    Examples
-    --------
-    >>> PropagateSettings(gamma=10)
-    PropagateSettings(method='regression', gamma=10)
-    """
-
-    method: Literal["regression", "spreading"] = "regression"
-    gamma: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.gamma is not None and not 0 < self.gamma <= 1e4:
-            raise SettingsError(f"gamma must be above 0 and at most 10000. Got {self.gamma}. Typical values: 1 to 50.")
 
 
 @dataclass(frozen=True)

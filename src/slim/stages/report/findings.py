@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from slim.stages.report.records import MODEL_KEYS, SPLIT_NAMES, ModelRow, ReportInput
 from slim.stages.report.wording import percent, plain
-from slim.stages.retrain.retrained import ModelKey
+from slim.stages.retrain.choices import ModelKey
 
 Verdict = Literal["helped", "near_random", "within_error", "no_better_than_random", "did_not_help", "kept"]
 

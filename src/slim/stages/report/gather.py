@@ -18,7 +18,6 @@ from slim.data.sheet import recomposed_sheet
 from slim.files import VERSION
 from slim.network.classifier import Classifier
 from slim.network.gradcam import GradCam
-from slim.record import plain_settings
 from slim.stages.attend import Attention
 from slim.stages.curate.subset import Subset
 from slim.stages.embed import Space
@@ -27,6 +26,7 @@ from slim.stages.judgements import Judgements
 from slim.stages.locate.object_maps import ObjectMaps
 from slim.stages.propagate.scores import Scores
 from slim.stages.report.records import (
+    TITLES,
     DataSummary,
     Example,
     ModelRow,
@@ -36,14 +36,9 @@ from slim.stages.report.records import (
     RunFacts,
     Scatter,
 )
-from slim.stages.retrain.retrained import Images, ModelKey, Retrained
-
-TITLES: dict[ModelKey, str] = {
-    "reference": "Reference model",
-    "random_subset": "Random subset",
-    "retrained": "SLIM",
-}
-"""What the report calls the models that it compares."""
+from slim.stages.retrain.choices import Images, ModelKey
+from slim.stages.retrain.retrained import Retrained
+from slim.stages.settings import plain_settings
 
 _EXAMPLES = 6
 _RECOMPOSED = 12

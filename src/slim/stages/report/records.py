@@ -11,8 +11,8 @@ from PIL import Image
 
 from slim.errors import ArtifactError
 from slim.record import Record
+from slim.stages.retrain.choices import Images, Mode, ModelKey
 from slim.stages.retrain.reliance import Reliance
-from slim.stages.retrain.retrained import Images, Mode, ModelKey
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +60,12 @@ class Report(Record):
 
 
 MODEL_KEYS: tuple[ModelKey, ...] = ("reference", "random_subset", "retrained")
+TITLES: dict[ModelKey, str] = {
+    "reference": "Reference model",
+    "random_subset": "Random subset",
+    "retrained": "SLIM",
+}
+"""What the report calls the models that it compares."""
 
 SPLIT_NAMES = {"train": "training", "val": "validation"}
 """How the report calls the images of a pool."""

@@ -17,7 +17,7 @@ from slim.stages.report.figure import colours, draw_space
 from slim.stages.report.findings import evaluations, headline, measure, notices
 from slim.stages.report.records import MODEL_KEYS, SPLIT_NAMES, Example, QueryCard, ReportInput
 from slim.stages.report.wording import plain
-from slim.stages.retrain.retrained import ModelKey
+from slim.stages.retrain.choices import ModelKey
 
 MAX_POINTS = 20_000  # of the attention space on the page; more would only make the file larger
 THUMBNAIL = 200  # pixels of a photograph's longer side

@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from slim.errors import DataError, SettingsError
 from slim.progress import track
+from slim.stages.settings import RetrainSettings
 
 Floats = NDArray[np.floating]
 Indices = NDArray[np.int64]
@@ -22,67 +23,6 @@ STRENGTHS = {"l1": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), "l2": (1e-5, 3e-5, 1e
 """Inverse regularisation strengths that tuning tries for each penalty: scikit-learn's C, for standardised features."""
 
 Penalty = Literal["l1", "l2"]
-
-
-@dataclass(frozen=True)
-class RetrainSettings:
-    """How the model is retrained.
-
-    Parameters
-    ----------
-    mode
-        "last-layer" refits the linear head on the reference model's frozen features; "full" trains the network again.
-    images
-        What to retrain on. "recomposed": all images of the pool, the object of each on the backgrounds of others;
-        nothing is tuned, and the last epoch is kept, so that a biased val cannot bring a shortcut back. "subset": the
-        curated subset, unless no shortcut was found. "auto": recomposed images if the reference model relies on
-        backgrounds, else as "subset".
-    draws
-        Recomposed last layer: backgrounds for each object.
-    strength
-        Last layer: scikit-learn's C, the inverse strength of the penalty; tuned on held-out images by default, and
-        0.001 for recomposed images.
-    refits
-        Last layer, subset without val: number of fits to resampled subsets, whose weights are averaged.
-    use_val
-        Last layer: whether to fit to the val images and their class labels as well, with equal weight for every cell.
-        The reference model was not trained on them, so their features are more informative than those of as many images
-        of the pool. The penalty is then l2; for the subset alone it is l1, as in DFR.
-    tune_on
-        Last layer, subset: what tuning maximises. "cells" is the worst accuracy over the curated cells of val, or of
-        held-out images of the pool if val is not used; "groups" is the worst-group accuracy on val, which takes group
-        labels, as the report states. Val is then used for tuning only.
-    start
-        Full: from the "weights" that the reference model started from, or from the trained "reference".
-    epochs
-        Full: number of passes over the subset; recomposed images take those of the reference model.
-    lr
-        Full: peak learning rate; the reference model's by default.
-    """
-
-    mode: Literal["last-layer", "full"] = "last-layer"
-    images: Literal["auto", "recomposed", "subset"] = "auto"
-    draws: int = 4
-    strength: float | None = None
-    refits: int = 10
-    use_val: bool = True
-    tune_on: Literal["cells", "groups"] = "cells"
-    start: Literal["weights", "reference"] = "weights"
-    epochs: int = 20
-    lr: float | None = None
-
-    def __post_init__(self) -> None:
-        if self.strength is not None and self.strength <= 0:
-            raise SettingsError(f"The strength must be positive. Got {self.strength}. Leave it out to have it tuned.")
-        for name in ("draws", "refits", "epochs"):
-            if getattr(self, name) < 1:
-                raise SettingsError(f"{name} must be at least 1. Got {getattr(self, name)}. Leave it out.")
-        if self.lr is not None and self.lr <= 0:
-            raise SettingsError(f"lr must be above 0. Got {self.lr}. Leave it out to use that of the reference model.")
-
-    def fits_val(self, pool: str) -> bool:
-        """Whether a last layer is fitted to val as well: only if val neither tunes it by groups nor is the pool."""
-        return self.use_val and self.mode == "last-layer" and self.tune_on == "cells" and pool == "train"
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,11 +10,12 @@ import numpy as np
 
 from slim.arrays import Floats, Ints
 from slim.data import Dataset, ImageTable, Recomposition, recomposed_batches
+from slim.network.choices import Precision
 from slim.network.classifier import Classifier
-from slim.network.devices import Precision
 from slim.network.gradcam import GradCam
 from slim.progress import track
-from slim.stages.retrain.last_layer import Head, RetrainSettings, fit_weighted_head
+from slim.stages.retrain.last_layer import Head, fit_weighted_head
+from slim.stages.settings import RetrainSettings
 from slim.training import TrainSettings, train_classifier
 
 STRENGTH = 1e-3

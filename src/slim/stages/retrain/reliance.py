@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from slim.arrays import Bytes
-from slim.data import ImageTable, Recomposition, recomposed_batches
-from slim.network.classifier import Classifier
-from slim.network.devices import Precision
-from slim.network.gradcam import GradCam
+from slim.network.choices import Precision
+
+if TYPE_CHECKING:
+    from slim.arrays import Bytes
+    from slim.data import ImageTable, Recomposition
+    from slim.network.classifier import Classifier
 
 RELIES = 0.1
 """A model relies on backgrounds if those of other classes cost it at least this much accuracy; see docs/log.md."""
@@ -62,6 +64,8 @@ def background_reliance(
     seed
         Random seed of the sample and the backgrounds.
     """
+    from slim.data import Recomposition
+
     index = np.random.default_rng((seed, 11)).permutation(len(table))[:_SAMPLE]
     some = table[index]
     same, other = (
@@ -74,6 +78,9 @@ def background_reliance(
 def _accuracy(
     reference: Classifier, table: ImageTable, recomposition: Recomposition, precision: Precision, seed: int
 ) -> float:
+    from slim.data import recomposed_batches
+    from slim.network.gradcam import GradCam
+
     right = 0
     with GradCam(reference, "auto", precision) as cam:
         for images, y, _ in recomposed_batches(table, recomposition, reference.image_size, _BATCH_SIZE, seed=seed):

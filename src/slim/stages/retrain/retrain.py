@@ -17,11 +17,13 @@ from slim.stages.attend import Attention
 from slim.stages.curate.factors import Source
 from slim.stages.curate.subset import SHORTCUT, Subset, join_clusters
 from slim.stages.locate.object_maps import ObjectMaps
-from slim.stages.retrain.last_layer import Head, HeldOut, RetrainSettings, fit_head
+from slim.stages.retrain.choices import Images
+from slim.stages.retrain.last_layer import Head, HeldOut, fit_head
 from slim.stages.retrain.random_subset import random_subset
 from slim.stages.retrain.recomposed import recomposed_head, train_recomposed
 from slim.stages.retrain.reliance import Reliance, background_reliance
-from slim.stages.retrain.retrained import Images, Retrained
+from slim.stages.retrain.retrained import Retrained
+from slim.stages.settings import RetrainSettings
 from slim.training import TrainSettings, train_classifier
 
 

@@ -5,19 +5,15 @@ from __future__ import annotations
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Self
 
 from torch import nn
 
 from slim.arrays import Ints
 from slim.network.classifier import Classifier
 from slim.record import Record
+from slim.stages.retrain.choices import Images, Mode, ModelKey
 from slim.stages.retrain.reliance import Reliance
-
-Mode = Literal["last-layer", "full"]
-Images = Literal["recomposed", "subset", "none"]
-ModelKey = Literal["reference", "random_subset", "retrained"]
-"""The models that every run compares."""
 
 _TRAINED_ON = {
     "recomposed": "on recomposed images",

@@ -26,7 +26,7 @@ from slim.stages.annotate.page.session import Pool, Session
 from slim.stages.annotate.store import Store, judgements_of_people
 from slim.stages.judgements import PLACE_COLUMNS, Judgements
 from slim.stages.propagate.incremental import IncrementalScores
-from slim.stages.propagate.scores import PropagateSettings
+from slim.stages.settings import PropagateSettings
 
 N, BUDGET, FLAT = 60, 8, 9  # images, queries per class, and the query whose map is flat
 TOKEN = "secret-of-the-test"

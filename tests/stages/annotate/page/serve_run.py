@@ -15,7 +15,7 @@ from slim.stages.annotate.page.server import serving
 from slim.stages.annotate.page.session import Pool, Session
 from slim.stages.annotate.store import Store
 from slim.stages.propagate.incremental import IncrementalScores
-from slim.stages.propagate.scores import PropagateSettings
+from slim.stages.settings import PropagateSettings
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from slim.stages.annotate.store import Post, Store, judgements_of_people
 from slim.stages.judgements import UNASKED, answer_codes
 from slim.stages.propagate.incremental import IncrementalScores
 from slim.stages.propagate.propagate import propagate_answers
-from slim.stages.propagate.scores import ClassTrust, PropagateSettings
+from slim.stages.propagate.scores import ClassTrust
+from slim.stages.settings import PropagateSettings
 
 Wait = Callable[[Session], None]
 

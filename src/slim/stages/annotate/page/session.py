@@ -28,7 +28,8 @@ from slim.stages.attend import SplitAttention
 from slim.stages.embed import Space
 from slim.stages.judgements import PLACE_COLUMNS, Answer, Place, answers_that_count
 from slim.stages.propagate.incremental import IncrementalScores, no_scores
-from slim.stages.propagate.scores import PropagateSettings, Scores
+from slim.stages.propagate.scores import Scores
+from slim.stages.settings import PropagateSettings
 
 ROUND = 5  # images that "+5 more" adds
 

@@ -1,0 +1,135 @@
+from slim.comparison import compare
+from slim.data import Dataset, ImageTable, Recomposition, load_dataset, recomposed_batches
+from slim.data.demo import compose_demo
+from slim.errors import (
+    AnnotationError,
+    ArtifactError,
+    DataError,
+    ModelError,
+    SettingsError,
+    SlimError,
+    SlimWarning,
+)
+from slim.network.build import build, restore, wrap
+from slim.network.classifier import Classifier
+from slim.runs.fit import Result, fit
+from slim.runs.run import Run, open_run, run
+from slim.runs.settings import RunSettings
+from slim.runs.transfer import export_judgements, import_judgements
+from slim.stages.annotate.annotate import annotate
+from slim.stages.annotate.annotator import Annotator, ask
+from slim.stages.annotate.oracle import MaskOracle, NoisyOracle
+from slim.stages.annotate.page.server import BrowserAnnotator
+from slim.stages.annotate.queries import Queries, Query
+from slim.stages.annotate.recorded import RecordedAnswers
+from slim.stages.annotate.selection import select_queries
+from slim.stages.annotate.settings import AnnotateSettings
+from slim.stages.annotate.store import Store
+from slim.stages.annotate.terminal import TerminalAnnotator
+from slim.stages.attend import Attention, SplitAttention, attend, attend_split
+from slim.stages.curate.curate import curate
+from slim.stages.curate.subset import Subset
+from slim.stages.embed import Space, embed
+from slim.stages.evaluate.evaluate import evaluate
+from slim.stages.evaluate.evaluation import Evaluation, Evaluations, Groups
+from slim.stages.evaluate.measuring import evaluate_classifier, evaluate_heads
+from slim.stages.judgements import Judgements, Place
+from slim.stages.locate.locate import locate
+from slim.stages.locate.object_maps import ObjectMaps
+from slim.stages.propagate.propagate import propagate
+from slim.stages.propagate.scores import Scores
+from slim.stages.report.records import Report, RunFacts
+from slim.stages.report.report import report
+from slim.stages.retrain.retrain import retrain
+from slim.stages.retrain.retrained import Retrained
+from slim.stages.settings import (
+    AttendSettings,
+    CurateSettings,
+    EmbedSettings,
+    EvaluateSettings,
+    LocateSettings,
+    PropagateSettings,
+    RetrainSettings,
+)
+from slim.stages.train import train
+from slim.training import TrainSettings, train_classifier
+
+__version__: str
+
+__all__ = [
+    "AnnotateSettings",
+    "AnnotationError",
+    "Annotator",
+    "ArtifactError",
+    "AttendSettings",
+    "Attention",
+    "BrowserAnnotator",
+    "Classifier",
+    "CurateSettings",
+    "DataError",
+    "Dataset",
+    "EmbedSettings",
+    "EvaluateSettings",
+    "Evaluation",
+    "Evaluations",
+    "Groups",
+    "ImageTable",
+    "Judgements",
+    "LocateSettings",
+    "MaskOracle",
+    "ModelError",
+    "NoisyOracle",
+    "ObjectMaps",
+    "Place",
+    "PropagateSettings",
+    "Queries",
+    "Query",
+    "Recomposition",
+    "RecordedAnswers",
+    "Report",
+    "Result",
+    "RetrainSettings",
+    "Retrained",
+    "Run",
+    "RunFacts",
+    "RunSettings",
+    "Scores",
+    "SettingsError",
+    "SlimError",
+    "SlimWarning",
+    "Space",
+    "SplitAttention",
+    "Store",
+    "Subset",
+    "TerminalAnnotator",
+    "TrainSettings",
+    "__version__",
+    "annotate",
+    "ask",
+    "attend",
+    "attend_split",
+    "build",
+    "compare",
+    "compose_demo",
+    "curate",
+    "embed",
+    "evaluate",
+    "evaluate_classifier",
+    "evaluate_heads",
+    "export_judgements",
+    "fit",
+    "import_judgements",
+    "load_dataset",
+    "locate",
+    "open_run",
+    "propagate",
+    "recomposed_batches",
+    "report",
+    "restore",
+    "retrain",
+    "run",
+    "select_queries",
+    "train",
+    "train_classifier",
+    "wrap",
+]

@@ -1,0 +1,8 @@
+"""What settings let one choose about a network, in a module that does not import torch."""
+
+from typing import Literal
+
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+Method = Literal["auto", "closed-form", "autograd"]
+"""How attention is computed; see `slim.network.gradcam`."""
