@@ -10,7 +10,7 @@ import click
 
 from slim.cli.group import main
 from slim.cli.options import given
-from slim.cli.shared import JSON, all_settings, check_loading, console, run_options
+from slim.cli.shared import JSON, all_settings, console, loading, run_options
 from slim.comparison import (
     DEFAULT_ROWS,
     ROWS,
@@ -46,6 +46,7 @@ from slim.files import read_json
 def compare_command(
     folder: str,
     data: str | None,
+    root: str | None,
     attribute: tuple[str, ...],
     mask: str | None,
     seed: int | None,
@@ -62,7 +63,7 @@ def compare_command(
     FOLDER keeps a run per seed and the tables; the same command continues where it stopped. Some rows use group
     labels; the table says which.
     """
-    check_loading(data, attribute, mask)
+    load = loading(data, root, attribute, mask)
     if budgets is not None and (rows, modes) != ("all", "last-layer"):
         raise click.UsageError("--budgets must come without --rows and --modes. Got both. Leave out either.")
     own: dict[str, Any] = {
@@ -70,7 +71,7 @@ def compare_command(
         "data": data,
         "recipe": recipe,
         "settings": given(values),
-        "load": {"attribute": list(attribute) or None, "mask": mask},
+        "load": load,
     }
     if budgets is not None:
         shown, name = cost_table(summarize_cost(cost_curve(folder, _numbers(budgets), **own))), "cost"
