@@ -33,6 +33,7 @@ from slim.stages.attend import AttendSettings, Attention, SplitAttention, attend
 from slim.stages.curate.curate import curate
 from slim.stages.curate.subset import CurateSettings, Subset
 from slim.stages.embed import EmbedSettings, Space, embed
+from slim.stages.evaluate.backgrounds import BackgroundsChallenge, evaluate_backgrounds
 from slim.stages.evaluate.evaluate import evaluate
 from slim.stages.evaluate.evaluation import EvaluateSettings, Evaluation, Evaluations, Groups
 from slim.stages.evaluate.measuring import evaluate_classifier, evaluate_heads
@@ -58,6 +59,7 @@ __all__ = [
     "ArtifactError",
     "AttendSettings",
     "Attention",
+    "BackgroundsChallenge",
     "BrowserAnnotator",
     "Classifier",
     "CurateSettings",
@@ -109,6 +111,7 @@ __all__ = [
     "curate",
     "embed",
     "evaluate",
+    "evaluate_backgrounds",
     "evaluate_classifier",
     "evaluate_heads",
     "export_judgements",

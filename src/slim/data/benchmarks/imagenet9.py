@@ -19,9 +19,6 @@ from slim.data.table import ImageTable
 from slim.data.trees import files_below, is_image, subfolders
 from slim.errors import DataError
 
-VARIATIONS = ("original", "mixed_same", "mixed_rand", "only_fg")
-"""Test sets of the usual figures: as photographed, on backgrounds of the same class, of any class, and on black."""
-
 _TEST = "bg_challenge"
 _TEST_ARCHIVE = "backgrounds_challenge_data.tar.gz"
 _FOLDER = re.compile(r"(\d+)_(.+)")
