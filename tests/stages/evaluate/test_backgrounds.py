@@ -34,5 +34,7 @@ def test_missing_variation_and_other_classes_are_named(
     root = layouts.imagenet9(tmp_path / "copy", variations=("original", "mixed_same", "only_fg"))
     with pytest.raises(DataError, match="folders of classes, such as 00_dog, in .*mixed_rand"):
         evaluate_backgrounds(small_classifier(3), root)
+    with pytest.raises(DataError, match="must have bg_challenge.* Got none in .*nowhere"):
+        evaluate_backgrounds(small_classifier(3), tmp_path / "nowhere")
     with pytest.raises(ModelError):
         evaluate_backgrounds(small_classifier(2), layouts.imagenet9(tmp_path / "whole"))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,23 +81,22 @@ class Copy:
 
 
 def _below(root: Path, name: str) -> Path | None:
-    """The file or folder with this name: the root itself, or what is the least deep below it."""
+    """The file or folder with this name: the root itself, or the least deep below it, not in hidden folders."""
     if root.name == name:
         return root
-    return next((path for path in _entries(root) if path.name == name), None)
-
-
-def _entries(root: Path) -> Iterator[Path]:
-    """Files and folders below a folder, the less deep first, without hidden ones."""
-    level = [root]
+    level = [str(root)] if root.is_dir() else []
     for _ in range(_DEEPEST + 1):
-        deeper: list[Path] = []
+        deeper: list[str] = []
         for folder in level:
             with os.scandir(folder) as entries:
-                shown = [entry for entry in entries if not entry.name.startswith((".", "__MACOSX"))]
-            yield from (folder / entry.name for entry in sorted(shown, key=lambda entry: entry.name))
-            deeper += sorted(folder / entry.name for entry in shown if entry.is_dir())
+                held = list(entries)
+            found = next((entry.path for entry in held if entry.name == name), None)
+            if found is not None:
+                return Path(found)
+            shown = (entry for entry in held if not entry.name.startswith((".", "__MACOSX")))
+            deeper += sorted(entry.path for entry in shown if entry.is_dir())
         level = deeper
+    return None
 
 
 def _unpacked(archive: Path) -> Path:
