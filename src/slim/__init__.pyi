@@ -30,6 +30,7 @@ from slim.stages.attend import Attention, SplitAttention, attend, attend_split
 from slim.stages.curate.curate import curate
 from slim.stages.curate.subset import Subset
 from slim.stages.embed import Space, embed
+from slim.stages.evaluate.backgrounds import BackgroundsChallenge, evaluate_backgrounds
 from slim.stages.evaluate.evaluate import evaluate
 from slim.stages.evaluate.evaluation import Evaluation, Evaluations, Groups
 from slim.stages.evaluate.measuring import evaluate_classifier, evaluate_heads
@@ -63,6 +64,7 @@ __all__ = [
     "ArtifactError",
     "AttendSettings",
     "Attention",
+    "BackgroundsChallenge",
     "BrowserAnnotator",
     "Classifier",
     "CurateSettings",
@@ -114,6 +116,7 @@ __all__ = [
     "curate",
     "embed",
     "evaluate",
+    "evaluate_backgrounds",
     "evaluate_classifier",
     "evaluate_heads",
     "export_judgements",

@@ -125,7 +125,7 @@ def test_masks_as_annotator_need_masks(
         (["train", "--device", "cuda"], "cuda"),
         (["train", "--lr", "-1"], "lr must be above 0"),
         (["train", "--seed", "-1"], "seed must be at least 0"),
-        (["train", "--recipe", "nope"], "one of demo, published, waterbirds, or a TOML file. Got 'nope'"),
+        (["train", "--recipe", "nope"], "waterbirds-default, or a TOML file. Got 'nope'"),
     ],
 )
 def test_wrong_setting_is_refused_and_its_stage_is_not_done(

@@ -155,7 +155,7 @@ def test_waterbirds_trains_as_the_paper_does() -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"[train\n", "TOML"), (b"\xff\xfe", "UTF-8"), (None, "one of demo, published, waterbirds.* does not exist")],
+    [(b"[train\n", "TOML"), (b"\xff\xfe", "UTF-8"), (None, "one of celeba, .*published, waterbirds.* does not exist")],
 )
 def test_unreadable_recipe_is_refused(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / "mine.toml"

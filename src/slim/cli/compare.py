@@ -10,7 +10,7 @@ import click
 
 from slim.cli.group import main
 from slim.cli.options import Option, given
-from slim.cli.shared import JSON, all_settings, check_loading, console, run_options
+from slim.cli.shared import JSON, all_settings, console, loading, run_options
 from slim.files import read_json
 
 
@@ -52,6 +52,7 @@ class _RowsOption(Option):
 def compare_command(
     folder: str,
     data: str | None,
+    root: str | None,
     attribute: tuple[str, ...],
     mask: str | None,
     seed: int | None,
@@ -79,7 +80,7 @@ def compare_command(
         summarize_cost,
     )
 
-    check_loading(data, attribute, mask)
+    load = loading(data, root, attribute, mask)
     if budgets is not None and (rows, modes, vals) != ("all", "last-layer", "whole"):
         raise click.UsageError("--budgets must come without --rows, --modes and --vals. Got both. Leave out either.")
     own: dict[str, Any] = {
@@ -87,7 +88,7 @@ def compare_command(
         "data": data,
         "recipe": recipe,
         "settings": given(values),
-        "load": {"attribute": list(attribute) or None, "mask": mask},
+        "load": load,
     }
     if budgets is not None:
         shown, name = cost_table(summarize_cost(cost_curve(folder, _numbers(budgets), **own))), "cost"

@@ -21,7 +21,7 @@ class Group(click.Group):
     command_class = Command
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return ["demo", "run", "status", "compare", *STAGES, "export", "import"]
+        return ["demo", "data", "run", "status", "compare", *STAGES, "export", "import"]
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

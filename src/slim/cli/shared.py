@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 RUN_OPTIONS: dict[str, dict[str, Any]] = {
-    "data": {"type": click.Path(), "help": "Folder of the images: with metadata.csv, or with a subfolder per class."},
+    "data": {
+        "type": click.Path(),
+        "help": "Folder of the images, with metadata.csv or with a subfolder per class; or the name of a benchmark, "
+        "see slim data.",
+    },
+    "root": {"type": click.Path(), "help": "Your copy of the benchmark.  [default: what slim data downloaded]"},
     "attribute": {"multiple": True, "help": "Column of the spurious attribute; repeat it for several."},
     "mask": {"help": "Column of the object masks.  [default: mask_filename]"},
     "recipe": {"help": f"Settings to start from: {', '.join(recipes())}, or a TOML file of your own."},
@@ -42,6 +47,7 @@ def open_with(
     overrides: dict[str, dict[str, Any]],
     *,
     data: str | None,
+    root: str | None,
     attribute: tuple[str, ...],
     mask: str | None,
     recipe: str | None,
@@ -49,16 +55,17 @@ def open_with(
     annotator: BrowserAnnotator | None = None,
 ) -> Run:
     """The run that the options describe."""
-    check_loading(data, attribute, mask)
-    load = {"attribute": list(attribute) or None, "mask": mask}
+    load = loading(data, root, attribute, mask)
     return open_run(folder, data=data, recipe=recipe, settings=overrides, load=load, seed=seed, annotator=annotator)
 
 
-def check_loading(data: str | None, attribute: tuple[str, ...], mask: str | None) -> None:
-    if data is None and (attribute or mask):
+def loading(data: str | None, root: str | None, attribute: tuple[str, ...], mask: str | None) -> dict[str, Any]:
+    """Keywords of `load_dataset`; without images, none may be given."""
+    if data is None and (root or attribute or mask):
         raise click.UsageError(
-            "--attribute and --mask need --data. Got no --data. Name the images again: --data FOLDER"
+            "--root, --attribute and --mask need --data. Got no --data. Name the images again: --data FOLDER"
         )
+    return {"root": root, "attribute": list(attribute) or None, "mask": mask}
 
 
 def show_results(run: Run, as_json: bool) -> None:

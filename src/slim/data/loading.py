@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from slim.arrays import Floats
+from slim.data.benchmarks import NAMES
 from slim.data.checks import check, with_paths
 from slim.data.metadata import Rows, read_metadata, table_rows
 from slim.data.splits import SPLITS
@@ -45,9 +46,12 @@ def load_dataset(
         - an ImageFolder tree, ``train/<class>/*.jpg`` with ``val`` and ``test`` beside ``train``, or
           ``<class>/*.jpg``.
         - a DataFrame with the columns of ``metadata.csv``.
+        - the name of a benchmark: ``"waterbirds"``, ``"waterbirds-fixed"``, ``"celeba"``, ``"isic"``, ``"nico"`` or
+          ``"imagenet9"``, as it is published, unpacked or in archives. A folder of that name comes first, unless `root`
+          is given.
     root
         Folder that the file names in a table are relative to: by default the folder of the table, or the working
-        directory for a DataFrame.
+        directory for a DataFrame. For a benchmark, the folder with your copy, by default what ``slim data`` downloaded.
     attribute
         Column of the spurious attribute, or several, which are crossed: ``"sticker=0, corners=1"``. ``[]`` means no
         attribute, whatever the table holds.
@@ -70,6 +74,11 @@ def load_dataset(
     SettingsError
         `seed` is negative.
 
+    Warns
+    -----
+    SlimWarning
+        A copy of a benchmark does not have the published number of images, or a folder holds more than images.
+
     Examples
     --------
     >>> import tempfile
@@ -83,28 +92,49 @@ def load_dataset(
     """
     if seed < 0:
         raise SettingsError(f"seed must be at least 0. Got {seed}. Use 0 or a larger whole number.")
+    if isinstance(source, str) and source in NAMES and (root is not None or not Path(source).exists()):
+        return _benchmark(source, root, attribute, mask, seed)
     if isinstance(source, pd.DataFrame):
         name, home = "table", None if root is None else Path(root).absolute()
         rows = table_rows(source, "The table", attribute, mask, seed)
     else:
         rows, name, home = _read_source(Path(source), root, attribute, mask, seed)
-    frame = with_paths(rows.frame, home or Path.cwd())
+    given = None if isinstance(source, pd.DataFrame) else str(Path(source).absolute())
+    homes = () if home is None else (home,)
+    return _dataset(rows, name, homes, _arguments(given, root, attribute, mask, seed))
+
+
+def _benchmark(
+    name: str, root: str | Path | None, attribute: str | Sequence[str] | None, mask: str | None, seed: int
+) -> Dataset:
+    """A benchmark, by its name."""
+    from slim.data.benchmarks.registry import BENCHMARKS, benchmark_rows, home_of
+
+    folder = home_of(name, root)
+    rows, homes = benchmark_rows(name, folder, attribute, mask, seed)
+    data = _dataset(rows, name, homes, _arguments(name, folder, attribute, mask, seed))
+    BENCHMARKS[name].warn_of_differences(data)
+    return data
+
+
+def _dataset(rows: Rows, name: str, homes: Sequence[Path], arguments: dict[str, Any]) -> Dataset:
+    """The checked data set; file names are relative to the first home."""
+    frame = with_paths(rows.frame, homes[0] if homes else Path.cwd())
     check(rows, frame)
     train, val, test = (_split_table(rows, frame, split) for split in SPLITS)
-    arguments = _arguments(source, root, attribute, mask, seed)
-    return Dataset(train, val, test, fingerprint=_fingerprint(rows, home), source=arguments, name=name)
+    return Dataset(train, val, test, fingerprint=_fingerprint(rows, homes), source=arguments, name=name)
 
 
 def _arguments(
-    source: str | Path | pd.DataFrame,
+    source: str | None,
     root: str | Path | None,
     attribute: str | Sequence[str] | None,
     mask: str | None,
     seed: int,
 ) -> dict[str, Any]:
-    """The arguments of `load_dataset` as plain values, with absolute paths; None for a DataFrame."""
+    """The arguments of `load_dataset` as plain values, with absolute paths; the source of a DataFrame is None."""
     return {
-        "source": None if isinstance(source, pd.DataFrame) else str(Path(source).absolute()),
+        "source": source,
         "root": None if root is None else str(Path(root).absolute()),
         "attribute": attribute if attribute is None or isinstance(attribute, str) else list(attribute),
         "mask": mask,
@@ -139,9 +169,11 @@ def _refuse_table_arguments(folder: Path, arguments: Mapping[str, object]) -> No
 
 
 def _split_table(rows: Rows, frame: pd.DataFrame, split: str) -> ImageTable:
-    """The table of one split."""
+    """The table of one split; it has masks only if one of its images has one."""
     columns = [column for column in ("path", "y", "a", "mask", *BOX_COLUMNS) if column in frame]
     part = frame.loc[frame["split"] == split, columns].reset_index(drop=True)
+    if "mask" in part and not part["mask"].any():
+        part = part.drop(columns="mask")
     return ImageTable(part, rows.class_names, rows.attribute_names, split, _training_shares(rows))
 
 
@@ -155,19 +187,17 @@ def _training_shares(rows: Rows) -> Floats | None:
     return np.bincount(groups, minlength=len(rows.class_names) * n_attributes) / len(train)
 
 
-def _fingerprint(rows: Rows, home: Path | None) -> str:
-    """Digest of all rows, with file names relative to `home`, so that the data set may move."""
+def _fingerprint(rows: Rows, homes: Sequence[Path]) -> str:
+    """Digest of all rows, with file names relative to the home that they are in, so that the data set may move."""
     values = {column: rows.frame[column].tolist() for column in rows.frame.columns}
     for column in ("file", "mask"):
         if column in values:
-            values[column] = [_relative_name(home, name) if name else "" for name in values[column]]
+            values[column] = [_relative_name(homes, name) if name else "" for name in values[column]]
     text = json.dumps([rows.class_names, rows.attribute_names, values], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _relative_name(home: Path | None, name: str) -> str:
-    """The name of a file relative to `home` if the file is below it, else unchanged."""
+def _relative_name(homes: Sequence[Path], name: str) -> str:
+    """The name of a file relative to the first of the homes that it is below, else unchanged."""
     path = Path(os.path.normpath(name))
-    if home is not None and path.is_relative_to(home):
-        path = path.relative_to(home)
-    return path.as_posix()
+    return next((path.relative_to(home) for home in homes if path.is_relative_to(home)), path).as_posix()

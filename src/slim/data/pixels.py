@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 import warnings
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -87,13 +87,19 @@ def box_region(box: tuple[float, float, float, float], image_path: str, size: in
 def _opened(path: str, use: Callable[[Image.Image], T]) -> T:
     """The result of `use` on the opened file, which is closed afterwards."""
     try:
-        with Image.open(path) as image:
+        with Image.fromarray(_array(path)) if path.endswith(".npy") else Image.open(path) as image:
             return use(image)
     except _UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(
             f"{path} must be a readable image. Got: {reason}. Copy the file again, or drop it from the data set."
         ) from error
+
+
+def _array(path: str) -> npt.NDArray[Any]:
+    """An array (h, w) of a file of numpy, in a type that Pillow knows."""
+    array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+    return array.astype(np.uint8 if array.dtype == bool else np.float32)
 
 
 def _rgb(image: Image.Image, path: str) -> Image.Image:

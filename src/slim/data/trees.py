@@ -47,23 +47,23 @@ def tree_rows(folder: Path, seed: int) -> Rows:
 
 def _parts(folder: Path) -> list[tuple[str, Path]]:
     """Each split and its folder; train is the whole folder if there are no folders for the splits."""
-    subfolders = _subfolders(folder)
-    parts = [(_SPLIT_FOLDERS[name.lower()], folder / name) for name in subfolders if name.lower() in _SPLIT_FOLDERS]
-    with_train = "train" in (name.lower() for name in subfolders) or {split for split, _ in parts} > {"train"}
-    if parts and (with_train or len(parts) == len(subfolders)):
+    names = subfolders(folder)
+    parts = [(_SPLIT_FOLDERS[name.lower()], folder / name) for name in names if name.lower() in _SPLIT_FOLDERS]
+    with_train = "train" in (name.lower() for name in names) or {split for split, _ in parts} > {"train"}
+    if parts and (with_train or len(parts) == len(names)):
         return parts
-    below = [{name.lower() for name in _subfolders(folder / name)} for name in subfolders]
-    if len(below) > 1 and all(names and names <= set(_SPLIT_FOLDERS) for names in below):
+    below = [{name.lower() for name in subfolders(folder / name)} for name in names]
+    if len(below) > 1 and all(inner and inner <= set(_SPLIT_FOLDERS) for inner in below):
         raise DataError(
             f"Folders for the splits must be above those of the classes. Got {', '.join(sorted(below[0]))} in "
-            f"{folder / subfolders[0]}. Swap them: train/{subfolders[0]}."
+            f"{folder / names[0]}. Swap them: train/{names[0]}."
         )
     return [("train", folder)]
 
 
 def _others(folder: Path, parts: Sequence[tuple[str, Path]]) -> list[str]:
     """The folders beside those of the splits."""
-    return sorted(set(_subfolders(folder)) - {part.name for _, part in parts})
+    return sorted(set(subfolders(folder)) - {part.name for _, part in parts})
 
 
 def _class_files(
@@ -73,10 +73,10 @@ def _class_files(
     rows: list[tuple[str, str, str]] = []
     for split, part in parts:
         before = len(rows)
-        for name in _subfolders(part):
-            below = list(_files_below(part / name))
-            rows += [(path.relative_to(folder).as_posix(), name, split) for path in below if _is_image(path)]
-            left_out += _descriptions([path for path in below if not _is_image(path)], part / name)
+        for name in subfolders(part):
+            below = list(files_below(part / name))
+            rows += [(path.relative_to(folder).as_posix(), name, split) for path in below if is_image(path)]
+            left_out += _descriptions([path for path in below if not is_image(path)], part / name)
             left_out += [] if below else [f"empty folder {part / name}"]
         if len(rows) == before:
             either = "metadata.csv or " if part == folder else ""
@@ -85,12 +85,12 @@ def _class_files(
                 f"{part} must have {either}a folder of images for each class. Got {listed(sorted(os.listdir(part)))}. "
                 f"Put the images of each class into a folder of its own{hint}."
             )
-        left_out += _descriptions([path for path in sorted(part.iterdir()) if _is_image(path) and path.is_file()], part)
+        left_out += _descriptions([path for path in sorted(part.iterdir()) if is_image(path) and path.is_file()], part)
     files, names, splits = zip(*rows, strict=True)
     return list(files), list(names), np.array(splits, dtype=object)
 
 
-def _is_image(path: Path) -> bool:
+def is_image(path: Path) -> bool:
     """Whether a file is an image by its name, and not a hidden one."""
     return path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
 
@@ -101,13 +101,13 @@ def _descriptions(files: Sequence[Path], folder: Path) -> list[str]:
     return [f"{count} {suffix} in {folder}" for suffix, count in sorted(counts.items())]
 
 
-def _subfolders(folder: Path) -> list[str]:
+def subfolders(folder: Path) -> list[str]:
     """Sorted names of the folders in a folder, except hidden ones and what macOS adds to archives."""
     names = (entry.name for entry in os.scandir(folder) if entry.is_dir())
     return sorted(name for name in names if not name.startswith(".") and name != "__MACOSX")
 
 
-def _files_below(folder: Path) -> Iterator[Path]:
+def files_below(folder: Path) -> Iterator[Path]:
     """Sorted files at any depth, except hidden ones; a link back to a folder that it is in is not followed."""
     for parent, folders, files in os.walk(folder, followlinks=True):
         above = {os.path.realpath(path) for path in (Path(parent), *Path(parent).parents)}

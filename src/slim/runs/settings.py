@@ -18,6 +18,7 @@ from slim.stages import STAGES
 from slim.stages.settings import plain_settings
 
 FILE = "settings.json"
+_BASE = "based_on"  # key of a recipe
 
 Overrides = Mapping[str, Mapping[str, Any]]
 
@@ -211,8 +212,8 @@ def recipes() -> list[str]:
 
     Examples
     --------
-    >>> recipes()
-    ['demo', 'published', 'waterbirds']
+    >>> recipes()[:3]
+    ['celeba', 'celeba-default', 'demo']
     """
     folder = resources.files("slim.runs") / "recipes"
     return sorted(item.name.removesuffix(".toml") for item in folder.iterdir() if item.name.endswith(".toml"))
@@ -220,6 +221,8 @@ def recipes() -> list[str]:
 
 def read_recipe(name: str | Path) -> Overrides:
     """The settings of a recipe: one that comes with SLIM, or a TOML file of your own.
+
+    A recipe may begin with ``based_on = "published"``, the name of one that comes with SLIM, and override that.
 
     Raises
     ------
@@ -231,6 +234,23 @@ def read_recipe(name: str | Path) -> Overrides:
     >>> read_recipe("published")["curate"]["allocation"]
     'spread'
     """
+    try:
+        values = tomllib.loads(_recipe_text(name))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(
+            f"A recipe must be TOML in UTF-8. Got {name}: {str(error).rstrip('.')}. See docs/recipes.md for an example."
+        ) from error
+    base = values.pop(_BASE, None)
+    if base is None:
+        return values
+    if base not in recipes():
+        raise SettingsError(f"{_BASE} of a recipe must be one of {', '.join(recipes())}. Got {base!r}. Check the name.")
+    below = read_recipe(base)
+    return {stage: {**below.get(stage, {}), **values.get(stage, {})} for stage in {**below, **values}}
+
+
+def _recipe_text(name: str | Path) -> str:
+    """The text of a recipe."""
     shipped = str(name) in recipes()
     source = resources.files("slim.runs") / "recipes" / f"{name}.toml" if shipped else Path(name)
     if not source.is_file():
@@ -238,9 +258,4 @@ def read_recipe(name: str | Path) -> Overrides:
             f"A recipe must be one of {', '.join(recipes())}, or a TOML file. Got {str(name)!r}, which does not exist. "
             "Check the name."
         )
-    try:
-        return tomllib.loads(source.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(
-            f"A recipe must be TOML in UTF-8. Got {name}: {str(error).rstrip('.')}. See docs/recipes.md for an example."
-        ) from error
+    return source.read_text(encoding="utf-8")
