@@ -28,11 +28,20 @@ SLIM = Path(sys.executable).with_name("slim")
 def test_help_lists_the_commands_in_the_order_of_the_method_without_cutting_any() -> None:
     text = CliRunner().invoke(main, ["--help"], terminal_width=80).stdout
     listed = text.split("Commands:\n")[1].splitlines()
-    assert [line.split()[0] for line in listed] == ["demo", "run", "status", "compare", *STAGES, "export", "import"]
+    assert [line.split()[0] for line in listed] == [
+        "demo",
+        "run",
+        "status",
+        "compare",
+        *STAGES,
+        "export",
+        "import",
+        "doctor",
+    ]
     assert all(line.endswith(".") and "..." not in line for line in listed)
 
 
-@pytest.mark.parametrize("command", ["run", "demo", "status", "compare", *STAGES, "export", "import"])
+@pytest.mark.parametrize("command", ["run", "demo", "status", "compare", *STAGES, "export", "import", "doctor"])
 def test_help_of_a_command_fits_a_terminal(command: str) -> None:
     result = CliRunner().invoke(main, [command, "--help"], terminal_width=80)
     assert result.exit_code == 0

@@ -9,19 +9,24 @@ from typing import Any
 import click
 import torch
 
-from slim.cli.options import Command
+from slim.cli.failure import EXIT_CODE, reported
+from slim.cli.options import FOLDER, Command
 from slim.errors import SlimError, SlimWarning
 from slim.files import VERSION
 from slim.stages import STAGES
 
 
 class Group(click.Group):
-    """Shows an error that the user can fix as one line, with exit code 1; lists commands in the order of the method."""
+    """Shows every error as one line; lists commands in the order of the method.
+
+    The exit code is 1 for an error that the user can fix, and 70 for one of SLIM itself, whose traceback goes into a
+    file.
+    """
 
     command_class = Command
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return ["demo", "run", "status", "compare", *STAGES, "export", "import"]
+        return ["demo", "run", "status", "compare", *STAGES, "export", "import", "doctor"]
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -34,6 +39,11 @@ class Group(click.Group):
         except KeyboardInterrupt:
             click.echo("slim: Stopped. The same command continues from here.", err=True)
             ctx.exit(130)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise  # click shows them
+        except Exception as error:
+            click.echo(f"slim: {reported(error, ctx.meta.get(FOLDER))}", err=True)
+            ctx.exit(EXIT_CODE)
 
 
 def _message(error: Exception) -> str:

@@ -19,8 +19,8 @@ from slim.comparison.recomposed import MappedObjects
 from slim.comparison.rows import DEFAULT_ROWS, ROWS, Material, Row
 from slim.comparison.subsets import SelectedSubset
 from slim.comparison.table import write_tables
-from slim.errors import SettingsError, SlimWarning
-from slim.files import VERSION, read_json, write_json
+from slim.errors import ArtifactError, SettingsError, SlimWarning
+from slim.files import VERSION, check_seal, read_json, write_sealed
 from slim.network.classifier import Classifier
 from slim.progress import announce, quiet
 from slim.runs.run import Run, open_run
@@ -102,6 +102,7 @@ def prepared_bench(folder: Path, seed: int, options: Mapping[str, Any]) -> Bench
         As for `compare`.
     """
     run = open_run(folder / f"seed-{seed}", **options, seed=seed)
+    run.verify()  # so that what is damaged is not done
     for number, verb in enumerate(_SHARED, 1):
         if run.state(verb) != "done":
             announce(f"seed {seed} [{number}/{len(_SHARED)}] {verb}")
@@ -150,7 +151,7 @@ def _rows_of_mode(bench: Bench, keys: Sequence[str], mode: Mode) -> list[dict[st
     for key, result in _results(bench, missing, mode):
         path = _path(bench.run, key, mode)
         path.parent.mkdir(exist_ok=True)
-        write_json(path, {"made_from": digest(bench.run, key, mode), **result})
+        write_sealed(path, {"made_from": digest(bench.run, key, mode), **result})
     return [line for key in keys if (line := _kept_row(bench.run, key, mode)) is not None]
 
 
@@ -183,7 +184,12 @@ def digest(run: Run, key: str, mode: Mode) -> str:
 
 def kept(path: Path, made_from: str) -> dict[str, Any] | None:
     """The result of an earlier call; None where there is none, or one made from something else."""
-    result: dict[str, Any] = read_json(path) if path.exists() else {}
+    if not path.exists():
+        return None
+    try:
+        result = check_seal(path, read_json(path))
+    except (ArtifactError, AttributeError):  # a damaged result is computed again
+        return None
     return result if result.pop("made_from", None) == made_from else None
 
 
