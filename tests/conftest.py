@@ -207,6 +207,7 @@ def finished_run(_finished: tuple[Path, Path], tmp_path: Path) -> Path:
     shutil.copytree(run_folder, tmp_path / "run")
     settings = json.loads((tmp_path / "run" / "settings.json").read_text())
     settings["data"]["source"] = str(tmp_path / "data")
+    del settings["digest"]
     (tmp_path / "run" / "settings.json").write_text(json.dumps(settings))
     return tmp_path / "run"
 

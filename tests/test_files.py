@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from slim.errors import ArtifactError
-from slim.files import read_json, write_json, write_text
+from slim.files import check_seal, file_digest, known_digest, read_json, write_json, write_sealed, write_text
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), [1, {"a": float("-inf")}]])
@@ -44,6 +44,45 @@ def test_json_that_is_not_unicode_is_named(tmp_path: Path) -> None:
 def test_json_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"file\.json must hold JSON. Got: No such file"):
         read_json(tmp_path / "file.json")
+
+
+@pytest.mark.parametrize("text", ["[" * 101 + "]" * 101, '{"a":' * 50_000 + "1" + "}" * 50_000, "[" * 50_000])
+def test_json_that_is_nested_too_deep_is_named(text: str, tmp_path: Path) -> None:
+    (tmp_path / "file.json").write_text(text)
+    with pytest.raises(ArtifactError, match=r"file\.json must hold JSON. Got JSON nested deeper than 100 levels"):
+        read_json(tmp_path / "file.json")
+    (tmp_path / "file.json").write_text("[" * 100 + "]" * 100)
+    read_json(tmp_path / "file.json")
+
+
+@pytest.mark.parametrize("change", [("3", "4"), ("seed", "deed"), ("\n}", "\n }"), ("}\n", "}")])
+def test_change_of_sealed_json_is_noticed(change: tuple[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "file.json"
+    write_sealed(path, {"seed": 3, "name": "ä"})
+    assert check_seal(path, read_json(path)) == {"seed": 3, "name": "ä"}
+    path.write_text(path.read_text().replace(*change, 1))
+    with pytest.raises(ArtifactError, match=r"must be as SLIM wrote it. Got a changed file"):
+        check_seal(path, read_json(path))
+
+
+def test_json_without_a_seal_is_taken_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "file.json").write_text('{"seed": 4}')
+    assert check_seal(tmp_path / "file.json", {"seed": 4}) == {"seed": 4}
+
+
+def test_digest_is_computed_once_per_version_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "run.partial" / "file.txt"
+    path.parent.mkdir()
+    write_text(path, "one")
+    assert known_digest(path) is None
+    digest = file_digest(path)
+    path.parent.rename(tmp_path / "run")
+    path = tmp_path / "run" / "file.txt"
+    assert known_digest(path) == digest
+    path.write_text("two")
+    os.utime(path, ns=(1, 1))
+    assert known_digest(path) is None
+    assert file_digest(path) != digest
 
 
 def test_names_outside_utf_8_are_written_as_they_are(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -20,7 +21,7 @@ from hypothesis.extra import numpy as hnp
 
 from slim import Classifier, Space, run
 from slim.errors import ArtifactError
-from slim.record import Record
+from slim.record import Record, array_to_fill
 from slim.stages import STAGES
 
 
@@ -142,3 +143,18 @@ def test_space_is_the_same_after_saving_and_loading(
     space = Space(plane, plane[::-1], plane, "val")
     space.save(folder)
     assert same(space, Space.load(folder))
+
+
+def test_array_has_its_room_on_the_disk_before_it_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else filling it would end the process where the disk is full."""
+    array = array_to_fill(tmp_path, "maps", (1000, 100))
+    assert not array.any()
+    if hasattr(os, "posix_fallocate"):
+        assert (tmp_path / "maps.npy").stat().st_blocks * 512 >= array.nbytes
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(OSError, match="No space left"):
+        array_to_fill(tmp_path, "features", (1000, 100))

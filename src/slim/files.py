@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from functools import lru_cache
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 VERSION = version("slim-vision")
 NAMES = "surrogateescape"
 """How text keeps the names of files that are not in UTF-8: byte for byte."""
+_MAX_DEPTH = 100
+_SEAL = "digest"
 
 
 def write_text(path: Path, text: str) -> None:
@@ -47,14 +49,94 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """Read a JSON file in any Unicode encoding; for any other file, an `ArtifactError` names the fault."""
     try:
-        return json.loads(path.read_bytes())
+        return parse_json(path.read_bytes())
     except OSError as error:
         raise ArtifactError(f"{path} must hold JSON. Got: {error.strerror}. Check its name.") from error
     except ValueError as error:
-        place = f"at line {error.lineno}" if isinstance(error, json.JSONDecodeError) else "in its encoding"
+        if isinstance(error, json.JSONDecodeError):
+            fault = f"a file that is invalid JSON at line {error.lineno}"
+        elif isinstance(error, UnicodeDecodeError):
+            fault = "a file that is invalid JSON in its encoding"
+        else:
+            fault = str(error)
+        raise ArtifactError(f"{path} must hold JSON. Got {fault}. Remove it and run the stage again.") from error
+
+
+def parse_json(content: bytes) -> Any:
+    """The value of JSON in any Unicode encoding.
+
+    Raises
+    ------
+    ValueError
+        It is no JSON, or nested deeper than 100 levels, which no file or request of SLIM is.
+
+    Examples
+    --------
+    >>> parse_json(b'{"a": [1, 2]}')
+    {'a': [1, 2]}
+    >>> parse_json(b"[" * 50_000)
+    Traceback (most recent call last):
+    ...
+    ValueError: JSON nested deeper than 100 levels
+    """
+    too_deep = f"JSON nested deeper than {_MAX_DEPTH} levels"
+    try:
+        value = json.loads(content)
+    except RecursionError as error:
+        raise ValueError(too_deep) from error
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [inner for one in level for inner in _inner(one)]
+        if not level:
+            return value
+    raise ValueError(too_deep)
+
+
+def _inner(value: Any) -> list[Any]:
+    """What a list or an object of JSON holds."""
+    return list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+
+
+def write_sealed(path: Path, values: Mapping[str, Any]) -> None:
+    """Write a JSON object that ends with a digest of itself, so that `check_seal` notices any change.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "seed.json"
+    >>> write_sealed(file, {"seed": 3})
+    >>> check_seal(file, read_json(file))
+    {'seed': 3}
+    >>> write_text(file, file.read_text().replace("3", "4", 1))
+    >>> check_seal(file, read_json(file))
+    Traceback (most recent call last):
+    ...
+    slim.errors.ArtifactError: ...seed.json must be as SLIM wrote it. Got a changed file. ...
+    """
+    write_text(path, _sealed(values))
+
+
+def check_seal(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a JSON object without the digest of `write_sealed`; without one, a file is taken as it is.
+
+    Raises
+    ------
+    ArtifactError
+        The file has such a digest, and has changed since.
+    """
+    rest = {name: value for name, value in values.items() if name != _SEAL}
+    if _SEAL in values and path.read_bytes() != _sealed(rest).encode():
         raise ArtifactError(
-            f"{path} must hold JSON. Got a file that is invalid JSON {place}. Remove it and run the stage again."
-        ) from error
+            f'{path} must be as SLIM wrote it. Got a changed file. Undo the change, or remove the line "{_SEAL}" to '
+            "have it taken as it is."
+        )
+    return rest
+
+
+def _sealed(values: Mapping[str, Any]) -> str:
+    """A JSON object as text, with its digest as the last value."""
+    digest = hashlib.sha256(json.dumps(values, allow_nan=False).encode()).hexdigest()[:16]
+    return json.dumps({**values, _SEAL: digest}, indent=2, allow_nan=False) + "\n"
 
 
 def read_cells(path: Path, **options: Any) -> pd.DataFrame:
@@ -88,7 +170,7 @@ def read_cells(path: Path, **options: Any) -> pd.DataFrame:
 
 
 def file_digest(path: Path) -> str:
-    """What identifies a file's content: 16 hexadecimal digits.
+    """What identifies a file's content: 16 hexadecimal digits, computed once per process and version of the file.
 
     Examples
     --------
@@ -98,12 +180,25 @@ def file_digest(path: Path) -> str:
     >>> file_digest(note)
     '5d5766cf2d787016'
     """
+    known = known_digest(path)
+    if known is None:
+        before = file_version(path)
+        with path.open("rb") as stream:
+            known = hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+        _digests[before] = known
+    return known
+
+
+def known_digest(path: Path) -> str | None:
+    """The digest of a file that this process has computed before; None where it has not."""
+    return _digests.get(file_version(path))
+
+
+Version = tuple[int, int, int, int]
+_digests: dict[Version, str] = {}
+
+
+def file_version(path: Path) -> Version:
+    """What changes when a file is written again, but not when its folder is renamed."""
     now = path.stat()
-    return _digest_of_version(path, now.st_mtime_ns, now.st_size)
-
-
-@lru_cache(maxsize=64)
-def _digest_of_version(path: Path, modified: int, size: int) -> str:
-    """Computed once per version of a file: states are queried often, and checkpoints are large."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    return now.st_dev, now.st_ino, now.st_mtime_ns, now.st_size

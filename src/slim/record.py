@@ -7,6 +7,7 @@ in which format. Nothing is pickled.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import Field, asdict, fields, is_dataclass
 from pathlib import Path
@@ -125,11 +126,22 @@ class Record:
 def array_to_fill(
     folder: str | Path | None, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32
 ) -> Any:
-    """An array of zeros for a record's field: in the record's folder, mapped into memory, where there is one."""
+    """An array of zeros for a record's field: in the record's folder, mapped into memory, where there is one.
+
+    Raises
+    ------
+    OSError
+        The disk has no room for it: said now, since writing to memory without a place on the disk ends the process.
+    """
     if folder is None:
         return np.zeros(shape, dtype)
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    return np.lib.format.open_memmap(Path(folder) / f"{name}.npy", mode="w+", dtype=dtype, shape=shape)
+    path = Path(folder) / f"{name}.npy"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as stream:
+            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    return array
 
 
 def _fields(record: Record | type[Record]) -> tuple[Field[Any], ...]:

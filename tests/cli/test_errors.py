@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,13 +17,16 @@ import torch
 from click.testing import Result
 from PIL import Image
 
+from slim.files import VERSION
 from slim.runs import folder as run_folder
+from slim.runs.lock import alone_in
 from slim.runs.run import Run
 from slim.stages import STAGES
 
 pytestmark = pytest.mark.usefixtures("small_and_quiet")
 Command = Callable[..., Result]
 Squares = Callable[..., Path]
+SLIM = Path(sys.executable).with_name("slim")
 
 
 def last_line(result: Result) -> str:
@@ -178,10 +183,34 @@ def test_run_of_another_version_is_refused(finished_run: Path, slim_command: Com
     assert {path: path.read_bytes() for path in finished_run.rglob("*.json")} == before
 
 
-@pytest.mark.parametrize("file", ["settings.json", "01-reference/manifest.json"])
-def test_file_cut_off_by_hand_is_named(finished_run: Path, slim_command: Command, file: str) -> None:
-    truncate(finished_run / file)
-    assert str(finished_run / file) in last_line(slim_command("status", finished_run))
+NO_SETTINGS = [b"", b"{", b"[]", b"\xff\xfe\x80", b"[" * 50_000, b'{"version": 3}']
+NO_SETTINGS += [json.dumps({"version": VERSION, **values}).encode() for values in ({"seed": "0"}, {"data": []})]
+
+
+@pytest.mark.parametrize("content", NO_SETTINGS)
+def test_settings_that_are_none_are_named(finished_run: Path, slim_command: Command, content: bytes) -> None:
+    (finished_run / "settings.json").write_bytes(content)
+    for verb in ("status", "run", "curate"):
+        assert str(finished_run) in last_line(slim_command(verb, finished_run))
+
+
+def test_settings_that_another_file_took_the_place_of_are_named(finished_run: Path, slim_command: Command) -> None:
+    (finished_run / "settings.json").write_bytes((finished_run / "05-scores/manifest.json").read_bytes())
+    assert f"slim: {finished_run / 'settings.json'}: " in last_line(slim_command("run", finished_run))
+
+
+def test_recipe_nested_deep_is_refused(finished_run: Path, slim_command: Command, tmp_path: Path) -> None:
+    (tmp_path / "deep.toml").write_text("[train]\nepochs = " + "[" * 50_000)
+    assert "must be TOML" in last_line(slim_command("run", finished_run, "--recipe", tmp_path / "deep.toml"))
+
+
+@pytest.mark.parametrize("source_format", ["json", "label-studio"])
+def test_judgements_nested_deep_are_refused(
+    finished_run: Path, slim_command: Command, tmp_path: Path, source_format: str
+) -> None:
+    (tmp_path / "deep.json").write_text("[" * 50_000)
+    words = ["import", finished_run, tmp_path / "deep.json", "--from", source_format]
+    assert "deep.json must hold JSON. Got JSON nested deeper than 100 levels" in last_line(slim_command(*words))
 
 
 @pytest.mark.parametrize("verb", ["status", "run", "curate"])
@@ -237,10 +266,10 @@ def test_trouble_with_the_machine_is_one_line_and_the_stage_is_not_done(
 def test_full_disk_while_the_manifest_is_written_leaves_the_stage_undone(
     finished_run: Path, slim_command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = run_folder.write_json
+    write = run_folder.write_sealed
     full = fail_with(OSError(errno.ENOSPC, "No space left on device"))
     monkeypatch.setattr(
-        run_folder, "write_json", lambda path, value: (full if path.name == "manifest.json" else write)(path, value)
+        run_folder, "write_sealed", lambda path, value: (full if path.name == "manifest.json" else write)(path, value)
     )
     assert "No space left" in last_line(slim_command("curate", finished_run, "--size", "10"))
     assert states(slim_command, finished_run)["curate"] == "stale"  # the old result is there still
@@ -254,13 +283,71 @@ def test_reader_that_has_seen_enough_is_no_error(
     assert "slim:" not in result.stderr
 
 
-def test_error_of_ours_keeps_its_traceback(
+def test_error_of_ours_is_one_line_and_its_traceback_is_in_a_file(
     finished_run: Path, slim_command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("slim.stages.curate.curate.curate", fail_with(ZeroDivisionError("a bug")))
-    with pytest.raises(ZeroDivisionError):
-        slim_command("curate", finished_run, "--size", "10")
+    log = finished_run / "slim-error.log"
+    for number in (1, 2):
+        result = slim_command("curate", finished_run, "--size", "10")
+        assert result.exit_code == 70
+        assert result.stderr.splitlines()[-1] == (
+            f"slim: SLIM itself failed with ZeroDivisionError: a bug. Its traceback is in {log}. "
+            "Report it with what slim doctor prints."
+        )
+        assert "Traceback" not in result.stderr
+        assert log.read_text().count("ZeroDivisionError: a bug\n") == number
+    assert "in fail\n    raise error" in log.read_text()
     assert states(slim_command, finished_run)["curate"] == "stale"  # the old result is there still
+
+
+def test_file_of_tracebacks_stays_small(
+    finished_run: Path, slim_command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Run, "status", fail_with(ZeroDivisionError("a bug")))
+    (finished_run / "slim-error.log").write_text("x" * 1_000_001)
+    assert slim_command("status", finished_run).exit_code == 70
+    assert (finished_run / "slim-error.log").stat().st_size < 20_000
+    assert (finished_run / "slim-error.log.1").stat().st_size == 1_000_001
+
+
+def test_traceback_of_a_command_without_a_run_is_in_the_working_folder(
+    slim_command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("slim.cli.doctor._versions", fail_with(ZeroDivisionError("a bug")))
+    assert slim_command("doctor").exit_code == 70
+    assert (tmp_path / "slim-error.log").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the size of files cannot be limited")
+def test_disk_that_fills_up_while_a_checkpoint_is_written_is_one_line_and_the_run_goes_on(
+    finished_run: Path, slim_command: Command
+) -> None:
+    import resource
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
+
+    words = [SLIM, "train", finished_run, "--epochs", "2"]
+    done = subprocess.run(words, preexec_fn=limit, capture_output=True, text=True, check=False)
+    file = finished_run / "01-reference/last.safetensors"
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        f"slim: Files must be readable and writable. Got: File too large: {file}. "
+        "Fix this; the same command then continues."
+    )
+    assert states(slim_command, finished_run)["train"] == "missing"
+    assert slim_command("train", finished_run).exit_code == 0
+    assert not list(finished_run.rglob("*.partial"))
+
+
+def test_second_command_in_a_run_says_so_and_leaves(finished_run: Path, slim_command: Command) -> None:
+    with alone_in(finished_run):
+        for words in (["run"], ["curate", "--size", "10"]):
+            line = last_line(slim_command(words[0], finished_run, *words[1:]))
+            assert line.startswith(f"slim: A run folder must be worked in by one command at a time. Got {finished_run}")
+        assert set(states(slim_command, finished_run).values()) == {"done"}  # looking is allowed
 
 
 def test_stop_by_the_user_is_one_line_and_exit_code_130(

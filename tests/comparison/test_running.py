@@ -15,6 +15,8 @@ from click.testing import Result
 
 import slim
 from slim.comparison import DEFAULT_ROWS, ROWS, compare, comparison_table, summarize
+from slim.comparison.running import kept
+from slim.files import write_sealed
 
 pytestmark = [
     pytest.mark.usefixtures("small_and_quiet"),
@@ -180,3 +182,23 @@ def test_a_comparison_never_asks_a_person(
     data = squares(drop=["mask", "box"])
     with pytest.raises(slim.SettingsError, match="from masks, boxes or a file"):
         compare(tmp_path / "c", seeds=[0], rows=["slim"], data=data, settings=tiny)
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b'{"made_from": "a", "row": "erm"}', {"row": "erm"}),  # as an earlier version wrote it
+        (b'{"made_from": "b", "row": "erm"}', None),
+        (b'{"made_from": "a", "row": "arm", "digest": "0123456789abcdef"}', None),
+        (b"[]", None),
+        (b"\xff\xfe\x80", None),
+        (b"", None),
+    ],
+)
+def test_result_that_is_damaged_or_of_something_else_is_none(
+    content: bytes, found: dict[str, str] | None, tmp_path: Path
+) -> None:
+    write_sealed(tmp_path / "row.json", {"made_from": "a", "row": "erm"})
+    assert kept(tmp_path / "row.json", "a") == {"row": "erm"}
+    (tmp_path / "row.json").write_bytes(content)
+    assert kept(tmp_path / "row.json", "a") == found

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -353,6 +354,21 @@ def test_tensors_that_share_memory_are_written(tmp_path: Path) -> None:
     module["other"].weight = module["one"].weight
     write_tensors(tmp_path / "file.safetensors", module.state_dict())
     assert same(read_state_dict(tmp_path / "file.safetensors"), module.state_dict())
+
+
+def test_disk_that_is_full_is_an_error_of_the_system_with_the_files_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tensors(tmp_path / "file.safetensors", network().state_dict())
+    before = (tmp_path / "file.safetensors").read_bytes()
+
+    def full(*_: Any) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*file\.safetensors"):
+        write_tensors(tmp_path / "file.safetensors", network().state_dict())
+    assert (tmp_path / "file.safetensors").read_bytes() == before
 
 
 class Wrapped(nn.Module):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import signal
 import subprocess
 import sys
 import textwrap
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,9 @@ import pytest
 
 import slim
 from slim.errors import ArtifactError, SlimWarning
-from slim.files import VERSION, read_json, write_json, write_text
+from slim.files import VERSION, check_seal, file_digest, read_json, write_json, write_sealed, write_text
 from slim.runs.folder import Manifest, RunFolder
+from slim.runs.outputs import Output
 
 MADE: dict[str, Any] = {"settings": {"size": 3}, "seed": 7, "inputs": {"train": "abc"}}
 
@@ -33,8 +37,9 @@ def test_the_manifest_says_what_made_the_stage(run: RunFolder) -> None:
         assert run.manifest("02-attention") is None
     manifest = run.manifest("02-attention")
     assert manifest is not None
+    outputs = {"maps.txt": Output(4, file_digest(run.path / "02-attention" / "maps.txt"))}
     assert replace(manifest, seconds=0.0) == Manifest(
-        "attend", VERSION, {"size": 3}, 7, {"train": "abc"}, 0.0, "cuda:0", ()
+        "attend", VERSION, {"size": 3}, 7, {"train": "abc"}, 0.0, "cuda:0", (), outputs
     )
     assert manifest.seconds >= 0
     assert run.stage("02-attention") == run.path / "02-attention"
@@ -141,26 +146,157 @@ def test_a_run_of_another_patch_of_the_same_version_is_read(run: RunFolder) -> N
         pass
     path = run.stage("stage") / "manifest.json"
     later = ".".join([*VERSION.split(".")[:2], "99"])
-    write_json(path, {**read_json(path), "version": later})
+    write_sealed(path, {**check_seal(path, read_json(path)), "version": later})
     manifest = run.manifest("stage")
     assert manifest is not None
     assert manifest.version == later
 
 
-NO_MANIFESTS = {
-    "[]": "must be a manifest",
-    "{": "must hold JSON",
-    "{}": "must be a manifest",
-    '{"version": 1}': "Got version 1",
+def without(name: str, text: str) -> str:
+    return json.dumps({key: value for key, value in json.loads(text).items() if key not in (name, "digest")})
+
+
+CHANGES: dict[str, Callable[[str], str | bytes]] = {
+    "another value": lambda text: text.replace('"seed": 7', '"seed": 8'),
+    "another key": lambda text: text.replace('"digest"', '"ligest"'),
+    "more space": lambda text: text + " ",
+    "cut": lambda text: text[:60],
+    "empty": lambda text: "",
+    "not UTF-8": lambda text: b"\xff\xfe\x80" + text.encode(),
+    "a list": lambda text: "[]",
+    "nested deep": lambda text: "[" * 50_000,
+    "no version": lambda text: "{}",
+    "a version that is none": lambda text: '{"version": 1}',
+    "no settings": lambda text: without("settings", text),
+    "other types": lambda text: json.dumps({**json.loads(without("seed", text)), "seed": "7"}),
+    "other outputs": lambda text: json.dumps({**json.loads(without("outputs", text)), "outputs": {"a": 1}}),
+    "typed outputs": lambda text: json.dumps({**json.loads(without("outputs", text)), "outputs": [1]}),
 }
 
 
-@pytest.mark.parametrize(("text", "message"), NO_MANIFESTS.items())
-def test_a_manifest_that_is_none_is_refused(text: str, message: str, run: RunFolder) -> None:
-    run.stage("stage").mkdir(parents=True)
-    (run.stage("stage") / "manifest.json").write_text(text)
-    with pytest.raises(ArtifactError, match=message):
-        run.manifest("stage")
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_damaged_manifest_is_none_and_named(change: str, run: RunFolder) -> None:
+    with run.writing("stage", "attend", **MADE):
+        pass
+    path = run.stage("stage") / "manifest.json"
+    changed = CHANGES[change](path.read_text())
+    path.write_bytes(changed if isinstance(changed, bytes) else changed.encode())
+    assert run.manifest("stage") is None
+    assert run.digest("stage") is None
+    assert list(run.faults("stage")) == ["manifest.json"]
+    with run.writing("stage", "attend", **MADE):
+        pass
+    assert run.manifest("stage") is not None
+    assert run.faults("stage", read=True) == {}
+
+
+def test_a_manifest_of_a_version_that_knew_no_outputs_is_read(run: RunFolder) -> None:
+    with run.writing("stage", "attend", **MADE) as folder:
+        write_text(folder / "maps.txt", "maps")
+    path = run.stage("stage") / "manifest.json"
+    path.write_text(without("outputs", path.read_text()))
+    (path.parent / "maps.txt").unlink()
+    manifest = run.manifest("stage")
+    assert manifest is not None
+    assert manifest.outputs is None
+    assert run.digest("stage") == file_digest(path)
+    assert run.faults("stage", read=True) == {}
+
+
+def test_digest_is_of_the_result_and_not_of_the_time_it_took(run: RunFolder) -> None:
+    digests = []
+    for content in ("maps", "maps", "spam"):
+        with run.writing("stage", "attend", **MADE) as folder:
+            write_text(folder / "maps.txt", content)
+            write_text(folder / "history.csv", str(len(digests)))
+        digests.append(run.digest("stage"))
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize(
+    ("change", "fault", "cheap"),
+    [
+        (lambda path: path.unlink(), "is missing", True),
+        (lambda path: path.write_text(""), "has 0 bytes instead of 4", True),
+        (lambda path: path.write_text("spam"), "has another content", False),
+    ],
+)
+def test_what_was_damaged_is_found(change: Callable[[Path], object], fault: str, cheap: bool, run: RunFolder) -> None:
+    with run.writing("stage", "attend", **MADE) as folder:
+        (folder / "test").mkdir()
+        write_text(folder / "test" / "maps.txt", "maps")
+    assert run.faults("stage", read=True) == {}
+    file = run.stage("stage") / "test" / "maps.txt"
+    change(file)
+    if file.exists():
+        os.utime(file, ns=(1, 1))  # another version, however coarse the clock
+    assert run.faults("stage") == ({"test/maps.txt": fault} if cheap else {})
+    assert run.faults("stage", read=True) == {"test/maps.txt": fault}
+    assert run.faults("stage") == {"test/maps.txt": fault}  # what was read is known
+
+
+def test_what_is_no_result_is_not_compared(run: RunFolder) -> None:
+    with run.writing("stage", "annotate", **MADE, keep=True) as folder:
+        for name in ("page.json", "annotations.db-wal", "annotations.db-shm", "maps.npy.partial"):
+            write_text(folder / name, "text")
+    manifest = run.manifest("stage")
+    assert manifest is not None
+    assert manifest.outputs == {}
+
+
+def test_a_stage_that_resumes_does_so_without_what_was_damaged(run: RunFolder) -> None:
+    with run.writing("stage", "train", **MADE, keep=True) as folder:
+        write_text(folder / "last.safetensors", "last")
+        write_text(folder / "model.safetensors", "model")
+    (folder / "last.safetensors").write_text("tsal")
+    os.utime(folder / "last.safetensors", ns=(1, 1))
+    with run.writing("stage", "train", **MADE, keep=True) as folder:
+        assert sorted(path.name for path in folder.iterdir()) == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("damage", ["other", "", None])
+def test_damaged_answers_are_refused_and_stay(damage: str | None, run: RunFolder) -> None:
+    with run.writing("stage", "annotate", **MADE, keep=True) as folder:
+        write_text(folder / "annotations.db", "answers")
+    file, manifest = folder / "annotations.db", (folder / "manifest.json").read_bytes()
+    file.unlink() if damage is None else file.write_text(damage)
+    message = r"annotations\.db must be as it was written, since it holds answers\. Got .* Restore it from a backup"
+
+    def again() -> None:
+        with run.writing("stage", "annotate", **MADE, keep=True):
+            raise AssertionError
+
+    def change() -> None:
+        with run.changing("stage"):
+            raise AssertionError
+
+    for refused in (again, change):
+        with pytest.raises(ArtifactError, match=message):
+            refused()
+    assert (folder / "manifest.json").read_bytes() == manifest
+    assert file.exists() == (damage is not None)
+
+
+def test_archived_answers_are_not_lost(run: RunFolder) -> None:
+    with run.writing("stage", "annotate", **MADE, keep=True) as folder:
+        write_text(folder / "annotations.db", "answers")
+    (folder / "annotations.db").rename(folder / "annotations-0a1b.db")
+    with run.writing("stage", "annotate", **MADE, keep=True):
+        pass
+    assert (folder / "annotations-0a1b.db").exists()
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_stage_is_not_done_while_its_files_change(changed: bool, run: RunFolder) -> None:
+    with run.writing("stage", "annotate", **MADE, keep=True) as folder:
+        write_text(folder / "annotations.db", "answers")
+    before = run.digest("stage")
+    with run.changing("stage"):
+        assert run.manifest("stage") is None
+        if changed:
+            write_text(folder / "annotations.db", "more answers")
+    assert run.digest("stage") == (None if changed else before)
+    assert not list(folder.glob("*.partial"))
 
 
 def test_warnings_of_a_stage_are_kept_in_its_manifest_and_still_reach_the_caller(run: RunFolder) -> None:

@@ -120,7 +120,7 @@ def test_file_of_something_else_is_no_run(tmp_path: Path, content: str) -> None:
 def test_run_of_the_same_minor_version_that_lacks_a_setting_takes_its_default(tmp_path: Path) -> None:
     RunSettings().save(tmp_path)
     values = json.loads((tmp_path / "settings.json").read_text())
-    del values["curate"]["keep"], values["embed"]["pool"]
+    del values["curate"]["keep"], values["embed"]["pool"], values["digest"]
     (tmp_path / "settings.json").write_text(json.dumps(values))
     assert RunSettings.load(tmp_path) == RunSettings()
 

@@ -9,26 +9,29 @@ from typing import Any
 
 import click
 
-from slim.cli.options import Command
+from slim.cli.failure import EXIT_CODE, reported
+from slim.cli.options import FOLDER, Command
 from slim.errors import SlimError, SlimWarning
 from slim.files import VERSION
 from slim.stages import STAGES
 
 
 class Group(click.Group):
-    """Shows an error that the user can fix as one line, with exit code 1; lists commands in the order of the method."""
+    """Shows every error as one line; lists commands in the order of the method.
+
+    The exit code is 1 for an error that the user can fix, and 70 for one of SLIM itself, whose traceback goes into a
+    file.
+    """
 
     command_class = Command
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return ["demo", "data", "run", "status", "compare", *STAGES, "export", "import"]
+        return ["demo", "data", "run", "status", "compare", *STAGES, "export", "import", "doctor"]
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except (SlimError, OSError, MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not _out_of_memory(error):
-                raise
+        except (SlimError, OSError, MemoryError) as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise  # the reader of our output has closed it, which click handles silently
             click.echo(f"slim: {_message(error)}", err=True)
@@ -36,9 +39,17 @@ class Group(click.Group):
         except KeyboardInterrupt:
             click.echo("slim: Stopped. The same command continues from here.", err=True)
             ctx.exit(130)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise  # click shows them
+        except Exception as error:
+            if _out_of_memory(error):
+                click.echo(f"slim: {_message(error)}", err=True)
+                ctx.exit(1)
+            click.echo(f"slim: {reported(error, ctx.meta.get(FOLDER))}", err=True)
+            ctx.exit(EXIT_CODE)
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
+def _out_of_memory(error: Exception) -> bool:
     """Whether a device has no memory left; without torch, there was no device."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(error, torch.OutOfMemoryError)

@@ -1,4 +1,4 @@
-"""The command line: `run`, `demo`, `status`, a command per stage, and the commands of `compare` and `transfer`.
+"""The command line: `run`, `demo`, `status`, a command per stage, and those of other modules.
 
 Commands import what they need when they run, so that the help and `slim status` do not wait for torch.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Column, Table
 
-from slim.cli import compare, data, recompose, transfer  # noqa: F401 (adds their commands)
+from slim.cli import compare, data, doctor, recompose, transfer  # noqa: F401 (adds their commands)
 from slim.cli.group import main as main
 from slim.cli.options import Option, given, settings_options
 from slim.cli.shared import (
@@ -73,24 +73,37 @@ def demo_command(run: str, seed: int, as_json: bool) -> None:
     show_results(opened, as_json)
 
 
-@main.command("status", short_help="Show which stages are done, stale or missing.")
+@main.command("status", short_help="Show which stages are done, stale, damaged or missing.")
 @RUN
+@click.option("--verify", is_flag=True, help="Read every file; the exit code is 1 where one is damaged.")
 @JSON
-def status_command(run: str, as_json: bool) -> None:
-    """Show which stages of RUN are done, missing, or stale: made from other settings or images."""
+def status_command(run: str, verify: bool, as_json: bool) -> None:
+    """Show which stages of RUN are done, missing, stale or damaged.
+
+    A stale stage was made from other settings or images; a damaged one has files that are missing or not as they were
+    written. slim run makes both again. Without --verify, files are not read, and only their sizes are compared.
+    """
     opened = open_run(run)
+    damaged = opened.verify() if verify else {verb: text for verb in STAGES if (text := opened.damage(verb))}
     rows = list(opened.status())
     if as_json:
-        states = [{"stage": s.verb, "folder": s.folder, "state": state, "seconds": took} for s, state, took in rows]
+        states = [
+            {"stage": s.verb, "folder": s.folder, "state": state, "seconds": took, "damage": damaged.get(s.verb)}
+            for s, state, took in rows
+        ]
         click.echo(json.dumps(states, indent=2))
-        return
-    shown = Table("Stage", "Folder", "State", Column("Seconds", justify="right"), "What it does", box=None)
-    colors = {"done": "green", "stale": "yellow", "missing": "dim"}
-    for stage, state, took in rows:
-        seconds = f"{took:.1f}" if took is not None else ""
-        shown.add_row(stage.verb, stage.folder, f"[{colors[state]}]{state}[/]", seconds, stage.purpose)
-    console().print(shown)
-    show_next(opened)
+    else:
+        shown = Table("Stage", "Folder", "State", Column("Seconds", justify="right"), "What it does", box=None)
+        colors = {"done": "green", "stale": "yellow", "damaged": "red", "missing": "dim"}
+        for stage, state, took in rows:
+            seconds = f"{took:.1f}" if took is not None else ""
+            shown.add_row(stage.verb, stage.folder, f"[{colors[state]}]{state}[/]", seconds, stage.purpose)
+        console().print(shown)
+        for verb, text in damaged.items():
+            click.echo(f"{STAGES[verb].folder}: {text}")
+        show_next(opened)
+    if verify and damaged:
+        click.get_current_context().exit(1)
 
 
 _PAGE_OPTIONS: dict[str, dict[str, Any]] = {

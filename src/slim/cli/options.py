@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, Field, fields
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -26,8 +27,18 @@ class Option(click.Option):
         self.heading = heading
 
 
+FOLDER = "slim.folder"
+"""Under this name, the context remembers the folder that a command works in."""
+
+
 class Command(click.Command):
     """A command whose help shows the options under their headings."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; whoever catches its error knows its folder."""
+        folder = ctx.params.get("run") or ctx.params.get("folder")
+        ctx.meta[FOLDER] = None if folder is None else Path(folder)
+        return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, heading by heading, in the order in which they were added."""

@@ -21,7 +21,7 @@ from slim.comparison.running import check_seeds, digest, kept, prepared_bench
 from slim.comparison.subsets import Answers, judged_scores, true_answers
 from slim.comparison.table import interval, means_over_seeds, plain_records
 from slim.errors import SettingsError, SlimWarning
-from slim.files import write_json, write_text
+from slim.files import write_json, write_sealed, write_text
 from slim.progress import announce, quiet
 from slim.stages.annotate.selection import check_budget
 from slim.stages.judgements import CORE, SPURIOUS, UNASKED
@@ -106,7 +106,7 @@ def _lines_of_seed(bench: Bench, budgets: Sequence[int]) -> list[dict[str, Any]]
                 line |= {"worst_group_accuracy": _worst_group(at, budget)}
                 line |= _aucs(at, truth()) if budget else _NOTHING_REPORTED
             path.parent.mkdir(exist_ok=True)
-            write_json(path, {"made_from": made_from, **line})
+            write_sealed(path, {"made_from": made_from, **line})
         lines.append(line)
     return lines
 

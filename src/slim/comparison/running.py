@@ -19,8 +19,8 @@ from slim.comparison.recomposed import MappedObjects
 from slim.comparison.rows import DEFAULT_ROWS, ROWS, Material, Row
 from slim.comparison.subsets import SelectedSubset
 from slim.comparison.table import write_tables
-from slim.errors import SettingsError, SlimWarning
-from slim.files import VERSION, read_json, write_json
+from slim.errors import ArtifactError, SettingsError, SlimWarning
+from slim.files import VERSION, check_seal, read_json, write_sealed
 from slim.network.classifier import Classifier
 from slim.progress import announce, quiet
 from slim.runs.run import Run, open_run
@@ -118,6 +118,7 @@ def prepared_bench(folder: Path, seed: int, options: Mapping[str, Any], vals: Se
     """
     run = open_run(folder / f"seed-{seed}", **options, seed=seed)
     _check_independence(run, vals)
+    run.verify()  # so that what is damaged is not done
     for number, verb in enumerate(_SHARED, 1):
         if run.state(verb) != "done":
             announce(f"seed {seed} [{number}/{len(_SHARED)}] {verb}")
@@ -188,7 +189,7 @@ def _rows_of_mode(bench: Bench, wanted: Sequence[Cell]) -> list[dict[str, Any]]:
     for cell, result in _results(bench, missing):
         path = _path(bench.run, cell)
         path.parent.mkdir(exist_ok=True)
-        write_json(path, {"made_from": digest(bench.run, *cell), **result})
+        write_sealed(path, {"made_from": digest(bench.run, *cell), **result})
     return [line for cell in wanted if (line := _kept_result(bench.run, cell)) is not None]
 
 
@@ -222,7 +223,12 @@ def digest(run: Run, key: str, mode: Mode, val: Val = "whole") -> str:
 
 def kept(path: Path, made_from: str) -> dict[str, Any] | None:
     """The result of an earlier call; None where there is none, or one made from something else."""
-    result: dict[str, Any] = read_json(path) if path.exists() else {}
+    if not path.exists():
+        return None
+    try:
+        result = check_seal(path, read_json(path))
+    except (ArtifactError, AttributeError):  # a damaged result is computed again
+        return None
     return result if result.pop("made_from", None) == made_from else None
 
 

@@ -131,6 +131,11 @@ def _without_prefixes(names: Iterable[str]) -> list[str]:
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file so that it is either the old one or the whole new one, never a part.
 
+    Raises
+    ------
+    OSError
+        The disk is full, for instance.
+
     Examples
     --------
     >>> import tempfile
@@ -141,7 +146,13 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     """
     partial = path.with_name(path.name + ".partial")
     own = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
-    save_file(own, partial, metadata)  # copies, since the format has no tensors that share memory
+    try:
+        save_file(own, partial, metadata)  # copies, since the format has no tensors that share memory
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
     with partial.open("r+b") as stream:
         os.fsync(stream.fileno())
     partial.replace(path)

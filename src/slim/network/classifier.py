@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from math import isqrt
 from pathlib import Path
 from typing import cast
 
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 
@@ -215,6 +217,12 @@ class Classifier(Record):
         head.load_state_dict({"weight": weight, "bias": bias})
         self.linear.out_features  # noqa: B018 (a network without a linear head is refused)
         return replace(self, module=shared_copy(self.module, str(self.head), head))
+
+    def digest(self) -> str:
+        """What identifies the network's tensors and what SLIM knows about it: 16 hexadecimal digits."""
+        known = {name: value for name, value in vars(self).items() if name not in ("module", "class_names")}
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.module.state_dict().items()}
+        return hashlib.sha256(repr(known).encode() + safetensors.torch.save(tensors)).hexdigest()[:16]
 
     def save(self, folder: str | Path) -> None:
         """Write ``model.safetensors`` and then ``model.json`` into a folder."""

@@ -1,22 +1,27 @@
 """The run folder: one subfolder per stage, with a manifest that is written last.
 
-A stage's `manifest.json` says which settings, inputs and version made the folder. It appears by atomic
-rename after everything else is on disk, so that its existence means that the stage is done.
+A stage's `manifest.json` says which settings, inputs and version made the folder, and which files with which content
+are in it. It appears by atomic rename after everything else is on disk, so that its existence means that the stage is
+done, unless a file was damaged since.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 from slim.errors import ArtifactError, SlimWarning
-from slim.files import VERSION, file_digest, read_json, write_json
+from slim.files import VERSION, Version, check_seal, file_digest, file_version, read_json, write_sealed
+from slim.runs.outputs import MANIFEST, Output, faults, is_of_record, lost_answers, written
 
 
 @dataclass(frozen=True)
@@ -34,13 +39,15 @@ class Manifest:
     seed
         The run's seed.
     inputs
-        For each stage that was read, the digest of its manifest.
+        For each stage that was read, the digest of its result.
     seconds
         Wall time of the stage.
     device
         Where it ran, for instance ``"cpu"``.
     warnings
         Warnings of the stage, which readers of its result should know.
+    outputs
+        The files that the stage wrote; None in a manifest that an earlier version wrote.
     """
 
     stage: str
@@ -51,6 +58,44 @@ class Manifest:
     seconds: float
     device: str
     warnings: tuple[str, ...] = ()
+    outputs: Mapping[str, Output] | None = None
+
+    @classmethod
+    def from_plain(cls, values: Mapping[str, Any]) -> Manifest:
+        """A manifest from the values of its file.
+
+        Raises
+        ------
+        ValueError, TypeError
+            They are not those of a manifest.
+        """
+        wrong = [name for name, kind in _KINDS.items() if name in values and not isinstance(values[name], kind)]
+        if wrong:
+            raise TypeError(f"{wrong[0]} of another type")
+        outputs = values.get("outputs")
+        plain = {**values, "warnings": tuple(values["warnings"]) if "warnings" in values else ()}
+        if outputs is not None:
+            plain["outputs"] = {name: Output(**output) for name, output in outputs.items()}
+        return cls(**plain)
+
+    def digest(self) -> str:
+        """What identifies the stage's result: what made it, and the content of the files that later stages read."""
+        files = {name: output.digest for name, output in (self.outputs or {}).items() if is_of_record(name)}
+        parts = [self.stage, self.settings, self.seed, self.inputs, files]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "stage": str,
+    "version": str,
+    "settings": dict,
+    "seed": int,
+    "inputs": dict,
+    "seconds": (int, float),
+    "device": str,
+    "warnings": list,
+    "outputs": dict,
+}
 
 
 def check_version(folder: Path, version: object) -> None:
@@ -96,26 +141,84 @@ class RunFolder:
         return self.path / name
 
     def manifest(self, name: str) -> Manifest | None:
-        """The manifest in a stage's folder, or None where the stage is not done.
+        """The manifest in a stage's folder, or None where there is none that can be read.
 
         Raises
         ------
         ArtifactError
             Another version of SLIM made the stage.
         """
-        path = self.stage(name) / "manifest.json"
-        if not path.exists():
-            return None
-        values = read_json(path)
-        if not isinstance(values, dict) or "version" not in values:
-            raise ArtifactError(f"{path} must be a manifest of SLIM. Got other JSON. Use a new run folder.")
-        check_version(self.path, values["version"])
-        return Manifest(**{**values, "warnings": tuple(values["warnings"])})
+        read = self._read_manifest(name)
+        return read if isinstance(read, Manifest) else None
+
+    def _read_manifest(self, name: str) -> Manifest | str | None:
+        """The manifest, or what is wrong with it; None where there is none."""
+        path = self.stage(name) / MANIFEST
+        return _read(path, file_version(path)) if path.exists() else None
+
+    def faults(self, name: str, *, read: bool = False) -> dict[str, str]:
+        """What has been damaged in a stage's folder since the stage was done, by the files' names.
+
+        Parameters
+        ----------
+        name
+            The stage's folder.
+        read
+            Whether to compare the content of every file, each once per process. Otherwise the files' presence and
+            sizes are compared, and the content only of those that this process has read.
+        """
+        manifest = self._read_manifest(name)
+        if isinstance(manifest, str):
+            return {MANIFEST: manifest}
+        if manifest is None or manifest.outputs is None:
+            return {}
+        return faults(self.stage(name), manifest.outputs, read=read)
 
     def digest(self, name: str) -> str | None:
         """What identifies a stage's current result, or None where the stage is not done."""
-        path = self.stage(name) / "manifest.json"
-        return file_digest(path) if path.exists() else None
+        manifest = self.manifest(name)
+        if manifest is None:
+            return None
+        # Without its outputs, as the version that wrote the manifest did it.
+        return file_digest(self.stage(name) / MANIFEST) if manifest.outputs is None else manifest.digest()
+
+    @contextmanager
+    def changing(self, name: str) -> Iterator[None]:
+        """Let a stage's files change outside of the stage, which is not done meanwhile.
+
+        Afterwards the stage is done again if its files are as they were, or if `writing` was called meanwhile.
+
+        Raises
+        ------
+        ArtifactError
+            Answers have been damaged since the stage was done.
+        """
+        manifest = self.stage(name) / MANIFEST
+        aside = manifest.with_name(f"{MANIFEST}.partial")
+        self._check_answers(name)
+        before = self.manifest(name)
+        outputs = None if before is None else before.outputs
+        if manifest.exists():
+            manifest.replace(aside)
+        try:
+            yield
+        finally:
+            unchanged = outputs is None or not faults(self.stage(name), outputs, read=True)
+            if aside.exists() and not manifest.exists() and unchanged:
+                aside.replace(manifest)
+            aside.unlink(missing_ok=True)
+
+    def _check_answers(self, name: str) -> None:
+        """Refuse to go on with answers that have been damaged since the stage was done."""
+        folder, manifest = self.stage(name), self.manifest(name)
+        outputs = manifest.outputs or {} if manifest is not None else {}
+        lost = lost_answers(folder, outputs)
+        if lost is not None:
+            fault = faults(folder, {lost: outputs[lost]}, read=True).get(lost, "has another content")
+            raise ArtifactError(
+                f"{folder / lost} must be as it was written, since it holds answers. Got a file that {fault}. Restore "
+                f"it from a backup; or move {folder} elsewhere, run the stage again, and import its judgements.csv."
+            )
 
     @contextmanager
     def writing(
@@ -133,12 +236,20 @@ class RunFolder:
 
         The result, manifest included, appears by a rename, so that an interrupted stage leaves the old result as it
         was. With `keep`, for a stage that resumes from its own files, the stage writes directly to its folder: the old
-        manifest is removed first, so that an interrupted stage is not done.
+        manifest is removed first, so that an interrupted stage is not done, and so is every damaged file.
+
+        Raises
+        ------
+        ArtifactError
+            Answers have been damaged, which are never removed.
         """
         final = self.stage(name)
         folder = final if keep else final.with_name(f"{name}.partial")
         if keep:
-            (folder / "manifest.json").unlink(missing_ok=True)
+            self._check_answers(name)
+            for damaged in self.faults(name, read=True):
+                (folder / damaged).unlink(missing_ok=True)
+            (folder / MANIFEST).unlink(missing_ok=True)
         elif folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -154,15 +265,35 @@ class RunFolder:
             seconds=round(perf_counter() - start, 3),
             device=device,
             warnings=tuple(dict.fromkeys(texts)),
+            outputs=written(folder),
         )
-        write_json(folder / "manifest.json", vars(manifest))
+        write_sealed(folder / MANIFEST, asdict(manifest))
         if not keep:
             _take_place(folder, final)
 
 
+@lru_cache(maxsize=256)
+def _read(path: Path, version: Version) -> Manifest | str:
+    """A manifest, or what is wrong with it: read once per version of the file, since states are queried often."""
+    try:
+        values = read_json(path)
+    except ArtifactError:
+        return "is no JSON"
+    made_by = values.get("version") if isinstance(values, dict) else None
+    if not isinstance(made_by, str):
+        return "is no manifest"
+    check_version(path.parent.parent, made_by)
+    try:
+        return Manifest.from_plain(check_seal(path, values))
+    except ArtifactError:
+        return "has another content"
+    except (TypeError, ValueError):
+        return "is no manifest"
+
+
 def _take_place(new: Path, final: Path) -> None:
     """Replace the old folder by the finished one; at no moment does a part of either look finished."""
-    (final / "manifest.json").unlink(missing_ok=True)
+    (final / MANIFEST).unlink(missing_ok=True)
     if final.exists():
         shutil.rmtree(final)
     new.rename(final)

@@ -5,7 +5,6 @@ What takes time to import is imported where it is needed, so that looking at a r
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,8 @@ from slim.errors import ArtifactError, SettingsError, SlimError
 from slim.files import file_digest, write_text
 from slim.progress import announce
 from slim.runs.folder import RunFolder
+from slim.runs.lock import alone_in
+from slim.runs.outputs import described
 from slim.runs.settings import FILE, Overrides, RunSettings, read_recipe
 from slim.stages import STAGES, Stage
 
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from slim.stages.annotate.page.server import BrowserAnnotator
     from slim.stages.report.records import RunFacts
 
-State = Literal["done", "stale", "missing"]
+State = Literal["done", "stale", "damaged", "missing"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,19 @@ class Run:
         return self.folder.stage(STAGES[verb].folder)
 
     def load(self, verb: str) -> Any:
-        """The record that a stage left in its folder."""
+        """The record that a stage left in its folder.
+
+        Raises
+        ------
+        ArtifactError
+            A file of it is missing or damaged.
+        """
+        damaged = self.damage(verb, read=True)
+        if damaged:
+            raise ArtifactError(
+                f"{self.stage_folder(verb)} must be as it was written. Got a folder where {damaged}. "
+                f"Run: slim {verb} {self.folder.path}"
+            )
         load = STAGES[verb].record.load
         # A copy: it receives the saved tensors, and the caller's own network stays unchanged.
         own = None if self.reference is None else deepcopy(self.reference.module)
@@ -135,7 +148,7 @@ class Run:
     @cached_property
     def _reference_digest(self) -> str | None:
         """What identifies the caller's own classifier."""
-        return None if self.reference is None else _classifier_digest(self.reference)
+        return None if self.reference is None else self.reference.digest()
 
     def inputs(self, stage: Stage) -> dict[str, str]:
         """Digests of everything that a stage reads; empty where a stage is not done."""
@@ -150,8 +163,31 @@ class Run:
             digests["file"] = file_digest(Path(path))
         return digests
 
+    def damage(self, verb: str, *, read: bool = False) -> str:
+        """What has been damaged in a stage's folder since the stage was done, in one line; empty where nothing was.
+
+        With `read`, the content of every file is compared, once per process; else what is known without reading.
+        """
+        return described(self.folder.faults(STAGES[verb].folder, read=read))
+
+    def verify(self) -> dict[str, str]:
+        """Read every file of the run, and compare it with what its stage wrote.
+
+        Returns
+        -------
+        dict
+            By stage, what is damaged; empty where nothing is.
+
+        Examples
+        --------
+        ``slim.open_run("runs/birds").verify()``
+        """
+        return {verb: damage for verb in STAGES if (damage := self.damage(verb, read=True))}
+
     def state(self, verb: str) -> State:
-        """Whether a stage is done, stale (made from other settings or inputs) or missing.
+        """Whether a stage is done, stale (made from other settings or inputs), damaged or missing.
+
+        A damaged stage has files that are missing or not as the stage wrote them; see `verify`.
 
         Raises
         ------
@@ -160,14 +196,17 @@ class Run:
         """
         stage = STAGES[verb]
         manifest = self.folder.manifest(stage.folder)
+        damaged = bool(self.damage(verb))
         if manifest is None:
-            return "missing"
+            return "damaged" if damaged else "missing"
         # Through JSON and back, as the manifest went.
         plain = json.loads(json.dumps(self.settings.plain(verb)))
         same = manifest.settings == plain and manifest.seed == self.settings.seed
         # An input that is gone, such as a removed checkpoint, cannot be compared and counts as unchanged.
         fresh = all(manifest.inputs.get(name) == digest for name, digest in self.inputs(stage).items())
-        return "done" if same and fresh and self.lacking(verb) is None else "stale"
+        if not same or not fresh:
+            return "stale"
+        return "damaged" if damaged else "done" if self.lacking(verb) is None else "stale"
 
     def lacking(self, verb: str) -> str | None:
         """The first stage that must be done before this one, or None where nothing is missing."""
@@ -187,8 +226,14 @@ class Run:
         Raises
         ------
         ArtifactError
-            A stage that it reads is not done.
+            A stage that it reads is not done, or another command is at work in the folder.
         """
+        with alone_in(self.folder.path):
+            return self._make(verb)
+
+    def _make(self, verb: str) -> bool:
+        """Run one stage, unless it is done already, in a folder that is held."""
+        self.damage(verb, read=True)  # its state then tells what was found
         self.check_ready(verb)
         if self.state(verb) == "done":
             self.settings.save(self.folder.path)
@@ -199,7 +244,7 @@ class Run:
         return True
 
     def replace(self, verb: str, record: Any) -> None:
-        """Make a record that came from elsewhere the result of a stage."""
+        """Make a record that came from elsewhere the result of a stage, in a folder that is held."""
         with self._writing(verb) as folder:
             record.save(folder)
 
@@ -211,9 +256,13 @@ class Run:
         ArtifactError
             The message names the command that makes the first such stage.
         """
+        for before in STAGES[verb].before:
+            self.damage(before, read=True)
         read = self.lacking(verb)
         if read is not None:
-            got = "none" if self.state(read) == "missing" else "one from other settings or images"
+            state = self.state(read)
+            got = "none" if state == "missing" else "one from other settings or images"
+            got = f"one where {self.damage(read)}" if state == "damaged" else got
             raise ArtifactError(
                 f"{self.folder.path} must have its {STAGES[read].noun} up to date before {verb}. "
                 f"Got {got}. Run: slim {read} {self.folder.path}"
@@ -253,15 +302,31 @@ class Run:
             raise
 
     def all_stages(self) -> None:
-        """Run every stage that is not done, and announce it."""
-        self._foresee()
+        """Read what is there, run every stage that is not done, and announce it.
+
+        Raises
+        ------
+        ArtifactError
+            Another command is at work in the folder.
+        """
+        with alone_in(self.folder.path):
+            self._make_all()
+
+    def _make_all(self) -> None:
+        """Run every stage that is not done, in a folder that is held."""
+        self.verify()
+        if self.state("report") != "done":
+            from slim.runs.foresight import foresee
+
+            foresee(self.data, self.settings, self.stage_folder("annotate"), self.annotator)
         for number, stage in enumerate(STAGES.values(), 1):
             heading = f"[{number}/{len(STAGES)}] {stage.verb:<9} {stage.purpose}"
             if self.state(stage.verb) == "done":
                 announce(f"{heading} · done already")
                 continue
-            announce(heading)
-            self.stage(stage.verb)
+            damage = self.damage(stage.verb)
+            announce(heading + (f" · again, since {damage}" if damage else ""))
+            self._make(stage.verb)
         self.settings.save(self.folder.path)
 
     def status(self) -> Iterator[tuple[Stage, State, float | None]]:
@@ -269,26 +334,6 @@ class Run:
         for stage in STAGES.values():
             manifest = self.folder.manifest(stage.folder)
             yield stage, self.state(stage.verb), manifest.seconds if manifest else None
-
-    def _foresee(self) -> None:
-        """Refuse now what a later stage would refuse after hours of training."""
-        if self.state("report") == "done":
-            return
-        from slim.stages.annotate.registry import choose_annotator
-        from slim.stages.annotate.selection import check_budget
-        from slim.stages.locate.locate import check_source
-
-        self.settings.check_plane()
-        pool, size = self.data.split(self.settings["embed"].pool), self.settings["curate"].size
-        if self.annotator is None:
-            choose_annotator(self.settings["annotate"], pool, self.stage_folder("annotate"), self.settings.seed)
-        check_budget(self.settings["annotate"].budget, pool)
-        check_source(self.data, self.settings["locate"].source)
-        if size > len(pool):
-            raise SettingsError(
-                f"The subset must not be larger than the pool. Got size {size} for {len(pool)} images in "
-                f"{pool.split}. Try --curate.size {len(pool) // 4}."
-            )
 
 
 def open_run(
@@ -376,12 +421,3 @@ def _loaded(data: str | Path | pd.DataFrame | Dataset, load: dict[str, Any]) -> 
     from slim.data import Dataset, load_dataset
 
     return data if isinstance(data, Dataset) else load_dataset(data, **load)
-
-
-def _classifier_digest(classifier: Classifier) -> str:
-    """A digest of a network's tensors and of what SLIM knows about it."""
-    import safetensors.torch
-
-    known = {name: value for name, value in vars(classifier).items() if name not in ("module", "class_names")}
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in classifier.module.state_dict().items()}
-    return hashlib.sha256(repr(known).encode() + safetensors.torch.save(tensors)).hexdigest()[:16]

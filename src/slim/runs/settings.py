@@ -12,7 +12,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from slim.errors import ArtifactError, SettingsError
-from slim.files import VERSION, read_json, write_json
+from slim.files import VERSION, check_seal, read_json, write_sealed
 from slim.runs.folder import check_version
 from slim.stages import STAGES
 from slim.stages.settings import plain_settings
@@ -134,7 +134,7 @@ class RunSettings:
         """Write ``settings.json`` into a run folder."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         stages = {verb: asdict(record) for verb, record in self.stages.items()}
-        write_json(Path(folder) / FILE, {"version": VERSION, **stages, "seed": self.seed, "data": dict(self.data)})
+        write_sealed(Path(folder) / FILE, {"version": VERSION, **stages, "seed": self.seed, "data": dict(self.data)})
 
     @classmethod
     def load(cls, folder: str | Path) -> RunSettings:
@@ -153,9 +153,16 @@ class RunSettings:
         values = read_json(path)
         if not isinstance(values, dict):
             raise ArtifactError(f"{path} must hold a run's settings. Got other JSON. Use a new run folder.")
-        check_version(Path(folder), values.pop("version", "unknown"))
-        own = {name: values.pop(name) for name in ("seed", "data") if name in values}
-        return cls(**own).updated(values)
+        check_version(Path(folder), values.get("version", "unknown"))
+        values = check_seal(path, values)
+        values.pop("version", None)
+        seed, data = values.pop("seed", 0), values.pop("data", {})
+        if not isinstance(seed, int) or not isinstance(data, dict):
+            raise ArtifactError(f"{path} must hold a run's settings. Got others. Use a new run folder.")
+        try:
+            return cls(seed=seed, data=data).updated(values)
+        except SettingsError as error:  # the command that named them would have been refused
+            raise ArtifactError(f"{path}: {error}") from error
 
 
 _ON_UMAPS_PLANE = (
@@ -236,9 +243,10 @@ def read_recipe(name: str | Path) -> Overrides:
     """
     try:
         values = tomllib.loads(_recipe_text(name))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error).rstrip(".")
         raise SettingsError(
-            f"A recipe must be TOML in UTF-8. Got {name}: {str(error).rstrip('.')}. See docs/recipes.md for an example."
+            f"A recipe must be TOML in UTF-8. Got {name}: {reason}. See docs/recipes.md for an example."
         ) from error
     base = values.pop(_BASE, None)
     if base is None:
@@ -246,7 +254,11 @@ def read_recipe(name: str | Path) -> Overrides:
     if base not in recipes():
         raise SettingsError(f"{_BASE} of a recipe must be one of {', '.join(recipes())}. Got {base!r}. Check the name.")
     below = read_recipe(base)
-    return {stage: {**below.get(stage, {}), **values.get(stage, {})} for stage in {**below, **values}}
+    # What is no table of settings stays as it is: whoever uses the recipe refuses it by name.
+    merged = {
+        stage: {**below.get(stage, {}), **own} if isinstance(own, Mapping) else own for stage, own in values.items()
+    }
+    return {**below, **merged}
 
 
 def _recipe_text(name: str | Path) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from slim.data import Dataset
 from slim.runs.formats import Format
+from slim.runs.lock import alone_in
 from slim.runs.run import Run, open_run
 from slim.stages.annotate.annotate import annotation_pool, judgement_store
 from slim.stages.annotate.formats import Sheet, merge_answers
@@ -125,9 +126,11 @@ def import_judgements(run: str | Path, source: str | Path, source_format: Format
     opened.check_ready("annotate")
     about = opened.data, opened.load("attend"), opened.load("embed")
     queries, pool = _queries(opened, about), opened.data.split(about[2].pool)
-    with judgement_store(*about, opened.stage_folder("annotate")) as store:
-        new = merge_answers(store, pool, rows)
-        judgements = judgements_of_people(store, pool, queries.index.tolist())
-    if new or opened.state("annotate") != "done":
-        opened.replace("annotate", judgements)
+    folder, done = opened.stage_folder("annotate"), opened.state("annotate") == "done"
+    with alone_in(opened.folder.path), opened.folder.changing(folder.name):
+        with judgement_store(*about, folder) as store:
+            new = merge_answers(store, pool, rows)
+            judgements = judgements_of_people(store, pool, queries.index.tolist())
+        if new or not done:
+            opened.replace("annotate", judgements)
     return new

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from slim.errors import SlimWarning
-from slim.files import write_text
+from slim.files import parse_json, write_text
 from slim.network.checkpoints import write_tensors
 from slim.network.classifier import Classifier
 from slim.training.settings import Task, TrainSettings
@@ -106,12 +106,12 @@ def _read(path: Path) -> Mapping[str, Any]:
     """A checkpoint's content; empty if the file is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
-            checkpoint = _with_tensors(json.loads(file.metadata()["checkpoint"]), file)
+            checkpoint = _with_tensors(parse_json(file.metadata()["checkpoint"].encode()), file)
         optimizer = checkpoint["optimizer"]
         # The parameters' numbers, which are text in JSON.
         optimizer["state"] = {int(number): values for number, values in optimizer["state"].items()}
         return cast("Mapping[str, Any]", checkpoint)
-    except (SafetensorError, OSError, TypeError, ValueError, KeyError):
+    except (SafetensorError, OSError, AttributeError, TypeError, ValueError, KeyError):
         return {}
 
 

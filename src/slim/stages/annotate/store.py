@@ -15,7 +15,7 @@ from pathlib import Path
 from threading import Lock
 from time import monotonic, sleep
 from types import TracebackType
-from typing import Literal, Self, get_args
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import pandas as pd
@@ -229,33 +229,36 @@ class Store:
 
     def people(self) -> list[str]:
         """Names of the people who answered on the page or whose answers were imported, in alphabetical order."""
-        return list(self._last_rows(f"NOT settles AND {_POSTED}"))
+        return [name for name, _ in self._rows(_PEOPLE.format(f"NOT settles AND {_POSTED}"))]
 
     def last_rows(self) -> dict[str, int]:
         """The number of each person's last row of any kind, which tells a page whether it has seen that row."""
-        return self._last_rows(_POSTED)
+        return dict(self._rows(_PEOPLE.format(_POSTED)))
 
-    def _last_rows(self, which: str) -> dict[str, int]:
-        with self._lock:
-            return dict(self._connection.execute(_PEOPLE.format(which)).fetchall())
+    def _rows(self, query: str) -> list[Any]:
+        """What a query finds."""
+        try:
+            with self._lock:
+                return self._connection.execute(query).fetchall()
+        except sqlite3.DatabaseError as error:
+            raise self._unusable(error) from error
 
     def flags(self) -> pd.DataFrame:
         """The photos that were flagged, oldest first: columns ``index, note, annotator, time``."""
-        with self._lock:
-            rows = self._connection.execute("SELECT image, note, annotator, time FROM flags ORDER BY id").fetchall()
+        rows = self._rows("SELECT image, note, annotator, time FROM flags ORDER BY id")
         return pd.DataFrame(rows, columns=["index", "note", "annotator", "time"])
 
     def add(self, index: Sequence[int]) -> None:
         """Add images to the queries; an image that was added before keeps its place."""
-        with self._writing():
-            self._connection.executemany(
-                "INSERT OR IGNORE INTO added (image) VALUES (?)", [(int(image),) for image in index]
-            )
+        known = set(self.added())
+        new = [(int(image),) for image in index if image not in known]
+        if new:  # even an insertion that is ignored would change the file
+            with self._writing():
+                self._connection.executemany("INSERT OR IGNORE INTO added (image) VALUES (?)", new)
 
     def added(self) -> list[int]:
         """The images added with `add`, oldest first."""
-        with self._lock:
-            return [image for (image,) in self._connection.execute("SELECT image FROM added ORDER BY id")]
+        return [image for (image,) in self._rows("SELECT image FROM added ORDER BY id")]
 
     def undo(self, index: int, annotator: str) -> bool:
         """Withdraw an annotator's answer about an image; the history keeps it.
@@ -310,9 +313,7 @@ class Store:
         return self._read(f"{_HISTORY} ORDER BY id")
 
     def _read(self, query: str) -> pd.DataFrame:
-        with self._lock:
-            rows = self._connection.execute(query).fetchall()
-        return pd.DataFrame(rows, columns=list(_COLUMNS)).astype(_COLUMNS)
+        return pd.DataFrame(self._rows(query), columns=list(_COLUMNS)).astype(_COLUMNS)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -327,10 +328,15 @@ class Store:
 
     def _prepare(self) -> None:
         """Check that the file is a store, create or upgrade its tables, and ask for durable commits."""
-        self._check_version()
+        version = self._check_version()
+        fault = self._connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if fault != "ok":  # before anything is read from it or added to it
+            raise sqlite3.DatabaseError(str(fault).splitlines()[-1])
         # FULL: a commit returns only once it is on the disk. WAL: readers do not block the writer.
         self._connection.execute("PRAGMA synchronous = FULL")
         self._switch_to_wal()
+        if version == VERSION:
+            return  # reading answers leaves every byte of the file as it is
         with self._writing():
             for statements in STEPS[self._check_version() :]:
                 for statement in statements:

@@ -6,8 +6,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from slim.network.classifier import Classifier
-from slim.stages.evaluate.evaluation import EvaluateSettings
 from slim.stages.evaluate.measuring import evaluate_classifier
+from slim.stages.settings import EvaluateSettings
 
 
 @dataclass(frozen=True)

@@ -216,6 +216,7 @@ def test_flag_keeps_the_note_and_is_no_answer(client: Any, session: Session) -> 
             for answer in ("unsure", "undone", "flag")
         ],
         ({"annotator": "ann", "posts": ["core"]}, "must have a key"),
+        ({"annotator": "ann", "posts": [{"key": "a", "index": 0, "answer": "core", "seconds": 10**400}]}, "have a key"),
         ({"annotator": "ann"}, "a list 'posts'"),
         ({"annotator": " ", "posts": [{"key": "a", "index": 0, "answer": "core"}]}, "must have a name"),
         ([], "must be a JSON object"),
@@ -231,9 +232,18 @@ def test_post_that_makes_no_sense_is_refused_whole(client: Any, session: Session
 def test_post_must_be_json(client: Any) -> None:
     text = {"Content-Type": "text/plain"}
     assert client.post("/api/posts", content=b"{}", headers=text).status_code == 400
-    for broken in (b"{", b"[" * 50_000 + b"]" * 50_000):
+    for broken in (b"{", b"[" * 50_000 + b"]" * 50_000, b"[" * 500 + b"]" * 500, b'{"annotator": "\\ud800"}', b"\xff"):
         answer = client.post("/api/posts", content=broken, headers={"Content-Type": "application/json"})
         assert answer.status_code == 400
+
+
+def test_long_request_is_refused_whatever_its_header_says(client: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slim.stages.annotate.page.app._MAX_BYTES", 100)
+    for length in ({}, {"Content-Length": "2"}, {"Content-Length": "none"}):
+        headers = {"Content-Type": "application/json", **length}
+        answer = client.post("/api/more", content=b'{"y": ' + b" " * 100 + b"0}", headers=headers)
+        assert answer.status_code == 400
+        assert "at most 100 bytes" in answer.json()["error"]
 
 
 def test_one_bad_post_keeps_none_of_its_batch(client: Any, session: Session) -> None:

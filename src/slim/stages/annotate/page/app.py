@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import secrets
 from collections.abc import Callable
 from functools import cache
@@ -20,6 +21,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from slim.errors import AnnotationError, DataError, SlimError
+from slim.files import parse_json
 from slim.overlay import colour_layer, colour_scale, spotlight_layer
 from slim.stages.annotate.page.clusters import EnvironmentClusters
 from slim.stages.annotate.page.images import Layer, Pictures
@@ -225,14 +227,17 @@ async def _body(request: Request) -> dict[str, Any]:
     """The request's JSON object."""
     if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
         raise AnnotationError("A request must contain JSON. Got another content type instead. Reload the page.")
-    size = int(request.headers.get("content-length", 0))
-    if size > _MAX_BYTES:
-        raise AnnotationError(
-            f"A request must have at most {_MAX_BYTES} bytes. Got {size} instead. Send fewer answers at once."
-        )
+    content = bytearray()
+    async for chunk in request.stream():  # its header may say another size
+        content += chunk
+        if len(content) > _MAX_BYTES:
+            raise AnnotationError(
+                f"A request must have at most {_MAX_BYTES} bytes. Got more instead. Send fewer answers at once."
+            )
     try:
-        body = await request.json()
-    except (ValueError, RecursionError) as error:  # too deeply nested for the parser
+        body = parse_json(bytes(content))
+        json.dumps(body, ensure_ascii=False).encode()  # half a character, "\ud800", cannot be stored
+    except ValueError as error:
         raise AnnotationError(
             f"A request must contain JSON. Got invalid JSON instead: {error}. Reload the page."
         ) from error
@@ -274,7 +279,7 @@ def _post(one: Any) -> Post:
         seconds, note, settles = float(one.get("seconds", 0)), str(one.get("note", "")), one.get("settles") is True
         place = _place(one.get("place"))
         return Post(str(one["key"]), _whole(one["index"]), one["answer"], seconds, note, settles, place=place)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise AnnotationError(
             f"A post must have a key, an index and an answer. Got {one!r} instead. Reload the page."
         ) from error
