@@ -121,7 +121,7 @@ def import_judgements(run: str | Path, source: str | Path, source_format: Format
     ``slim.import_judgements("runs/birds", "birds-annotated.json", source_format="label-studio")``
     """
     rows = READERS[source_format](str(source))
-    by_people = {"annotator": "browser", "recorded": None, "noise": 0.0, "click_noise": 0.0}
+    by_people = {"annotator": "browser", "until": "budget", "recorded": None, "noise": 0.0, "click_noise": 0.0}
     opened = open_run(run, settings={"annotate": by_people})
     opened.check_ready("annotate")
     about = opened.data, opened.load("attend"), opened.load("embed")

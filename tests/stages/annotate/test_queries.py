@@ -31,7 +31,6 @@ def test_query_knows_its_image() -> None:
     assert (query.index, query.y, query.class_name, query.path) == (9, 1, "dog", "/0.jpg")
     assert query.row == {"path": "/0.jpg", "y": 1}
     assert query.map.tolist() == [[0.0]]
-    assert [other.position for other in query.queries.of_class(1)] == [0, 2]
 
 
 def test_queries_are_reached_by_position() -> None:

@@ -31,10 +31,10 @@ def chosen(
     seed: int = 0,
     **settings: Any,
 ) -> np.ndarray:
-    """Positions of the queries, whose labels must be as many of each class."""
+    """Positions of the queries, class after class; the classes must have taken turns."""
     index = choose(coordinates, table_of(y, names), AnnotateSettings(**settings), seed)
-    assert np.asarray(y)[index].tolist() == np.repeat(np.arange(len(names)), len(index) // len(names)).tolist()
-    return index
+    assert np.asarray(y)[index].tolist() == list(range(len(names))) * (len(index) // len(names))
+    return index.reshape(-1, len(names)).T.ravel()
 
 
 def inputs(plane: np.ndarray, components: np.ndarray, maps: np.ndarray, pool: str = "train") -> Any:
@@ -79,7 +79,7 @@ def test_select_queries_carries_the_rows_and_maps_of_the_pool(pool: str) -> None
     queries = select_queries(data, attention, space, AnnotateSettings(budget=4))
     assert queries.index.tolist() == choose(space.components, data.split(pool), AnnotateSettings(budget=4)).tolist()
     assert queries.table.paths == [data.split(pool).paths[i] for i in queries.index]
-    assert queries.y.tolist() == [0] * 4 + [1] * 4
+    assert queries.y.tolist() == [0, 1] * 4
     assert queries.maps.dtype == np.float32
     np.testing.assert_array_equal(queries.maps, maps[queries.index].astype(np.float32))
 

@@ -88,17 +88,17 @@ def test_terminal_undoes_stops_and_continues(tmp_path: Path, ask_about: Ask) -> 
     assert second.frame["answer"].tolist() == ["core", "unsure", "spurious"]
 
 
-def test_terminal_shows_one_picture_per_class_and_says_where(
+def test_terminal_shows_all_classes_in_one_picture_and_says_where(
     tmp_path: Path, ask_about: Ask, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "pictures"
-    ask(ask_about(0, 1, 4), TerminalAnnotator(folder, read=keys("c", "c", "c")))
-    assert sorted(path.name for path in folder.iterdir()) == ["0-cat-1.png", "1-n_a_dog-1.png"]
+    ask(ask_about(0, 4, 1), TerminalAnnotator(folder, read=keys("c", "c", "c")))
+    assert [path.name for path in folder.iterdir()] == ["queries-1.png"]
     shown = capsys.readouterr().err
-    assert shown.count("Look at ") == 2
-    assert f"Look at {(folder / '0-cat-1.png').resolve()}" in shown
-    assert "cat 2/2 > core" in shown
-    assert "n/a dog 1/1 > core" in shown
+    assert shown.count("Look at ") == 1
+    assert f"Look at {(folder / 'queries-1.png').resolve()}" in shown
+    assert "1/3 cat > core" in shown
+    assert "2/3 n/a dog > core" in shown
 
 
 def test_terminal_turns_the_page_of_a_large_budget(tmp_path: Path, ask_about: Ask) -> None:
@@ -108,7 +108,7 @@ def test_terminal_turns_the_page_of_a_large_budget(tmp_path: Path, ask_about: As
     queries = Queries(np.arange(n), table.y, table, np.zeros((n, 2, 2)), table.class_names)
     ask(queries, TerminalAnnotator(tmp_path / "pictures", read=keys(*"c" * n)))
     pages = sorted((tmp_path / "pictures").iterdir())
-    assert [path.name for path in pages] == ["0-cat-1.png", "0-cat-2.png"]
+    assert [path.name for path in pages] == ["queries-1.png", "queries-2.png"]
     with Image.open(pages[0]) as first, Image.open(pages[1]) as second:
         assert first.height > 4 * TILE > second.height
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import click
 import numpy as np
 
 from slim.data import Dataset
@@ -18,6 +19,7 @@ from slim.stages.annotate.page.session import Pool
 from slim.stages.annotate.registry import choose_annotator
 from slim.stages.annotate.selection import select_queries
 from slim.stages.annotate.settings import AnnotateSettings
+from slim.stages.annotate.settling import Objects, Progress
 from slim.stages.annotate.store import MEMORY, Store
 from slim.stages.annotate.terminal import TerminalAnnotator
 from slim.stages.attend import Attention
@@ -46,7 +48,7 @@ def annotate(
     data, attention, space
         The images, their attention, and the attention space of the pool.
     settings
-        Query selection, and who answers; see `AnnotateSettings`.
+        Query selection, who answers, and when an annotator without a person ends; see `AnnotateSettings`.
     annotator
         Who answers, instead of the annotator that the settings name.
     propagation
@@ -88,7 +90,8 @@ def annotate(
     with judgement_store(data, attention, space, folder) as store:
         if isinstance(annotator, BrowserAnnotator):
             return annotator.judge(queries, store, annotation_pool(data, attention, space, propagation, folder))
-        judgements = ask(queries, annotator, store)
+        objects = Objects(attention.split(space.pool).places, attention.split(space.pool).maps)
+        judgements = ask(queries, annotator, store, enough=_enough(settings, annotator, objects))
     if isinstance(annotator, TerminalAnnotator) and len(judgements) < len(queries):
         if folder is not None:
             raise AnnotationError(
@@ -97,6 +100,30 @@ def annotate(
             )
         check_answered(judgements, queries, annotator)  # there is nowhere to continue from
     return judgements
+
+
+def _enough(settings: AnnotateSettings, annotator: Annotator, objects: Objects) -> Callable[[Judgements], bool] | None:
+    """When to end before the budget is spent: an annotator without a person ends, and one at the terminal is told."""
+    if not objects.places.size:
+        return None
+    if isinstance(annotator, TerminalAnnotator):
+        return _telling(objects)
+    return (lambda judgements: objects.progress_of(judgements).settled) if settings.until == "settled" else None
+
+
+def _telling(objects: Objects) -> Callable[[Judgements], bool]:
+    """Tells a person at the terminal once that more answers hardly change the maps, and goes on."""
+    told = False
+
+    def tell(judgements: Judgements) -> bool:
+        nonlocal told
+        progress = Progress() if told else objects.progress_of(judgements)
+        if progress.settled:
+            told = True
+            click.echo(f"\n{progress.note} q stops for now.", err=True)
+        return False
+
+    return tell
 
 
 def annotation_pool(

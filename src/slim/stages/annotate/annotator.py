@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 from typing import Literal, Protocol
@@ -75,7 +75,13 @@ class Oracle:
         return ask(queries, self)
 
 
-def ask(queries: Queries, annotator: Annotator, store: Store | None = None) -> Judgements:
+def ask(
+    queries: Queries,
+    annotator: Annotator,
+    store: Store | None = None,
+    *,
+    enough: Callable[[Judgements], bool] | None = None,
+) -> Judgements:
     """Ask an annotator about each query that they have not answered yet.
 
     Parameters
@@ -87,6 +93,9 @@ def ask(queries: Queries, annotator: Annotator, store: Store | None = None) -> J
     store
         Where each answer is stored at once; a query with an answer of this annotator in it is not asked again. Without
         a store, answers exist only in the result.
+    enough
+        Whether the judgements of the first queries suffice, so that the next one and those after it are left out; all
+        queries by default.
 
     Returns
     -------
@@ -124,25 +133,30 @@ def ask(queries: Queries, annotator: Annotator, store: Store | None = None) -> J
     opened: AbstractContextManager[Store] = Store(MEMORY) if store is None else nullcontext(store)
     with opened as answers:
         try:
-            stopped = _ask_each(queries, annotator, answers)
+            asked, stopped = _ask_each(queries, annotator, answers, enough)
         except EOFError as error:
             raise _input_ended(queries, annotator, answers) from error
-        judgements = _judgements(queries, annotator, answers)
+        judgements = _judgements(asked, annotator, answers)
     if not stopped:
-        check_answered(judgements, queries, annotator)
+        check_answered(judgements, asked, annotator)
     return judgements
 
 
-def _ask_each(queries: Queries, annotator: Annotator, store: Store) -> bool:
-    """Ask about each unanswered query; True if the annotator stopped before the end."""
+def _ask_each(
+    queries: Queries, annotator: Annotator, store: Store, enough: Callable[[Judgements], bool] | None
+) -> tuple[Queries, bool]:
+    """Ask about each unanswered query; the queries that were needed, and whether the annotator stopped before."""
     answered = set(_judgements(queries, annotator, store).frame["index"])
     pending = deque(query for query in queries if query.index not in answered)
     for query in _turns(pending, annotator):
+        earlier = queries.first(query.position)
+        if enough is not None and len(earlier) and enough(_judgements(earlier, annotator, store)):
+            return earlier, False
         start = perf_counter()
         reply = annotator.answer(query)
         seconds = 0.0 if isinstance(annotator, Oracle) else perf_counter() - start
         if reply == "stop":
-            return True
+            return queries, True
         if reply == "undo":
             pending.extendleft(_withdraw(queries, annotator, store))
             continue
@@ -150,7 +164,7 @@ def _ask_each(queries: Queries, annotator: Annotator, store: Store) -> bool:
         if reply is not None:
             answer, place = _checked(reply, annotator)
             store.record(query.index, answer, annotator.name, seconds, place)
-    return False
+    return queries, False
 
 
 def _turns(pending: deque[Query], annotator: Annotator) -> Iterator[Query]:

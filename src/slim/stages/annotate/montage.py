@@ -1,4 +1,4 @@
-"""A picture of queries: each photo beside its attention, numbered, under a grid whose cells a person can name."""
+"""A picture of queries: each photo beside its attention, numbered and with its class, under a grid of named cells."""
 
 from __future__ import annotations
 
@@ -26,11 +26,13 @@ _PAIRS_PER_ROW = 4
 _GAP, _MARGIN, _LABEL, _HEADER = 4, 22, 28, 72
 _NAMES = 14  # pixels for the names of the grid's columns above a photo, and of its rows to its left
 _LIGHT, _DARK = (255, 255, 255, 70), (0, 0, 0, 70)
+_LONGEST = 36  # letters of a class
+_BOLD = ImageFont.load_default(22)
 _PAPER, _INK, _QUIET, _FRAME = (255, 255, 255), (25, 25, 25), (110, 110, 110), (236, 236, 236)
 
 
 def montage(queries: Sequence[Query], title: str, first_number: int = 1) -> Image.Image:
-    """Draw queries as pairs of photo and attention, numbered, in rows of four; over each photo lies the `GRID`.
+    """Draw queries as pairs of photo and attention in rows of four, with number and class; over photos lies the `GRID`.
 
     Parameters
     ----------
@@ -55,7 +57,10 @@ def montage(queries: Sequence[Query], title: str, first_number: int = 1) -> Imag
     draw.text((_MARGIN, 44), _LEGEND, _QUIET, ImageFont.load_default(14))
     for place, query in enumerate(queries):
         left, top = _MARGIN + place % columns * width, _HEADER + place // columns * height
-        draw.text((left, top + 2), f"{first_number + place}", _INK, ImageFont.load_default(22))
+        number = f"{first_number + place} "
+        draw.text((left, top + _LABEL), number, _INK, _BOLD, anchor="ls")
+        name = query.class_name[:_LONGEST]
+        draw.text((left + _BOLD.getlength(number), top + _LABEL), name, _QUIET, ImageFont.load_default(16), anchor="ls")
         _paste_pair(page, query, left + _NAMES, top + _LABEL + _NAMES)
     return page
 

@@ -71,7 +71,7 @@ class Query:
 
 @dataclass(frozen=True, eq=False)
 class Queries:
-    """The images to judge, grouped by class. Iterate, or index with a position, to get each `Query`.
+    """The images to judge, in the order of asking. Iterate, or index with a position, to get each `Query`.
 
     Parameters
     ----------
@@ -131,6 +131,6 @@ class Queries:
         queried = pd.DataFrame({"index": self.index, "y": self.y, "path": self.table.paths})
         return Judgements.from_answers(queried, answers, settled)
 
-    def of_class(self, y: int) -> list[Query]:
-        """The queries of one class, in their order."""
-        return [self[int(position)] for position in np.flatnonzero(self.y == y)]
+    def first(self, n: int) -> Queries:
+        """The first n of them."""
+        return Queries(self.index[:n], self.y[:n], self.table[:n], self.maps[:n], self.class_names)

@@ -38,7 +38,7 @@ def choose_annotator(
     AnnotationError
         The table lacks the regions that the oracle needs, or the recorded answers cannot be read.
     SettingsError
-        The settings ask for noise, but only a person can answer.
+        The settings ask for noise, or to end by themselves, but only a person can answer.
 
     Examples
     --------
@@ -62,6 +62,11 @@ def choose_annotator(
         )
     if settings.recorded:
         return RecordedAnswers(settings.recorded)
+    if settings.until == "settled":
+        raise SettingsError(
+            "until settled must go with an oracle or recorded answers. Got a data set that only a person can answer "
+            "for, who is told and decides. Drop --until."
+        )
     return BrowserAnnotator(folder=folder) if kind == "browser" else TerminalAnnotator(folder or "slim-queries")
 
 

@@ -17,7 +17,7 @@ from slim.stages.embed import Space
 def select_queries(
     data: Dataset, attention: Attention, space: Space, settings: AnnotateSettings | None = None, *, seed: int = 0
 ) -> Queries:
-    """Choose the images to judge: ``settings.budget`` different ones per class, class after class.
+    """Choose the images to judge: ``settings.budget`` different ones per class, the classes in turn.
 
     Parameters
     ----------
@@ -65,9 +65,13 @@ def choose(points: Floats, table: ImageTable, settings: AnnotateSettings, seed: 
     Returns
     -------
     ndarray of shape (budget * n_classes,)
+        One of each class, then a second one of each class, and so on.
 
     Notes
     -----
+    The classes take turns, since the first answers are about the objects of all classes then, and object maps need
+    fewer of them.
+
     By information, one image after the other is chosen: the one whose answer would most reduce the mean variance of a
     linear regression over its class, whatever the answers are. Points should have a mean square length of 1, as the
     components have, and each class takes the queries of the classes before it into account.
@@ -86,8 +90,8 @@ def choose(points: Floats, table: ImageTable, settings: AnnotateSettings, seed: 
     >>> frame = pd.DataFrame({"path": [f"/{i}.jpg" for i in range(6)], "y": [0, 0, 0, 1, 1, 1]})
     >>> table = ImageTable(frame, ("cat", "dog"))
     >>> points = np.array([[1, 0], [1, 0.1], [0, 1], [0, 0], [-1, 1], [-1, 0.9]])
-    >>> choose(points, table, AnnotateSettings(budget=2))[:2].tolist()
-    [1, 2]
+    >>> choose(points, table, AnnotateSettings(budget=2)).tolist()
+    [1, 4, 2, 5]
     """
     points = np.asarray(points, dtype=np.float64)
     _check_points(points, table)
@@ -101,7 +105,7 @@ def choose(points: Floats, table: ImageTable, settings: AnnotateSettings, seed: 
         else:
             rng = np.random.default_rng((seed, label))
             chosen += members[_near_centres(points[members], settings.budget, settings.candidates, seed, rng)].tolist()
-    return np.array(chosen, dtype=np.int64)
+    return np.array(chosen, dtype=np.int64).reshape(-1, settings.budget).T.ravel()
 
 
 def check_budget(budget: int, table: ImageTable) -> None:

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 from slim.errors import SettingsError
 
 Selection = Literal["information", "centres"]
+Until = Literal["budget", "settled"]
 AnnotatorKind = Literal["auto", "masks", "boxes", "recorded", "browser", "terminal"]
 
 
@@ -19,6 +20,9 @@ class AnnotateSettings:
     ----------
     budget
         Judgements per class.
+    until
+        When an oracle or recorded answers end: when the "budget" is spent, or earlier, when the object maps are
+        "settled", so that more answers would hardly change them. A person is told, and decides.
     select
         Query selection: the images whose answers are most informative about their class ("information"), or one near
         each of `budget` k-means "centres" of the plane (published).
@@ -47,6 +51,7 @@ class AnnotateSettings:
     """
 
     budget: int = 20
+    until: Until = "budget"
     select: Selection = "information"
     candidates: int = 5
     annotator: AnnotatorKind = "auto"
@@ -63,6 +68,9 @@ class AnnotateSettings:
         if self.select not in get_args(Selection):
             known = " or ".join(get_args(Selection))
             raise SettingsError(f"select must be {known}. Got {self.select!r}. Try --select information.")
+        if self.until not in get_args(Until):
+            known = " or ".join(get_args(Until))
+            raise SettingsError(f"until must be {known}. Got {self.until!r}. Try --until budget.")
         if not 0 <= self.noise <= 1:
             raise SettingsError(f"noise must be from 0 to 1. Got {self.noise}. Try --noise 0.1.")
         if not 0 <= self.click_noise <= 0.5:
@@ -87,6 +95,11 @@ class AnnotateSettings:
         if self.recorded and self.annotator not in ("auto", "recorded"):
             raise SettingsError(
                 f"A file of recorded answers needs annotator recorded or auto. Got {self.annotator}. Drop one of them."
+            )
+        if self.until == "settled" and self.annotator in ("browser", "terminal"):
+            raise SettingsError(
+                f"until settled must go with an oracle or recorded answers. Got annotator {self.annotator}, where you "
+                "are told and decide yourself. Drop --until."
             )
         if self.noisy and (self.recorded or self.annotator in ("browser", "terminal")):
             kind = "recorded answers" if self.recorded else f"annotator {self.annotator}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -46,7 +45,7 @@ def read_key() -> str:
 
 
 class TerminalAnnotator:
-    """Asks a person: saves the queries of each class as numbered pictures, and takes a key or a cell per answer.
+    """Asks a person: saves the queries as pictures of twenty each, and takes a key or a cell per answer.
 
     Parameters
     ----------
@@ -75,10 +74,8 @@ class TerminalAnnotator:
 
     def answer(self, query: Query) -> Reply:
         """Ask about an image until a known key or cell is entered."""
-        siblings = query.queries.of_class(query.y)
-        place = query.position - siblings[0].position
-        self._show(query, siblings, place)
-        click.echo(f"  {query.class_name} {place + 1}/{len(siblings)} > ", nl=False, err=True)
+        self._show(query)
+        click.echo(f"  {query.position + 1}/{len(query.queries)} {query.class_name} > ", nl=False, err=True)
         while (key := self._key()) not in KEYS:
             click.echo(f"{key!r} is not an answer: c, s, u, z, q, or a cell such as d5 > ", nl=False, err=True)
         reply = KEYS[key]
@@ -89,16 +86,15 @@ class TerminalAnnotator:
         key = self._read()
         return key if key == " " else key.strip().lower()
 
-    def _show(self, query: Query, siblings: list[Query], place: int) -> None:
+    def _show(self, query: Query) -> None:
         """Save the picture with this query and print its path, unless it is the one shown last."""
-        page = place // PER_PAGE
-        name = re.sub(r"[^\w-]+", "_", query.class_name)  # a class may be called "n/a"
-        path = self.folder / f"{query.y}-{name}-{page + 1}.png"
+        page, n = query.position // PER_PAGE, len(query.queries)
+        path = self.folder / f"queries-{page + 1}.png"
         if path == self._shown:
             return
         first = page * PER_PAGE
-        title = f"{query.class_name}: does the model look at the object itself?"
+        queries = [query.queries[position] for position in range(first, min(first + PER_PAGE, n))]
         self.folder.mkdir(parents=True, exist_ok=True)
-        montage(siblings[first : first + PER_PAGE], title, first + 1).save(path)
+        montage(queries, "Does the model look at the object itself?", first + 1).save(path)
         click.echo(f"\nLook at {path.resolve()}\n  {HELP}", err=True)
         self._shown = path

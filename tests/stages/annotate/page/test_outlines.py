@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 from slim import SplitAttention
 from slim.data import ImageTable
 from slim.stages.annotate.page.app import build_app
-from slim.stages.annotate.page.outlines import ENOUGH, STRIP, Outlines
+from slim.stages.annotate.page.outlines import DRAWN, LEAST_SURE, Outlines
 from slim.stages.annotate.page.session import Pool, Session
 from slim.stages.annotate.store import Store
 from slim.stages.embed import Space
@@ -65,44 +65,45 @@ def test_outlines_follow_the_clicks(outlines: Outlines) -> None:
         assert ((outlines.scores(image) > 0) == quarter(image)).mean() > 0.9
 
 
-def test_photos_shown_are_those_without_an_answer_in_which_nothing_stands_out(outlines: Outlines) -> None:
-    outlines.update(clicks(0, 1, 2, 79), {78})
-    assert len(outlines.found.index) == STRIP
-    assert set(outlines.found.index) <= set(range(66, 78))
+def shown_by(outlines: Outlines) -> list[int]:
+    """The photos on the page."""
+    return [*outlines.found.drawn, *outlines.found.least_sure]
+
+
+def test_photos_shown_are_without_an_answer_and_in_half_of_them_nothing_stands_out(outlines: Outlines) -> None:
+    outlines.update(clicks(0, 1, 2, 3))
+    known = outlines.found.drawn[0]
+    outlines.update(clicks(0, 1, 2, 79, known), {78})
+    found = outlines.found
+    assert (len(found.drawn), len(found.least_sure)) == (DRAWN, LEAST_SURE)
+    assert not set(shown_by(outlines)) & {0, 1, 2, 79, known, 78}
+    assert len(set(shown_by(outlines))) == DRAWN + LEAST_SURE
+    assert min(found.least_sure) >= 66
+    assert min(found.drawn) < 60
 
 
 def test_photos_shown_stay_in_their_places_until_they_are_answered(outlines: Outlines) -> None:
     outlines.update(clicks(0, 1, 2, 3))
-    before = outlines.found
+    before, version = shown_by(outlines), outlines.found.version
     outlines.update(clicks(0, 1, 2, 3))
-    assert outlines.found.index == before.index
-    assert outlines.found.version != before.version
-    answered = before.index[2]
-    outlines.update(clicks(0, 1, 2, 3, answered))
-    now = outlines.found.index
-    assert answered not in now
-    assert len(set(now)) == STRIP
-    assert sum(one == other for one, other in zip(now, before.index, strict=True)) >= STRIP - 2
+    assert shown_by(outlines) == before
+    assert outlines.found.version != version
+    for position in (1, DRAWN + 1):
+        answered = before[position]
+        outlines.update(clicks(0, 1, 2, 3, answered))
+        now = shown_by(outlines)
+        assert answered not in now
+        assert len(set(now)) == DRAWN + LEAST_SURE
+        assert sum(one == other for one, other in zip(now, before, strict=True)) >= DRAWN + LEAST_SURE - 2
+        outlines.update(clicks(0, 1, 2, 3))
+        before = shown_by(outlines)
 
 
-def test_note_says_whether_the_last_answers_still_changed_the_maps(outlines: Outlines) -> None:
-    outlines.update(clicks(*range(ENOUGH - 1)))
-    assert outlines.found.staying is None
-    outlines.update(clicks(*range(ENOUGH)))
-    assert outlines.found.staying is not None
-    assert outlines.found.staying > 0.9
-    assert outlines.found.note.startswith("More clicks hardly change")
-
-
-def test_maps_that_the_last_answers_changed_do_not_stay(places: np.ndarray) -> None:
-    places[..., 1] = places[:, ::-1, :, 0]  # the mirrored feature, on which the last answers click
-    outlines = Outlines(places, np.zeros((N, 7, 7), np.float32))
-    rows = clicks(*range(ENOUGH))
-    rows.iloc[-5:, rows.columns.get_loc("place_y")] = 1 - rows["place_y"].iloc[-5:]
-    outlines.update(rows)
-    assert outlines.found.staying is not None
-    assert outlines.found.staying < 0.9
-    assert outlines.found.note.startswith("Still changing")
+def test_strip_has_the_note_of_the_progress(outlines: Outlines) -> None:
+    outlines.update(clicks(*range(9)))
+    assert outlines.found.progress.staying is None
+    outlines.update(clicks(*range(10)))
+    assert outlines.found.progress.staying is not None
 
 
 @pytest.mark.parametrize("answers", [(), (0, 1)])
@@ -110,17 +111,17 @@ def test_object_is_supposed_where_no_answer_says_what_it_is(outlines: Outlines, 
     rows = clicks(*answers)
     rows[["place_x", "place_y", "place_width", "place_height"]] = np.nan
     outlines.update(rows)
-    assert len(outlines.found.index) == STRIP
+    assert len(shown_by(outlines)) == DRAWN + LEAST_SURE
     assert np.isfinite(outlines.scores(5)).all()
 
 
 def test_large_pools_are_compared_in_part_and_small_ones_shown_whole(places: np.ndarray) -> None:
     few = Outlines(places[:4], np.zeros((4, 7, 7), np.float32))
     few.update(clicks(0))
-    assert sorted(few.found.index) == [1, 2, 3]
+    assert sorted(shown_by(few)) == [1, 2, 3]
     many = Outlines(np.broadcast_to(places[:1], (12_000, 16, 16, 4)), np.zeros((12_000, 7, 7), np.float32))
     many.update(clicks(0))
-    assert {image % 3 for image in many.found.index} == {0}
+    assert {image % 3 for image in many.found.least_sure} == {0}
 
 
 @pytest.fixture
@@ -141,6 +142,7 @@ def test_summary_names_the_photos_and_each_is_served_with_its_outline(
         wait_until_scored(outlined)
         before = client.get("/api/summary").json()["outlines"]
         here = {"x": 0.8, "y": 0.5, "width": 0, "height": 0}
+        assert [card["caption"] for card in before["cards"]] == ["drawn at random"] * 3 + ["least sure"] * 3
         post = {"key": "a", "index": before["cards"][0]["index"], "answer": "spurious", "place": here}
         client.post("/api/posts", json={"annotator": "ann", "posts": [post]})
         wait_until_scored(outlined)
@@ -158,13 +160,13 @@ def test_summary_names_the_photos_and_each_is_served_with_its_outline(
 def test_flagged_photos_are_not_shown(outlined: Session, wait_until_scored: Wait) -> None:
     wait_until_scored(outlined)
     assert outlined.outlines is not None
-    flagged = outlined.outlines.found.index[0]
+    flagged = outlined.outlines.found.drawn[0]
     with TestClient(build_app(outlined, TOKEN), base_url=HOME) as client:
         client.get("/", params={"token": TOKEN})
         post = {"key": "f", "index": flagged, "answer": "flag", "note": "blurred"}
         client.post("/api/posts", json={"annotator": "ann", "posts": [post]})
         wait_until_scored(outlined)
-    assert flagged not in outlined.outlines.found.index
+    assert flagged not in shown_by(outlined.outlines)
 
 
 def test_pool_without_places_has_no_outlines(client: Any, session: Session) -> None:

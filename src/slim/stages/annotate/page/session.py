@@ -268,7 +268,10 @@ class Session:
     def _strip(self, outlines: Outlines) -> dict[str, Any]:
         """What the page shows about the object: the version of the pictures, their cards, and a note."""
         found = outlines.found
-        return {"version": found.version, "cards": self.cards(found.index), "note": found.note}
+        cards = self.cards([*found.drawn, *found.least_sure])
+        caption = ["drawn at random"] * len(found.drawn) + ["least sure"] * len(found.least_sure)
+        cards = [{**card, "caption": text} for card, text in zip(cards, caption, strict=True)]
+        return {"version": found.version, "cards": cards, "note": found.progress.note}
 
     def _class(self, label: int) -> dict[str, Any]:
         """The summary of one class."""

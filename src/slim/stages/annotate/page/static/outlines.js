@@ -17,7 +17,7 @@ export function showOutlines(outlines) {
   const {cards} = outlines;
   while (list.children.length > cards.length) list.lastElementChild.remove();
   while (list.children.length < cards.length) list.append(slot());
-  cards.forEach((card, i) => fill(list.children[i].firstElementChild, card));
+  cards.forEach((card, i) => fill(list.children[i], card));
 }
 
 function slot() {
@@ -26,12 +26,14 @@ function slot() {
   image.loading = "lazy";
   image.decoding = "async";
   image.alt = "";
-  return make("li", "", button);
+  return make("li", "", button, make("small"));
 }
 
-function fill(button, card) {
+function fill(item, card) {
+  const [button, caption] = item.children;
+  caption.textContent = card.caption;
   button.dataset.index = card.index;
-  button.setAttribute("aria-label", `Judge the photo ${describe(card)}`);
+  button.setAttribute("aria-label", `Judge the photo ${describe(card)}, ${card.caption}`);
   button.firstElementChild.src = outline(card.index, version); // the last picture stays until this one is there
 }
 

@@ -1,0 +1,175 @@
+"""When asking may end: more answers hardly change what is taken for the object, or it was found without them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pandas as pd
+
+from slim.arrays import Flags, Floats
+from slim.localization import (
+    CUT,
+    Localizer,
+    PlaceAnswers,
+    Places,
+    relative_scores,
+    supposed_localizer,
+    unanswered_localizer,
+)
+from slim.stages.judgements import PLACE_COLUMNS, Judgements
+
+LAST = 5
+"""Answers without which the maps are made once more."""
+
+FEW = 8
+"""Answers that say what the object is, below which nothing is said about the maps made without any."""
+
+STAYING = 0.9
+"""Overlap with the maps without the last answers from which more of them hardly change anything."""
+
+LEVEL = 0.46
+"""Overlap with the maps without any answer from which the answers have hardly changed what is taken for the object."""
+
+_COMPARED, _SAMPLE = 500, 300
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Whether more answers would change what is taken for the object.
+
+    Overlaps are means of intersection over union, from 0 to 1, of the maps of up to 500 images.
+
+    Parameters
+    ----------
+    staying
+        Overlap with the maps made without the last five answers; None for fewer than ten.
+    alone
+        Overlap with the maps made without any answer; None while fewer than eight answers say what the object is.
+    """
+
+    staying: float | None = None
+    alone: float | None = None
+
+    @property
+    def settled(self) -> bool:
+        """Whether asking may end.
+
+        Examples
+        --------
+        >>> Progress(staying=0.94, alone=0.1).settled  # the maps stay
+        True
+        >>> Progress(alone=0.5).settled  # the answers say what was found without them
+        True
+        >>> Progress(staying=0.6, alone=0.1).settled
+        False
+        """
+        return self._stays or self._is_level
+
+    @property
+    def _stays(self) -> bool:
+        return self.staying is not None and self.staying >= STAYING
+
+    @property
+    def _is_level(self) -> bool:
+        return self.alone is not None and self.alone >= LEVEL
+
+    @property
+    def note(self) -> str:
+        """The same in a sentence; empty while there are few answers.
+
+        Examples
+        --------
+        >>> Progress(staying=0.942, alone=0.1).note
+        'More clicks hardly change what SLIM takes for the object (0.94 of it stays without the last 5 answers).'
+        >>> Progress(alone=0.5).note
+        'You may stop: SLIM takes much the same for the object without any answer (overlap 0.50).'
+        >>> Progress(staying=0.5, alone=0.1).note
+        'Still changing: 0.50 of it stays without the last 5 answers.'
+        >>> Progress().note
+        ''
+        """
+        much = f"{self.staying or 0:.2f} of it stays without the last {LAST} answers"
+        if self._stays:
+            return f"More clicks hardly change what SLIM takes for the object ({much})."
+        if self._is_level:
+            return (
+                f"You may stop: SLIM takes much the same for the object without any answer (overlap {self.alone:.2f})."
+            )
+        return "" if self.staying is None else f"Still changing: {much}."
+
+
+class Objects:
+    """What is taken for the object in the images of a pool, by any number of answers.
+
+    Parameters
+    ----------
+    places
+        (n, g, g, c) features of the places.
+    maps
+        (n, h, w) attention maps in [0, 1].
+    """
+
+    def __init__(self, places: Places, maps: Floats) -> None:
+        self.places = np.asarray(places)
+        self._maps = maps
+
+    @cached_property
+    def _unanswered(self) -> Localizer:
+        """What is taken for the object as long as no answer says what it is."""
+        return unanswered_localizer(self.places[spread(len(self.places), _SAMPLE)])
+
+    def answers(self, counted: pd.DataFrame) -> PlaceAnswers:
+        """What core and spurious answers say about places.
+
+        Parameters
+        ----------
+        counted
+            ``answer`` and the columns of a place, by position in the pool, latest last: see `answers_that_count`.
+        """
+        rows = counted[counted["answer"].isin(("core", "spurious"))]
+        index = rows.index.to_numpy(dtype=np.int64)
+        core, where = (rows["answer"] == "core").to_numpy(), rows[list(PLACE_COLUMNS)].to_numpy(dtype=np.float64)
+        return PlaceAnswers.from_judgements(self.places[index], self._maps[index], core, where)
+
+    def localizer(self, answers: PlaceAnswers) -> Localizer:
+        """The same as `fit_localizer`, which does not keep what is the same after every answer."""
+        return Localizer.fit(answers) or supposed_localizer(answers, self._unanswered)
+
+    def progress(self, answers: PlaceAnswers) -> Progress:
+        """How much the last of these answers changed, and how much all of them did."""
+        some = self.places[spread(len(self.places), _COMPARED)]
+        now = _inside(self.localizer(answers), some)
+        staying = alone = None
+        if len(answers.places) >= 2 * LAST:
+            staying = _overlap(now, _inside(self.localizer(answers[:-LAST]), some))
+        if answers.object.any((1, 2)).sum() >= FEW:
+            alone = _overlap(now, _inside(self._unanswered, some))
+        return Progress(staying, alone)
+
+    def progress_of(self, judgements: Judgements) -> Progress:
+        """The same for judgements, latest last."""
+        return self.progress(self.answers(judgements.frame.set_index("index")))
+
+
+def spread(n: int, most: int) -> slice:
+    """At most so many of n images, at even distances: a slice, which copies nothing.
+
+    Examples
+    --------
+    >>> list(range(10))[spread(10, 4)]
+    [0, 3, 6, 9]
+    """
+    return slice(0, n, max(1, -(-n // most)))
+
+
+def _inside(localizer: Localizer, places: Places) -> Flags:
+    """(n, g, g) whether each place is taken for the object."""
+    return np.asarray(relative_scores(localizer.scores(places)) > CUT)
+
+
+def _overlap(one: Flags, other: Flags) -> float | None:
+    """Mean intersection over union of maps (n, g, g); None where all are empty."""
+    either = (one | other).sum((1, 2))
+    return float(((one & other).sum((1, 2)) / np.maximum(either, 1))[either > 0].mean()) if either.any() else None

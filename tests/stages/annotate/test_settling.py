@@ -1,0 +1,151 @@
+"""When asking may end: the maps stay, or they are what they are without answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from slim import AnnotateSettings, Attention, Place, Queries, Query, TerminalAnnotator, annotate, ask
+from slim.errors import SettingsError
+from slim.stages.annotate.annotator import Oracle
+from slim.stages.annotate.registry import choose_annotator
+from slim.stages.annotate.settling import FEW, LEVEL, STAYING, Objects, Progress
+from slim.stages.judgements import Judgements
+
+N, GRID = 60, 16
+INSIDE = slice(5, 11)  # rows of the two objects
+LEFT, MIDDLE = slice(1, 5), slice(6, 10)  # and their columns
+
+
+@pytest.fixture
+def places() -> np.ndarray:
+    """Sixty images with one thing in the middle and another one at the left, which the upper border resembles."""
+    places = np.random.default_rng(0).integers(-8, 9, (N, GRID, GRID, 4), dtype=np.int8)
+    places[:, INSIDE, MIDDLE, 0] += 90
+    places[:, INSIDE, LEFT, 1] += 90
+    places[:, 0, :, 1] += 40
+    return places
+
+
+def clicks(n: int, columns: slice) -> pd.DataFrame:
+    """Clicks on one of the things in n images."""
+    x = (columns.start + columns.stop) / 2 / GRID
+    rows = [("spurious", x, 0.5, 0.0, 0.0)] * n
+    return pd.DataFrame(rows, columns=["answer", "place_x", "place_y", "place_width", "place_height"])
+
+
+def progress(places: np.ndarray, rows: pd.DataFrame) -> Progress:
+    objects = Objects(places, np.zeros((len(places), 7, 7), np.float32))
+    return objects.progress(objects.answers(rows.reset_index(drop=True)))
+
+
+def test_nothing_is_said_after_few_answers(places: np.ndarray) -> None:
+    assert progress(places, clicks(FEW - 1, MIDDLE)) == Progress()
+
+
+def test_clicks_on_what_stands_out_in_the_middle_may_end_after_few(places: np.ndarray) -> None:
+    now = progress(places, clicks(FEW, MIDDLE))
+    assert now.alone is not None
+    assert now.alone > LEVEL
+    assert now.settled
+    assert "without any answer" in now.note
+
+
+def test_clicks_on_something_else_go_on_until_the_maps_stay(places: np.ndarray) -> None:
+    before = progress(places, clicks(FEW, LEFT))
+    assert before.alone is not None
+    assert before.alone < LEVEL
+    assert not before.settled
+    now = progress(places, clicks(10, LEFT))
+    assert now.staying is not None
+    assert now.staying > STAYING
+    assert now.settled
+    assert now.note.startswith("More clicks hardly change")
+
+
+def test_maps_that_the_last_answers_changed_are_not_settled(places: np.ndarray) -> None:
+    places[:, INSIDE, 11:15, 2] += 90
+    now = progress(places, pd.concat([clicks(5, LEFT), clicks(5, slice(11, 15))]))
+    assert now.staying is not None
+    assert now.staying < STAYING
+    assert not now.settled
+    assert now.note.startswith("Still changing")
+
+
+def test_answers_that_do_not_say_where_the_object_is_never_count_as_known(places: np.ndarray) -> None:
+    rows = clicks(FEW + 1, MIDDLE)
+    rows[["place_x", "place_y", "place_width", "place_height"]] = np.nan
+    assert progress(places, rows).alone is None
+
+
+def test_asking_ends_once_the_judgements_are_enough(ask_about: Callable[..., Queries], certain: Any) -> None:
+    seen = []
+
+    def enough(judgements: Judgements) -> bool:
+        seen.append(judgements.frame["index"].tolist())
+        return len(judgements) == 2
+
+    judgements = ask(ask_about(4, 2, 6, 1), certain(), enough=enough)
+    assert judgements.frame["index"].tolist() == [4, 2]
+    assert seen == [[4], [4, 2]]
+
+
+class Pointing(Oracle):
+    """Always clicks on the same place."""
+
+    name = "pointing"
+
+    def __init__(self, x: float) -> None:
+        self.x = x
+
+    def answer(self, query: Query) -> Any:
+        return "spurious", Place(self.x, 0.5)
+
+
+Inputs = Callable[..., tuple[Any, Attention, Any]]
+
+
+@pytest.fixture
+def attended(inputs: Inputs, places: np.ndarray) -> tuple[Any, Attention, Any]:
+    """The stage's inputs, with places: eight images."""
+    data, attention, space = inputs()
+    return data, replace(attention, train=replace(attention.train, places=places[:8])), space
+
+
+def test_an_annotator_without_a_person_ends_when_the_maps_are_settled_only_if_told_to(
+    attended: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("slim.stages.annotate.settling.FEW", 3)
+    person = Pointing(0.5)
+    assert len(annotate(*attended, AnnotateSettings(budget=4), annotator=person)) == 8
+    settings = AnnotateSettings(budget=4, until="settled")
+    ended = annotate(*attended, settings, annotator=person, folder=tmp_path)
+    assert len(ended) == 3
+    assert sorted(set(ended.frame["y"])) == [0, 1]  # the classes take turns
+    assert annotate(*attended, settings, annotator=person, folder=tmp_path).frame.equals(ended.frame)
+    assert len(annotate(*attended, settings, annotator=Pointing(3 / GRID))) == 8
+
+
+def test_a_person_at_the_terminal_is_told_once_and_goes_on(
+    attended: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("slim.stages.annotate.settling.FEW", 3)
+    keys = iter(["e5"] * 8)
+    person = TerminalAnnotator(tmp_path, read=lambda: next(keys))
+    assert len(annotate(*attended, AnnotateSettings(budget=4), annotator=person)) == 8
+    assert capsys.readouterr().err.count("You may stop") == 1
+
+
+def test_ending_by_itself_is_refused_where_a_person_decides(pool: Any, without: Any) -> None:
+    with pytest.raises(SettingsError, match="until settled must go with an oracle or recorded answers"):
+        AnnotateSettings(until="settled", annotator="terminal")
+    with pytest.raises(SettingsError, match="Got a data set that only a person can answer for"):
+        choose_annotator(AnnotateSettings(until="settled"), without(pool, "mask", "box_x"))
+    with pytest.raises(SettingsError, match="until must be budget or settled"):
+        AnnotateSettings(until="never")  # type: ignore[arg-type]
