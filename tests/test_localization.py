@@ -15,6 +15,7 @@ from slim.localization import (
     Localizer,
     PlaceAnswers,
     Places,
+    answered_localizer,
     fit_localizer,
     object_maps,
     relative_scores,
@@ -72,6 +73,22 @@ def test_clicks_find_the_object_of_other_images() -> None:
     judged, core = scenes(6), np.zeros(6, bool)
     answers = answered(judged, core, judged.clicks())
     assert scenes(60, 1).hits(fit_localizer(answers, judged.places)) == 1
+
+
+def test_places_beside_the_object_that_answers_mark_are_not_taken_for_it() -> None:
+    judged, rest = scenes(40, seed=1), scenes(100, seed=2)
+    where = judged.clicks()
+    where[:, :2] = np.clip(where[:, :2] + np.random.default_rng(3).uniform(-0.125, 0.125, (40, 2)), 0, 1)
+    answers = answered(judged, np.zeros(40, bool), where)
+
+    def margin(localizer: Localizer | None) -> float:
+        """Mean score of the object's places over that of the others, in units of the others' deviation."""
+        assert localizer is not None
+        scores = localizer.scores(rest.places)
+        others = scores[~rest.objects]
+        return float((scores[rest.objects].mean() - others.mean()) / others.std())
+
+    assert margin(answered_localizer(answers)) > 1.15 * margin(Localizer.fit(answers))
 
 
 def test_yes_and_no_alone_find_the_object() -> None:

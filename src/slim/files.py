@@ -194,11 +194,11 @@ def known_digest(path: Path) -> str | None:
     return _digests.get(file_version(path))
 
 
-Version = tuple[int, int, int, int]
+Version = tuple[int, int, int, int, int]
 _digests: dict[Version, str] = {}
 
 
 def file_version(path: Path) -> Version:
     """What changes when a file is written again, but not when its folder is renamed."""
     now = path.stat()
-    return now.st_dev, now.st_ino, now.st_mtime_ns, now.st_size
+    return now.st_dev, now.st_ino, now.st_mtime_ns, now.st_ctime_ns, now.st_size

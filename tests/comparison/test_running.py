@@ -144,7 +144,7 @@ def test_less_than_the_whole_val_is_refused_where_all_of_it_has_a_say(
     stage: dict[str, dict[str, str]], squares: Callable[..., Path], tmp_path: Path, tiny: dict[str, dict[str, Any]]
 ) -> None:
     settings = {verb: {**tiny.get(verb, {}), **stage.get(verb, {})} for verb in {*tiny, *stage}}
-    with pytest.raises(slim.SettingsError, match=r"\(--vals\), no val may choose"):
+    with pytest.raises(slim.SettingsError, match=r"\(--vals\), val must not choose"):
         compare(tmp_path / "c", seeds=[0], rows=["erm"], vals=["none"], data=squares(), settings=settings)
 
 

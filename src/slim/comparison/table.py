@@ -113,10 +113,10 @@ def slim_against(results: pd.DataFrame) -> pd.DataFrame:
 
     Examples
     --------
-    >>> lines = [{"row": row, "title": row.upper(), "mode": mode, "val": "whole", "seed": seed,
+    >>> rows = ("erm", "reference", "any", (0.2, 0.3)), ("slim", "last-layer", "whole", (0.5, 0.7))
+    >>> lines = [{"row": row, "title": row.upper(), "mode": mode, "val": val, "seed": seed,
     ...           "worst_group_accuracy": value}
-    ...          for row, mode, values in (("erm", "reference", (0.2, 0.3)), ("slim", "last-layer", (0.5, 0.7)))
-    ...          for seed, value in enumerate(values)]
+    ...          for row, mode, val, values in rows for seed, value in enumerate(values)]
     >>> slim_against(pd.DataFrame(lines)).round(2).values.tolist()
     [['last-layer', 'whole', 'erm', 'ERM', 2, 0.35, -0.29, 0.99, 0.09]]
     """

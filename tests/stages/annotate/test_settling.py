@@ -1,4 +1,4 @@
-"""When asking may end: the maps stay, or they are what they are without answers."""
+"""When asking may end: the maps stay."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from slim import AnnotateSettings, Attention, Place, Queries, Query, TerminalAnn
 from slim.errors import SettingsError
 from slim.stages.annotate.annotator import Oracle
 from slim.stages.annotate.registry import choose_annotator
-from slim.stages.annotate.settling import FEW, LEVEL, STAYING, Objects, Progress
+from slim.stages.annotate.settling import LAST, STAYING, Objects, Progress
 from slim.stages.judgements import Judgements
 
 N, GRID = 60, 16
@@ -46,23 +46,11 @@ def progress(places: np.ndarray, rows: pd.DataFrame) -> Progress:
 
 
 def test_nothing_is_said_after_few_answers(places: np.ndarray) -> None:
-    assert progress(places, clicks(FEW - 1, MIDDLE)) == Progress()
+    assert progress(places, clicks(2 * LAST - 1, MIDDLE)) == Progress()
 
 
-def test_clicks_on_what_stands_out_in_the_middle_may_end_after_few(places: np.ndarray) -> None:
-    now = progress(places, clicks(FEW, MIDDLE))
-    assert now.alone is not None
-    assert now.alone > LEVEL
-    assert now.settled
-    assert "without any answer" in now.note
-
-
-def test_clicks_on_something_else_go_on_until_the_maps_stay(places: np.ndarray) -> None:
-    before = progress(places, clicks(FEW, LEFT))
-    assert before.alone is not None
-    assert before.alone < LEVEL
-    assert not before.settled
-    now = progress(places, clicks(10, LEFT))
+def test_maps_that_stay_without_the_last_answers_are_settled(places: np.ndarray) -> None:
+    now = progress(places, clicks(2 * LAST, LEFT))
     assert now.staying is not None
     assert now.staying > STAYING
     assert now.settled
@@ -76,12 +64,6 @@ def test_maps_that_the_last_answers_changed_are_not_settled(places: np.ndarray) 
     assert now.staying < STAYING
     assert not now.settled
     assert now.note.startswith("Still changing")
-
-
-def test_answers_that_do_not_say_where_the_object_is_never_count_as_known(places: np.ndarray) -> None:
-    rows = clicks(FEW + 1, MIDDLE)
-    rows[["place_x", "place_y", "place_width", "place_height"]] = np.nan
-    assert progress(places, rows).alone is None
 
 
 def test_asking_ends_once_the_judgements_are_enough(ask_about: Callable[..., Queries], certain: Any) -> None:
@@ -101,11 +83,8 @@ class Pointing(Oracle):
 
     name = "pointing"
 
-    def __init__(self, x: float) -> None:
-        self.x = x
-
     def answer(self, query: Query) -> Any:
-        return "spurious", Place(self.x, 0.5)
+        return "spurious", Place(0.5, 0.5)
 
 
 Inputs = Callable[..., tuple[Any, Attention, Any]]
@@ -118,28 +97,32 @@ def attended(inputs: Inputs, places: np.ndarray) -> tuple[Any, Attention, Any]:
     return data, replace(attention, train=replace(attention.train, places=places[:8])), space
 
 
+@pytest.fixture
+def early(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four answers are enough to tell whether the last two change anything."""
+    monkeypatch.setattr("slim.stages.annotate.settling.LAST", 2)
+
+
+@pytest.mark.usefixtures("early")
 def test_an_annotator_without_a_person_ends_when_the_maps_are_settled_only_if_told_to(
-    attended: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    attended: Any, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("slim.stages.annotate.settling.FEW", 3)
-    person = Pointing(0.5)
-    assert len(annotate(*attended, AnnotateSettings(budget=4), annotator=person)) == 8
+    assert len(annotate(*attended, AnnotateSettings(budget=4), annotator=Pointing())) == 8
     settings = AnnotateSettings(budget=4, until="settled")
-    ended = annotate(*attended, settings, annotator=person, folder=tmp_path)
-    assert len(ended) == 3
-    assert sorted(set(ended.frame["y"])) == [0, 1]  # the classes take turns
-    assert annotate(*attended, settings, annotator=person, folder=tmp_path).frame.equals(ended.frame)
-    assert len(annotate(*attended, settings, annotator=Pointing(3 / GRID))) == 8
+    ended = annotate(*attended, settings, annotator=Pointing(), folder=tmp_path)
+    assert len(ended) == 4
+    assert sorted(ended.frame["y"]) == [0, 0, 1, 1]  # the classes take turns
+    assert annotate(*attended, settings, annotator=Pointing(), folder=tmp_path).frame.equals(ended.frame)
 
 
+@pytest.mark.usefixtures("early")
 def test_a_person_at_the_terminal_is_told_once_and_goes_on(
-    attended: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    attended: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("slim.stages.annotate.settling.FEW", 3)
     keys = iter(["e5"] * 8)
     person = TerminalAnnotator(tmp_path, read=lambda: next(keys))
     assert len(annotate(*attended, AnnotateSettings(budget=4), annotator=person)) == 8
-    assert capsys.readouterr().err.count("You may stop") == 1
+    assert capsys.readouterr().err.count("More clicks hardly change") == 1
 
 
 def test_ending_by_itself_is_refused_where_a_person_decides(pool: Any, without: Any) -> None:

@@ -1,4 +1,4 @@
-"""When asking may end: more answers hardly change what is taken for the object, or it was found without them."""
+"""When asking may end: more answers hardly change what is taken for the object."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from slim.localization import (
     Localizer,
     PlaceAnswers,
     Places,
+    answered_localizer,
     relative_scores,
     supposed_localizer,
     unanswered_localizer,
@@ -23,14 +24,8 @@ from slim.stages.judgements import PLACE_COLUMNS, Judgements
 LAST = 5
 """Answers without which the maps are made once more."""
 
-FEW = 8
-"""Answers that say what the object is, below which nothing is said about the maps made without any."""
-
 STAYING = 0.9
 """Overlap with the maps without the last answers from which more of them hardly change anything."""
-
-LEVEL = 0.46
-"""Overlap with the maps without any answer from which the answers have hardly changed what is taken for the object."""
 
 _COMPARED, _SAMPLE = 500, 300
 
@@ -39,41 +34,19 @@ _COMPARED, _SAMPLE = 500, 300
 class Progress:
     """Whether more answers would change what is taken for the object.
 
-    Overlaps are means of intersection over union, from 0 to 1, of the maps of up to 500 images.
-
     Parameters
     ----------
     staying
-        Overlap with the maps made without the last five answers; None for fewer than ten.
-    alone
-        Overlap with the maps made without any answer; None while fewer than eight answers say what the object is.
+        Mean intersection over union, from 0 to 1, of the maps of up to 500 images with the maps made without the last
+        five answers; None for fewer than ten.
     """
 
     staying: float | None = None
-    alone: float | None = None
 
     @property
     def settled(self) -> bool:
-        """Whether asking may end.
-
-        Examples
-        --------
-        >>> Progress(staying=0.94, alone=0.1).settled  # the maps stay
-        True
-        >>> Progress(alone=0.5).settled  # the answers say what was found without them
-        True
-        >>> Progress(staying=0.6, alone=0.1).settled
-        False
-        """
-        return self._stays or self._is_level
-
-    @property
-    def _stays(self) -> bool:
+        """Whether asking may end."""
         return self.staying is not None and self.staying >= STAYING
-
-    @property
-    def _is_level(self) -> bool:
-        return self.alone is not None and self.alone >= LEVEL
 
     @property
     def note(self) -> str:
@@ -81,22 +54,16 @@ class Progress:
 
         Examples
         --------
-        >>> Progress(staying=0.942, alone=0.1).note
+        >>> Progress(0.942).note
         'More clicks hardly change what SLIM takes for the object (0.94 of it stays without the last 5 answers).'
-        >>> Progress(alone=0.5).note
-        'You may stop: SLIM takes much the same for the object without any answer (overlap 0.50).'
-        >>> Progress(staying=0.5, alone=0.1).note
+        >>> Progress(0.5).note
         'Still changing: 0.50 of it stays without the last 5 answers.'
         >>> Progress().note
         ''
         """
         much = f"{self.staying or 0:.2f} of it stays without the last {LAST} answers"
-        if self._stays:
+        if self.settled:
             return f"More clicks hardly change what SLIM takes for the object ({much})."
-        if self._is_level:
-            return (
-                f"You may stop: SLIM takes much the same for the object without any answer (overlap {self.alone:.2f})."
-            )
         return "" if self.staying is None else f"Still changing: {much}."
 
 
@@ -135,18 +102,15 @@ class Objects:
 
     def localizer(self, answers: PlaceAnswers) -> Localizer:
         """The same as `fit_localizer`, which does not keep what is the same after every answer."""
-        return Localizer.fit(answers) or supposed_localizer(answers, self._unanswered)
+        return answered_localizer(answers) or supposed_localizer(answers, self._unanswered)
 
     def progress(self, answers: PlaceAnswers) -> Progress:
-        """How much the last of these answers changed, and how much all of them did."""
+        """How much the last of these answers changed."""
+        if len(answers.places) < 2 * LAST:
+            return Progress()
         some = self.places[spread(len(self.places), _COMPARED)]
-        now = _inside(self.localizer(answers), some)
-        staying = alone = None
-        if len(answers.places) >= 2 * LAST:
-            staying = _overlap(now, _inside(self.localizer(answers[:-LAST]), some))
-        if answers.object.any((1, 2)).sum() >= FEW:
-            alone = _overlap(now, _inside(self._unanswered, some))
-        return Progress(staying, alone)
+        now, before = (_inside(self.localizer(counted), some) for counted in (answers, answers[:-LAST]))
+        return Progress(_overlap(now, before))
 
     def progress_of(self, judgements: Judgements) -> Progress:
         """The same for judgements, latest last."""
