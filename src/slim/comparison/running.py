@@ -152,7 +152,7 @@ def _check_independence(run: Run, vals: Sequence[Val]) -> None:
     select_by, tune_on = run.settings["train"].select_by, run.settings["retrain"].tune_on
     if set(vals) != {"whole"} and (select_by != "last" or tune_on != "cells"):
         raise SettingsError(
-            f"With less than the whole val (--vals), val must not choose the reference model's epoch or tune by groups. "
+            "With less than the whole val (--vals), val must not choose the reference model's epoch or tune by groups. "
             f"Got --train.select-by {select_by} and --retrain.tune-on {tune_on}. "
             "Use --train.select-by last and --retrain.tune-on cells."
         )
