@@ -44,7 +44,7 @@ class Bench:
 
     def at(self, val: Val) -> Bench:
         """The same seed with another val."""
-        return replace(self, val=val)
+        return self if val == self.val else replace(self, val=val)
 
     @cached_property
     def data(self) -> Dataset:

@@ -72,11 +72,12 @@ class MappedObjects:
         key = f"{split} {recomposition.digest()}"
         if key in bench.recomposed:
             return bench.recomposed[key]
+        if split == "train":
+            bench.recomposed.clear()  # before others take their place in memory
         draws, precision = bench.settings["retrain"].draws, bench.settings["train"].precision
         table = bench.data.split(split)
         features = recomposed_features(bench.reference, table, recomposition, draws, precision, bench.seed)
         if split == "train":
-            bench.recomposed.clear()
             bench.recomposed[key] = features
         return features
 

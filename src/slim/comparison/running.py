@@ -93,15 +93,15 @@ def compare(
     for mode, seed in product(modes, seeds):
         bench = prepared_bench(folder, seed, options, vals)
         taking_part = [key for key in rows if _takes_part(key, mode, modes)]
-        wanted = [Cell(key, mode, val) for key in taking_part for val in _vals_of(ROWS[key], mode, vals)]
+        wanted = [Entry(key, mode, val) for key in taking_part for val in _vals_of(ROWS[key], mode, vals)]
         lines += _rows_of_mode(bench, wanted)
         tabled[seed] = _all_kept(bench)
         write_tables(folder, pd.DataFrame(list(chain(*tabled.values()))), bench.data.name)
     return pd.DataFrame(lines)
 
 
-class Cell(NamedTuple):
-    """A row in one mode, with one val."""
+class Entry(NamedTuple):
+    """What has a result: a row in one mode, with one val."""
 
     key: str
     mode: Mode
@@ -181,35 +181,35 @@ def _vals_of(row: Row, mode: Mode, vals: Sequence[Val]) -> Sequence[Val]:
     return [val for val in (vals if mode == "last-layer" else vals[:1]) if val != "none" or row.val == "uses"]
 
 
-def _rows_of_mode(bench: Bench, wanted: Sequence[Cell]) -> list[dict[str, Any]]:
-    """The results of some cells of the table, those of earlier calls included."""
-    missing = [cell for cell in wanted if _kept_result(bench.run, cell) is None]
+def _rows_of_mode(bench: Bench, wanted: Sequence[Entry]) -> list[dict[str, Any]]:
+    """The results of some entries, those of earlier calls included."""
+    missing = [entry for entry in wanted if _kept_result(bench.run, entry) is None]
     if missing:
-        announce(f"seed {bench.seed} {missing[0].mode}: {', '.join(dict.fromkeys(cell.key for cell in missing))}")
-    for cell, result in _results(bench, missing):
-        path = _path(bench.run, cell)
+        announce(f"seed {bench.seed} {missing[0].mode}: {', '.join(dict.fromkeys(entry.key for entry in missing))}")
+    for entry, result in _results(bench, missing):
+        path = _path(bench.run, entry)
         path.parent.mkdir(exist_ok=True)
-        write_sealed(path, {"made_from": digest(bench.run, *cell), **result})
-    return [line for cell in wanted if (line := _kept_result(bench.run, cell)) is not None]
+        write_sealed(path, {"made_from": digest(bench.run, *entry), **result})
+    return [line for entry in wanted if (line := _kept_result(bench.run, entry)) is not None]
 
 
 def _all_kept(bench: Bench) -> list[dict[str, Any]]:
     """Every valid result of a seed; a row that is the same in both modes appears once."""
     lines: dict[tuple[str, str, str], dict[str, Any]] = {}
     for mode, key, val in product(get_args(Mode), ROWS, get_args(Val)):
-        line = _kept_result(bench.run, Cell(key, mode, val))
+        line = _kept_result(bench.run, Entry(key, mode, val))
         if line is not None:
             lines.setdefault((line["row"], line["mode"], line["val"]), line)
     return list(lines.values())
 
 
-def _kept_result(run: Run, cell: Cell) -> dict[str, Any] | None:
-    return kept(_path(run, cell), digest(run, *cell))
+def _kept_result(run: Run, entry: Entry) -> dict[str, Any] | None:
+    return kept(_path(run, entry), digest(run, *entry))
 
 
-def _path(run: Run, cell: Cell) -> Path:
-    with_val = "" if cell.val == "whole" else f".{cell.val}-val"
-    return run.folder.path / "rows" / f"{cell.key}.{cell.mode}{with_val}.json"
+def _path(run: Run, entry: Entry) -> Path:
+    with_val = "" if entry.val == "whole" else f".{entry.val}-val"
+    return run.folder.path / "rows" / f"{entry.key}.{entry.mode}{with_val}.json"
 
 
 def digest(run: Run, key: str, mode: Mode, val: Val = "whole") -> str:
@@ -232,28 +232,28 @@ def kept(path: Path, made_from: str) -> dict[str, Any] | None:
     return result if result.pop("made_from", None) == made_from else None
 
 
-def _results(bench: Bench, cells: Sequence[Cell]) -> Iterator[tuple[Cell, dict[str, Any]]]:
-    """The result of each cell; last layers are evaluated in one pass."""
+def _results(bench: Bench, entries: Sequence[Entry]) -> Iterator[tuple[Entry, dict[str, Any]]]:
+    """The result of each entry; last layers are evaluated in one pass."""
     test, settings = bench.data.test, bench.settings["evaluate"]
     benches = {val: bench.at(val) for val in get_args(Val)}
-    models: dict[Cell, Classifier] = {}
-    facts: dict[Cell, tuple[Material | None, float]] = {}
-    for cell in cells:
-        start, row, own = perf_counter(), ROWS[cell.key], benches[cell.val]
+    models: dict[Entry, Classifier] = {}
+    facts: dict[Entry, tuple[Material | None, float]] = {}
+    for entry in entries:
+        start, row, own = perf_counter(), ROWS[entry.key], benches[entry.val]
         with quiet(), warnings.catch_warnings():
             warnings.simplefilter("ignore", SlimWarning)  # the table shows what they warn about
             material = row.material(own) if row.material is not None else None
-            if cell.mode == "full" and _in_each_mode(row):
-                model = _network(own, row, material, bench.run.folder.path / "rows" / f"{cell.key}.full")
+            if entry.mode == "full" and _in_each_mode(row):
+                model = _network(own, row, material, _path(bench.run, entry).with_suffix(""))
                 evaluation = evaluate_classifier(model, test, settings)
-                yield cell, _record(own, cell, evaluation, material, perf_counter() - start)
+                yield entry, _record(own, entry, evaluation, material, perf_counter() - start)
                 continue
             head = _head(own, row, material)
-        models[cell] = bench.reference if head is None else with_head(bench.reference, head)
-        facts[cell] = material, perf_counter() - start
+        models[entry] = bench.reference if head is None else with_head(bench.reference, head)
+        facts[entry] = material, perf_counter() - start
     if models:
-        for cell, evaluation in evaluate_heads(models, test, settings).items():
-            yield cell, _record(benches[cell.val], cell, evaluation, *facts[cell])
+        for entry, evaluation in evaluate_heads(models, test, settings).items():
+            yield entry, _record(benches[entry.val], entry, evaluation, *facts[entry])
 
 
 def _network(bench: Bench, row: Row, material: Material | None, folder: Path) -> Classifier:
@@ -272,19 +272,19 @@ def _head(bench: Bench, row: Row, material: Material | None) -> Head | None:
 
 
 def _record(
-    bench: Bench, cell: Cell, evaluation: Evaluation, material: Material | None, seconds: float
+    bench: Bench, entry: Entry, evaluation: Evaluation, material: Material | None, seconds: float
 ) -> dict[str, Any]:
     """One line of the results."""
-    row = ROWS[cell.key]
+    row = ROWS[entry.key]
     measures: dict[str, float | None] = {}
     for name in ("inside_fraction", "aiou"):
         measure = (evaluation.attention or {}).get(name)
         measures |= {name: measure.value if measure else None, f"{name}_uniform": measure.uniform if measure else None}
     return {
-        "row": cell.key,
+        "row": entry.key,
         "title": row.title,
-        "mode": cell.mode if _in_each_mode(row) else "last-layer" if row.head is not None else "reference",
-        "val": "any" if row.val == "ignores" else cell.val,
+        "mode": entry.mode if _in_each_mode(row) else "last-layer" if row.head is not None else "reference",
+        "val": "any" if row.val == "ignores" else entry.val,
         "seed": bench.seed,
         "worst_group_accuracy": evaluation.worst_group_accuracy,
         "average_accuracy": evaluation.average_accuracy,
@@ -292,7 +292,7 @@ def _record(
         **measures,
         "judgements": material.judgements if material is not None else 0,
         "group_labels": row.group_labels,
-        "train_images": _train_images(bench, row, material, cell.mode),
+        "train_images": _train_images(bench, row, material, entry.mode),
         "minority_share": _minority_share(bench, material),
         "seconds": round(seconds, 2),
     }

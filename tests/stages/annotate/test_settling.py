@@ -42,7 +42,8 @@ def clicks(n: int, columns: slice) -> pd.DataFrame:
 
 def progress(places: np.ndarray, rows: pd.DataFrame) -> Progress:
     objects = Objects(places, np.zeros((len(places), 7, 7), np.float32))
-    return objects.progress(objects.answers(rows.reset_index(drop=True)))
+    answers = objects.answers(rows.reset_index(drop=True))
+    return objects.progress(answers, objects.localizer(answers))
 
 
 def test_nothing_is_said_after_few_answers(places: np.ndarray) -> None:

@@ -104,17 +104,17 @@ class Objects:
         """The same as `fit_localizer`, which does not keep what is the same after every answer."""
         return answered_localizer(answers) or supposed_localizer(answers, self._unanswered)
 
-    def progress(self, answers: PlaceAnswers) -> Progress:
-        """How much the last of these answers changed."""
+    def progress(self, answers: PlaceAnswers, localizer: Localizer) -> Progress:
+        """How much the last of the answers changed that a localizer is made from."""
         if len(answers.places) < 2 * LAST:
             return Progress()
         some = self.places[spread(len(self.places), _COMPARED)]
-        now, before = (_inside(self.localizer(counted), some) for counted in (answers, answers[:-LAST]))
-        return Progress(_overlap(now, before))
+        return Progress(_overlap(_inside(localizer, some), _inside(self.localizer(answers[:-LAST]), some)))
 
     def progress_of(self, judgements: Judgements) -> Progress:
         """The same for judgements, latest last."""
-        return self.progress(self.answers(judgements.frame.set_index("index")))
+        answers = self.answers(judgements.frame.set_index("index"))
+        return self.progress(answers, self.localizer(answers))
 
 
 def spread(n: int, most: int) -> slice:

@@ -81,7 +81,8 @@ class Outlines:
             Images that are not to be shown.
         """
         answers = self._objects.answers(counted)
-        localizer, progress = self._objects.localizer(answers), self._objects.progress(answers)
+        localizer = self._objects.localizer(answers)
+        progress = self._objects.progress(answers, localizer)
         known = flagged | set(counted.index)
         drawn = _renewed(self.found.drawn, [image for image in self._order if image not in known], DRAWN)
         least_sure = self._least_sure(localizer, known | set(drawn))
