@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +10,18 @@ from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_score
 
-Floats = NDArray[np.floating]
+from slim.arrays import Flags, Floats
+
+T = TypeVar("T", bound=np.generic)
 
 CLUSTERS = (2, 3, 4, 5)
 """The numbers of clusters that are tried."""
 
+FITTED = 10_000
+"""The most images that components and clusters are fitted to; the others are placed by them."""
+
 _COMPONENTS = 50
+_CHUNK = 16_384  # images whose features are in memory at a time
 
 
 class Components:
@@ -24,9 +30,13 @@ class Components:
     Parameters
     ----------
     features
-        (n, d) features that the components are fitted to.
+        (n, d) features that the components are fitted to, or a random `FITTED` of them.
     seed
         Random seed of the fit.
+    among
+        (n,) the images to fit to; all by default.
+    without
+        Orthonormal rows (r, d): what to project out of all features first.
 
     Examples
     --------
@@ -35,22 +45,40 @@ class Components:
     True
     """
 
-    def __init__(self, features: Floats, seed: int) -> None:
-        k = min(_COMPONENTS, *features.shape)
-        self._pca = PCA(k, svd_solver="randomized", random_state=seed).fit(_directions(features))
+    def __init__(
+        self, features: Floats, seed: int, *, among: Flags | None = None, without: Floats | None = None
+    ) -> None:
+        self._without = without
+        rows = np.arange(len(features)) if among is None else np.flatnonzero(among)
+        sample = self._directions(features[sampled(rows, seed)])
+        self._pca = PCA(min(_COMPONENTS, *sample.shape), svd_solver="randomized", random_state=seed).fit(sample)
 
     def __call__(self, features: Floats) -> Floats:
-        """(m, k) components of features (m, d)."""
-        return np.asarray(self._pca.transform(_directions(features)), np.float32)
+        """(m, k) components of features (m, d), which may be larger than memory."""
+        points = np.empty((len(features), self._pca.n_components_), np.float32)
+        for start in range(0, len(features), _CHUNK):
+            chunk = slice(start, start + _CHUNK)
+            points[chunk] = self._pca.transform(self._directions(features[chunk]))
+        return points
+
+    def _directions(self, features: Floats) -> Floats:
+        features = np.asarray(features)
+        if self._without is not None:
+            features = features - (features @ self._without.T) @ self._without
+        length = np.linalg.norm(features, axis=1, keepdims=True)
+        return np.asarray(features / np.where(length > 0, length, 1.0), np.float32)
 
 
-def _directions(features: Floats) -> Floats:
-    length = np.linalg.norm(features, axis=1, keepdims=True)
-    return np.asarray(features / np.where(length > 0, length, 1.0), np.float32)
+def sampled(rows: NDArray[T], seed: int, most: int = FITTED) -> NDArray[T]:
+    """Random rows, in their order, or all if there are no more than wanted."""
+    if len(rows) <= most:
+        return rows
+    return rows[np.sort(np.random.default_rng(seed).choice(len(rows), most, replace=False))]
 
 
 def fit_clusters(points: Floats, k: int, seed: int) -> KMeans:
-    """k-means with k clusters, or fewer if there are fewer distinct points."""
+    """k-means with k clusters, or fewer if there are fewer distinct points, on at most `FITTED` points."""
+    points = sampled(points, seed)
     distinct = len(np.unique(points, axis=0))
     return KMeans(min(k, distinct), n_init=10, random_state=seed).fit(points)
 
@@ -75,6 +103,7 @@ def choose_k(points: Floats, by: Literal["elbow", "silhouette"], seed: int = 0) 
     >>> choose_k(corners + np.random.default_rng(0).normal(size=(30, 2)), "elbow")
     3
     """
+    points = sampled(points, seed)
     n_distinct = len(np.unique(points, axis=0))
     candidates = [k for k in CLUSTERS if k < n_distinct]
     if not candidates:

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from slim.clustering import choose_k
+from slim.clustering import FITTED, Components, choose_k, sampled
 from slim.errors import DataError, SettingsError
 from slim.stages.curate.curate import choose_subset
 from slim.stages.curate.subset import Subset, join_clusters
@@ -275,3 +275,27 @@ def test_other_images_get_the_cluster_of_the_nearest_directions(pool: Pool) -> N
     assert all(one[1] != next_one[1] for one, next_one in pairwise(pairs))
     np.testing.assert_array_equal(join_clusters(pool.environment, cluster, pool.environment), cluster)
     assert join_clusters(pool.environment[:3], cluster[:3], other.environment).shape == (110,)
+
+
+def test_clusters_of_more_images_than_they_are_fitted_to_are_found_as_before() -> None:
+    many = Pool({cell: count * 100 for cell, count in COUNTS.items()})
+    assert len(many) > FITTED
+    subset = many.curate()
+    assert len(set(zip(many.object, subset.core_cluster, strict=True))) == 3
+    assert len(set(zip(many.place, subset.environment_cluster, strict=True))) == 2
+    assert sorted(subset.cells["size"]) == [2, 3, 5, 5, 5]
+
+
+def test_sample_of_rows_is_sorted_without_repetition_and_whole_if_small() -> None:
+    rows = sampled(np.arange(100, 130), seed=0, most=10)
+    assert len(rows) == 10
+    assert (np.diff(rows) > 0).all()
+    assert set(rows) <= set(range(100, 130))
+    assert sampled(np.arange(10), seed=0, most=10).tolist() == list(range(10))
+
+
+def test_directions_can_be_left_out_of_components() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(60, 4)) * [5, 1, 1, 1]
+    without = Components(features, seed=0, without=np.eye(4)[:1])
+    assert np.allclose(without(features), without(features + 9 * np.eye(4)[0]), atol=1e-5)

@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 
 from slim.arrays import Flags, Floats, Ints
-from slim.clustering import fit_clusters
+from slim.clustering import fit_clusters, sampled
+
+_CHOICE = 50
 
 
 def best_attended(scores: Floats, parts: Ints, keep: float, least: int) -> Flags:
@@ -73,19 +75,21 @@ def rounded_shares(shares: Floats, total: int) -> Ints:
 def diverse_images(points: Floats, members: Ints, size: int, seed: int) -> list[tuple[int, int]]:
     """`size` diverse images of a cell, as (index, copies): one near each of `size` k-means centres.
 
-    A cell with fewer images than that gives all of them, repeated as often as necessary.
+    A cell with fewer images than that gives all of them, repeated as often as necessary; of a large one, a random
+    `_CHOICE` times as many are looked at.
     """
     if size == 0:
         return []
     if size >= len(members):
         copies = rounded_shares(np.ones(len(members)), size)
         return [(int(index), int(count)) for index, count in zip(members, copies, strict=True)]
+    members = sampled(members, seed, _CHOICE * size)
     centres = fit_clusters(points[members], size, seed).cluster_centers_
-    nearest = np.linalg.norm(points[members][None] - centres[:, None], axis=2)
-    taken: list[int] = []
-    for centre in range(size):
-        order = np.argsort(nearest[centre % len(centres)], kind="stable")
-        taken.append(next(int(i) for i in order if int(i) not in taken))
+    near, taken = points[members], list[int]()
+    for i in range(size):
+        distance = np.linalg.norm(near - centres[i % len(centres)], axis=1)
+        distance[taken] = np.inf
+        taken.append(int(distance.argmin()))
     return [(int(members[i]), 1) for i in sorted(taken)]
 
 

@@ -213,7 +213,7 @@ def _check_sizes(kept: Flags, y: Ints, size: int, names: Sequence[str]) -> None:
 
 def _points(features: Floats, embedding: Floats, kept: Flags, settings: CurateSettings, seed: int) -> Floats:
     """(n, d) points that are clustered."""
-    return embedding if settings.cluster_on == "embedding" else Components(features[kept], seed)(features)
+    return embedding if settings.cluster_on == "embedding" else Components(features, seed, among=kept)(features)
 
 
 def _factor(

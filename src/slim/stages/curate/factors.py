@@ -131,14 +131,13 @@ def find_factor(
     """
     if mistakes is None:
         source, features = next(iter(pool.items()))
-        points = Components(np.asarray(features)[fit_on], seed)(np.asarray(features))
+        points = Components(features, seed, among=fit_on)(features)
         k = clusters or choose_k(points[fit_on], choose_by, seed)
         return Factor(source, np.asarray(fit_clusters(points[fit_on], k, seed).predict(points), np.int64), None)
     tried: list[tuple[float, Factor]] = []
     for source, features in pool.items():
-        components = Components(np.asarray(features)[fit_on], seed)
-        points = components(np.asarray(features))
-        others = components(np.asarray(mistakes.features[source]))
+        components = Components(features, seed, among=fit_on)
+        points, others = components(features), components(mistakes.features[source])
         for k in (clusters,) if clusters else CLUSTERS:
             cluster, of_others = _members(points, others, fit_on, k, seed)
             explains = _share_explained(mistakes, of_others)
@@ -152,12 +151,9 @@ def find_factor(
 def _evidence(pool: Mapping[Source, Floats], mistakes: Mistakes, fit_on: Flags, seed: int) -> float:
     """The evidence for a shortcut; see `Factor`."""
     source: Source = "environment" if mistakes.head is None or "features" not in pool else "features"
-    seen, others = np.asarray(pool[source]), np.asarray(mistakes.features[source])
-    if source == "features":
-        read = _read_by(np.asarray(mistakes.head))
-        seen, others = seen - (seen @ read.T) @ read, others - (others @ read.T) @ read
-    components = Components(seen[fit_on], seed)
-    points, of_others = components(seen), components(others)
+    read = _read_by(np.asarray(mistakes.head)) if source == "features" else None
+    components = Components(pool[source], seed, among=fit_on, without=read)
+    points, of_others = components(pool[source]), components(mistakes.features[source])
     return max(_share_explained(mistakes, _members(points, of_others, fit_on, k, seed)[1]) for k in CLUSTERS)
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
 
 from slim.arrays import Flags, Floats, Ints
+from slim.clustering import sampled
 from slim.record import Record
 from slim.stages.attend import SplitAttention
 from slim.stages.curate.factors import Source
@@ -111,7 +112,7 @@ class Subset(Record):
 
 
 def join_clusters(known: Floats, cluster: Ints, features: Floats) -> Ints:
-    """Clusters of other images, by a vote of the five nearest images by cosine distance.
+    """Clusters of other images, by a vote of the five nearest images by cosine distance, among at most `FITTED`.
 
     Parameters
     ----------
@@ -124,8 +125,9 @@ def join_clusters(known: Floats, cluster: Ints, features: Floats) -> Ints:
     -------
     ndarray of shape (m,)
     """
-    known, features = np.asarray(known), np.asarray(features)
     if (cluster == cluster[0]).all():
         return np.full(len(features), cluster[0])
+    among = sampled(np.arange(len(known)), seed=0)
+    known, cluster, features = np.asarray(known[among]), cluster[among], np.asarray(features)
     vote = KNeighborsClassifier(min(5, len(known)), metric="cosine", algorithm="brute")
     return np.asarray(vote.fit(known, cluster).predict(features), np.int64)

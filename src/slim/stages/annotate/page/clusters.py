@@ -10,9 +10,6 @@ from slim.arrays import Floats
 from slim.clustering import Components, choose_k, fit_clusters
 from slim.errors import DataError
 
-FITTED = 10_000  # images to which the clusters are fitted at most; the others join the nearest cluster
-CHUNK = 20_000  # images in memory at once
-
 
 class EnvironmentClusters:
     """The cluster of each image, as a byte; computed on the first call.
@@ -56,16 +53,7 @@ class EnvironmentClusters:
 
 
 def _cluster(features: Floats) -> bytes:
-    n = len(features)
-    chosen = np.sort(np.random.default_rng(0).choice(n, min(n, FITTED), replace=False))
-    sample = np.asarray(features[chosen], np.float32)
-    components = Components(sample, seed=0)
-    points = components(sample)
-    means = fit_clusters(points, choose_k(points, "elbow"), seed=0)
-    parts = [
-        means.predict(components(np.asarray(features[start : start + CHUNK], np.float32)))
-        for start in range(0, n, CHUNK)
-    ]
-    clusters = np.concatenate(parts)
+    points = Components(features, seed=0)(features)
+    clusters = fit_clusters(points, choose_k(points, "elbow"), seed=0).predict(points)
     by_size = np.argsort(-np.bincount(clusters), kind="stable")
     return bytes(np.argsort(by_size).astype(np.uint8)[clusters])
