@@ -219,7 +219,7 @@ def test_a_pass_leaves_the_module_as_it_was(method: Method, small_classifier: Ca
     modes = [child.training for child in module.modules()]
     before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     with GradCam(classifier, method) as cam:
-        assert not any(child.training for child in module.modules())
+        assert not any(child.training for child in cam.classifier.module.modules())
         cam(noise(16, 4)).maps(torch.zeros(4, dtype=torch.int64))
     assert [child.training for child in module.modules()] == modes
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
@@ -238,9 +238,8 @@ def hooked(module: nn.Module) -> list[nn.Module]:
 def test_hooks_are_gone_and_modes_restored_after_an_exception(
     method: Method, small_classifier: Callable[..., Classifier], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    classifier = small_classifier()
-    module = classifier.module.train()
-    cam = GradCam(classifier, method)
+    cam = GradCam(small_classifier(), method)
+    module = cam.classifier.module.train()
 
     def fail(_: Tensor) -> Tensor:
         raise MemoryError("full")
@@ -296,11 +295,10 @@ def test_the_map_of_an_image_that_is_not_finite_is_zero_and_others_are_unaffecte
         spoiled[1, 0, 0, 0] = value
         return spoiled
 
-    hook = classifier.module[5].register_forward_hook(spoil)
+    cam.classifier.module[5].register_forward_hook(spoil)
     with cam:
         forward = cam(noise(16, 3))
         maps = forward.maps(torch.tensor([0, 1, 0])).detach()
-    hook.remove()
     assert forward.finite.tolist() == [True, False, True]
     assert (maps[1] == 0).all()
     torch.testing.assert_close(maps[[0, 2]], clean[[0, 2]])

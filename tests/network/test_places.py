@@ -96,7 +96,7 @@ def test_network_is_left_as_it_was() -> None:
     before = {name: value.clone() for name, value in classifier.module.state_dict().items()}
     with pytest.raises(KeyError), PlaceRecorder(classifier, 64) as recorder:
         recorder(images(2))
-        assert not classifier.module.training
+        assert not recorder.network.module.training
         raise KeyError("inside")
     assert not any(child._forward_hooks for child in classifier.module.modules())
     assert classifier.module.training

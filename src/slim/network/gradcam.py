@@ -14,6 +14,7 @@ from slim.errors import ModelError
 from slim.network.choices import Method, Precision
 from slim.network.classifier import Classifier
 from slim.network.devices import resolve_precision
+from slim.network.folding import folded
 from slim.network.tracing import evaluating
 
 
@@ -96,9 +97,8 @@ class GradCam:
     """
 
     def __init__(self, classifier: Classifier, method: Method = "auto", precision: Precision = "32-true") -> None:
-        self.classifier = classifier
+        self.classifier = folded(classifier, (classifier.layer, classifier.finer))
         self.precision = resolve_precision(precision, classifier.device)
-        self._layer = classifier.module.get_submodule(classifier.layer)
         exact = classifier.head is not None and _averages_then_linear(classifier)
         if method == "closed-form" and not exact:
             raise ModelError(

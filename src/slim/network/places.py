@@ -17,6 +17,7 @@ from slim.network.build import build
 from slim.network.choices import Precision
 from slim.network.classifier import Classifier
 from slim.network.devices import resolve_precision
+from slim.network.folding import folded
 from slim.network.tracing import evaluating, find_place_layers, run_once
 from slim.progress import announce
 
@@ -105,10 +106,10 @@ class PlaceRecorder:
     """
 
     def __init__(self, network: Classifier, image_size: int, precision: Precision = "32-true") -> None:
-        self.network = network
+        self.layers = find_place_layers(network.module, network.layer, image_size)
+        self.network = folded(network, self.layers)
         self.image_size = image_size
         self.precision = resolve_precision(precision, network.device)
-        self.layers = find_place_layers(network.module, network.layer, image_size)
         self._outputs: dict[str, Tensor] = {}
         self._block = ExitStack()
 
