@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from slim import processes
 from slim.errors import ArtifactError, SlimError
 from slim.files import NAMES, read_json, write_json, write_text
 
@@ -128,6 +129,8 @@ def array_to_fill(
 ) -> Any:
     """An array of zeros for a record's field: in the record's folder, mapped into memory, where there is one.
 
+    Where several processes work together, all of them call it, and get the same file.
+
     Raises
     ------
     OSError
@@ -136,11 +139,24 @@ def array_to_fill(
     if folder is None:
         return np.zeros(shape, dtype)
     path = Path(folder) / f"{name}.npy"
+    if not processes.first():
+        processes.wait()
+        return np.lib.format.open_memmap(path, mode="r+")
     path.parent.mkdir(parents=True, exist_ok=True)
     array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     if hasattr(os, "posix_fallocate"):
         with path.open("r+b") as stream:
             os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
+    processes.wait()
+    return array
+
+
+def filled(array: np.ndarray[Any, Any]) -> Any:
+    """An array of `array_to_fill` of which every process has filled its share of the rows."""
+    if not isinstance(array, np.memmap):
+        return processes.summed(array)
+    array.flush()
+    processes.wait()
     return array
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import errno
 import sys
 import warnings
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import Any
 
 import click
 
+from slim import processes
 from slim.cli.failure import EXIT_CODE, reported
 from slim.cli.options import FOLDER, Command
 from slim.errors import SlimError, SlimWarning
 from slim.files import VERSION
+from slim.progress import quiet
 from slim.stages import STAGES
 
 
@@ -93,6 +97,20 @@ def main(ctx: click.Context) -> None:
     A run folder keeps everything, so that the same command continues where it stopped. Each stage is also a command of
     its own. Results go to stdout, progress to stderr.
     """
+    _work_together(ctx)
     ctx.with_resource(warnings.catch_warnings())
     warnings.showwarning = _show_warning  # type: ignore[assignment]  # takes the place as *place
-    warnings.simplefilter("always", SlimWarning)
+    warnings.simplefilter("always" if processes.first() else "ignore", SlimWarning)
+
+
+def _work_together(ctx: click.Context) -> None:
+    """Connect the processes that torchrun has started; only the first of them speaks, errors apart."""
+    if processes.started() > 1 and ctx.invoked_subcommand not in ("run", *STAGES):
+        raise click.UsageError(
+            f"Several processes can do run, {', '.join(STAGES)}. Got {ctx.invoked_subcommand}. Start it without "
+            "torchrun."
+        )
+    ctx.with_resource(processes.connected())
+    if not processes.first():
+        ctx.with_resource(quiet())
+        ctx.with_resource(redirect_stdout(StringIO()))

@@ -18,6 +18,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
+from slim import processes
 from slim.arrays import Bytes, Ints
 from slim.data.pixels import read_image
 from slim.data.table import ImageTable, Indices, selected_positions
@@ -45,13 +46,18 @@ class ImageBatches:
     epoch: int
     workers: int
     maps: Bytes | None = None
+    spread: bool = False
 
     def __len__(self) -> int:
         return ceil(len(self.order) / self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         images = _Images(self)
-        chunks = [range(start, min(start + self.batch_size, len(self.order))) for start in self._starts()]
+        chunks: list[Sequence[int]] = [
+            range(start, min(start + self.batch_size, len(self.order))) for start in self._starts()
+        ]
+        if self.spread:
+            chunks = [processes.part(chunk) for chunk in chunks]
         if self.workers == 0:
             return _by_threads(images.batch, chunks)
         return _by_processes(images, chunks, self.workers)
@@ -73,6 +79,7 @@ def image_batches(
     epoch: int = 0,
     workers: int = 0,
     maps: Bytes | None = None,
+    spread: bool = False,
 ) -> ImageBatches:
     """Read images in batches, the whole frame of each resized to a square (the evaluation transform).
 
@@ -99,6 +106,8 @@ def image_batches(
         unless a fast GPU waits for images.
     maps
         (n, h, w) a map of each image of `table`, which becomes a fourth channel and is cropped and flipped with it.
+    spread
+        Of each batch, give every process that torchrun started its own part, all together what one process gets.
 
     Returns
     -------
@@ -138,7 +147,9 @@ def image_batches(
             raise SettingsError(f"{name} must be at least {least}. Got {value}. Raise it.")
     positions = selected_positions(len(table), slice(None) if order is None else order)
     earlier = selected_positions(len(table), [] if before is None else before)
-    return ImageBatches(table, image_size, batch_size, positions, earlier, augmentation, seed, epoch, workers, maps)
+    return ImageBatches(
+        table, image_size, batch_size, positions, earlier, augmentation, seed, epoch, workers, maps, spread
+    )
 
 
 class _Images(TorchDataset[Batch]):

@@ -220,6 +220,10 @@ class RunFolder:
                 f"it from a backup; or move {folder} elsewhere, run the stage again, and import its judgements.csv."
             )
 
+    def work(self, name: str, *, keep: bool) -> Path:
+        """The folder that `writing` gives to a stage."""
+        return self.stage(name) if keep else self.path / f"{name}.partial"
+
     @contextmanager
     def writing(
         self,
@@ -243,8 +247,7 @@ class RunFolder:
         ArtifactError
             Answers have been damaged, which are never removed.
         """
-        final = self.stage(name)
-        folder = final if keep else final.with_name(f"{name}.partial")
+        final, folder = self.stage(name), self.work(name, keep=keep)
         if keep:
             self._check_answers(name)
             for damaged in self.faults(name, read=True):

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from slim import processes
 from slim.errors import ArtifactError
 
 if sys.platform != "win32":
@@ -38,7 +39,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     []
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if sys.platform == "win32":
+    if sys.platform == "win32" or not processes.first():
         yield
         return
     descriptor = os.open(folder, os.O_RDONLY)

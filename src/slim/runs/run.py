@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -15,6 +15,7 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from slim import processes
 from slim.errors import ArtifactError, SettingsError, SlimError
 from slim.files import file_digest, write_text
 from slim.progress import announce
@@ -233,15 +234,30 @@ class Run:
 
     def _make(self, verb: str) -> bool:
         """Run one stage, unless it is done already, in a folder that is held."""
-        self.damage(verb, read=True)  # its state then tells what was found
-        self.check_ready(verb)
-        if self.state(verb) == "done":
-            self.settings.save(self.folder.path)
+        if not processes.agreed(processes.first() and self._is_to_do(verb)):
             return False
         stage = STAGES[verb]
-        with self._writing(verb) as folder:
-            stage(self.records(stage.reads), self.settings[verb], self._context(folder)).save(folder)
+        if processes.first():
+            with self._writing(verb) as folder, nullcontext() if stage.shared else processes.alone():
+                self._work(stage, folder).save(folder)
+        elif stage.shared:
+            self._work(stage, self.folder.work(stage.folder, keep=stage.resumes))
+        processes.wait()
         return True
+
+    def _is_to_do(self, verb: str) -> bool:
+        """Whether a stage is to be run; refused where it cannot be."""
+        self.damage(verb, read=True)  # its state then tells what was found
+        self.check_ready(verb)
+        if self.state(verb) != "done":
+            return True
+        self.settings.save(self.folder.path)
+        return False
+
+    def _work(self, stage: Stage, folder: Path) -> Any:
+        """A stage's record, by its function."""
+        processes.wait()  # until the folder is there
+        return stage(self.records(stage.reads), self.settings[stage.verb], self._context(folder))
 
     def replace(self, verb: str, record: Any) -> None:
         """Make a record that came from elsewhere the result of a stage, in a folder that is held."""
@@ -315,19 +331,20 @@ class Run:
     def _make_all(self) -> None:
         """Run every stage that is not done, in a folder that is held."""
         self.verify()
-        if self.state("report") != "done":
+        if processes.first() and self.state("report") != "done":
             from slim.runs.foresight import foresee
 
             foresee(self.data, self.settings, self.stage_folder("annotate"), self.annotator)
         for number, stage in enumerate(STAGES.values(), 1):
             heading = f"[{number}/{len(STAGES)}] {stage.verb:<9} {stage.purpose}"
-            if self.state(stage.verb) == "done":
+            if processes.agreed(self.state(stage.verb)) == "done":
                 announce(f"{heading} · done already")
                 continue
             damage = self.damage(stage.verb)
             announce(heading + (f" · again, since {damage}" if damage else ""))
             self._make(stage.verb)
-        self.settings.save(self.folder.path)
+        if processes.first():
+            self.settings.save(self.folder.path)
 
     def status(self) -> Iterator[tuple[Stage, State, float | None]]:
         """Each stage, its state, and how many seconds it took."""
@@ -386,7 +403,7 @@ def open_run(
         current = replace(current, seed=seed)
     run = Run(run_folder, current.anchored(), given, reference, annotator)
     run.data  # noqa: B018 (bad data is refused before a folder is created)
-    if stored is None:
+    if stored is None and processes.first():
         run.settings.save(folder)
     return run
 

@@ -12,15 +12,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from slim import processes
 from slim.arrays import Ints
 from slim.data import SPLITS, Dataset, ImageTable, image_batches
+from slim.data.batches import ImageBatches
 from slim.errors import DataError, SlimWarning
 from slim.localization import Places
 from slim.network.classifier import Classifier
 from slim.network.gradcam import ForwardPass, GradCam, pool, upsample
 from slim.network.places import GRID, PlaceBasis, PlaceRecorder, place_network
 from slim.progress import track
-from slim.record import Record, array_to_fill
+from slim.record import Record, array_to_fill, filled
 from slim.stages.settings import AttendSettings
 from slim.training import TrainSettings
 
@@ -150,7 +152,7 @@ def attend(
     training = training or TrainSettings()
     network = place_network(reference, training.arch, training.weights)
     with PlaceRecorder(*network, settings.precision) as recorder:
-        basis = _basis(recorder, data.train, settings, seed)
+        basis = processes.agreed(_basis(recorder, data.train, settings, seed))
         for name in ("train", "val"):
             places = _places(recorder, basis, data.split(name), settings, folders[name])
             splits[name] = replace(splits[name], places=places)
@@ -169,10 +171,11 @@ def _places(
 ) -> Places:
     """The places of every image of a table."""
     places: Places = array_to_fill(folder, "places", (len(table), GRID, GRID, len(basis.components)), np.int8)
-    batches = image_batches(table, recorder.image_size, settings.batch_size, workers=settings.workers)
+    batches = _batches(table, recorder.image_size, settings)
     for images, _, index in track(batches, f"describing the places of {len(table)} {table.split} images"):
         places[index.numpy()] = basis(recorder(images)).cpu().numpy()
-    return places
+    done: Places = filled(places)
+    return done
 
 
 def attend_split(
@@ -201,7 +204,7 @@ def attend_split(
     arrays: dict[str, Any] = {}
     broken = 0
     with GradCam(classifier, settings.method, settings.precision) as cam:
-        batches = image_batches(table, classifier.image_size, settings.batch_size, workers=settings.workers)
+        batches = _batches(table, classifier.image_size, settings)
         for images, y, index in track(batches, f"computing the attention for {len(table)} {table.split} images"):
             forward = cam(images)
             classes = y.to(forward.logits.device) if settings.explain == "label" else forward.logits.argmax(1)
@@ -210,9 +213,20 @@ def attend_split(
                 if name not in arrays:
                     arrays[name] = array_to_fill(folder, name, (len(table), *rows.shape[1:]))
                 arrays[name][index.numpy()] = rows.detach().cpu().numpy()
-    attention = SplitAttention(**arrays)
-    _warn_about_maps(attention.maps, broken, classifier.layer)
+    attention = SplitAttention(**{name: filled(array) for name, array in arrays.items()})
+    _warn_about_maps(attention.maps, int(processes.summed(np.array(broken))), classifier.layer)
     return attention
+
+
+def _batches(table: ImageTable, image_size: int, settings: AttendSettings) -> ImageBatches:
+    """This process's share of the images."""
+    if len(table) < processes.count():
+        raise DataError(
+            f"There must be at least as many images as processes. Got {len(table)} {table.split} images for "
+            f"{processes.count()}. Start fewer (--nproc-per-node)."
+        )
+    order = np.arange(len(table))[processes.share(len(table))]
+    return image_batches(table, image_size, settings.batch_size, order=order, workers=settings.workers)
 
 
 def _rows(forward: ForwardPass, classes: Tensor, pooling: Literal["mean", "sum"]) -> dict[str, Tensor]:

@@ -46,6 +46,8 @@ class Stage:
         What its record is called: in `reads`, messages, and the name of its folder.
     resumes
         Whether the function continues from what an interrupted call left in its folder.
+    shared
+        Whether the processes that torchrun starts share its work; otherwise the first of them does it alone.
     """
 
     verb: str
@@ -56,6 +58,7 @@ class Stage:
     returns: str
     noun: str
     resumes: bool = False
+    shared: bool = False
 
     @property
     def folder(self) -> str:
@@ -103,12 +106,12 @@ _TABLE = (
     Stage(
         "train", "Train the reference model with ERM",
         "data", TrainSettings,
-        "train", "network.classifier:Classifier", "reference", resumes=True,
+        "train", "network.classifier:Classifier", "reference", resumes=True, shared=True,
     ),
     Stage(
         "attend", "Compute where the model looks, and what it sees there",
         "data reference", AttendSettings,
-        "attend", "stages.attend:Attention", "attention",
+        "attend", "stages.attend:Attention", "attention", shared=True,
     ),
     Stage(
         "embed", "Place images by what the model looks at",
@@ -138,7 +141,7 @@ _TABLE = (
     Stage(
         "retrain", "Retrain on recomposed or curated images, and on a random subset",
         "data reference attention objects subset", RetrainSettings,
-        "retrain.retrain", "stages.retrain.retrained:Retrained", "retrained",
+        "retrain.retrain", "stages.retrain.retrained:Retrained", "retrained", shared=True,
     ),
     Stage(
         "evaluate", "Measure all models on the test split",

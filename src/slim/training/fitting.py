@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
+from slim import processes
 from slim.data import ImageTable, Recomposition
 from slim.errors import DataError, SettingsError
 from slim.network.build import build
@@ -127,7 +128,8 @@ def fit(
     device = _device(settings)
     with _contained(device):
         precision = resolve_precision(settings.precision, device)
-        fabric = Fabric(accelerator=device.type, devices=1, precision=precision)
+        fabric = Fabric(accelerator=device.type, precision=precision, **processes.strategy())
+        fabric.launch()
         model = _first_model(task, initial)
         flags = {name: values.requires_grad for name, values in model.module.named_parameters()}
         result = Loop(model, task, fabric, None if folder is None else Path(folder)).run()
@@ -167,6 +169,15 @@ def _check(task: Task) -> None:
         )
     if task.group_dro is not None and not 0 < task.group_dro < float("inf"):
         raise SettingsError(f"group_dro must be above 0. Got {task.group_dro}. Try 0.01, as in the paper.")
+    if task.group_dro is not None and processes.count() > 1:
+        raise SettingsError(
+            f"GroupDRO must run in one process. Got {processes.count()}. Start the command without torchrun."
+        )
+    if task.settings.batch_size < 2 * processes.count():
+        raise SettingsError(
+            f"batch_size must be at least two images per process. Got {task.settings.batch_size} for "
+            f"{processes.count()} processes. Raise it, or start fewer."
+        )
     if task.seed < 0:
         raise SettingsError(f"seed must be at least 0. Got {task.seed}. Try 0.")
 

@@ -20,6 +20,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from slim import processes
 from slim.arrays import Ints
 from slim.data import ImageTable
 from slim.errors import SettingsError, SlimWarning
@@ -103,7 +104,7 @@ class Loop:
         description = f"training, epoch {state.epoch} of {task.settings.epochs}"
         if state.history:
             description += f", loss {state.history[-1]['train_loss']:.2g}"
-        remaining = source.batches(batches, state.epoch, task.settings.augmentation, state.step)
+        remaining = source.batches(batches, state.epoch, task.settings.augmentation, state.step, spread=True)
         start, before = perf_counter(), state.seconds
         for inputs, y in track(remaining, description, total=len(batches) - state.step):
             self._step(source, inputs, y.to(self.fabric.device), batches)
@@ -119,17 +120,25 @@ class Loop:
             group["lr"] = lr
         _seed_step(self.task.seed, state.epoch, state.step, self.fabric.device)
         logits = source.logits(inputs).float()
-        loss = self._loss(logits, y, batches[state.step])
+        batch = batches[state.step]
+        loss = self._loss(logits, y, batch)
         state.step += 1
-        self._add(loss.item(), int((logits.argmax(1) == y).sum()), len(y))
+        self._add(loss, logits.argmax(1) == y, batch)
         self.fabric.backward(loss)
         self.stepper.step()
         self.stepper.zero_grad()
 
     def _loss(self, logits: Tensor, y: Tensor, batch: Ints) -> Tensor:
-        """Mean loss of the batch, or the loss of GroupDRO, whose shares are updated."""
+        """Mean loss of the batch, or the loss of GroupDRO, whose shares are updated.
+
+        Of several processes, the mean of their losses is that of the batch, since their gradients are averaged.
+        """
         if self.groups is None or self.task.group_dro is None:
-            return cross_entropy(logits, y, self.weights)
+            if processes.count() == 1:
+                return cross_entropy(logits, y, self.weights)
+            whole = self.weights[torch.from_numpy(self.task.table.y[batch])].sum()
+            part = cross_entropy(logits, y, self.weights, reduction="sum") * _counts(batch)
+            return part * (processes.count() / whole)
         if self.state.group_shares is None:
             present = torch.from_numpy(np.bincount(self.groups) > 0).float()
             self.state.group_shares = present / present.sum()
@@ -139,11 +148,13 @@ class Loop:
         )
         return loss
 
-    def _add(self, loss: float, correct: int, n: int) -> None:
+    def _add(self, loss: Tensor, correct: Tensor, batch: Ints) -> None:
         """Add a batch to the sums for the history."""
-        state = self.state
-        _check_finite(loss, f"in step {state.step} of epoch {state.epoch}", self._lr())
-        state.loss, state.correct, state.seen = state.loss + loss * n, state.correct + correct, state.seen + n
+        state, n = self.state, len(batch)
+        mine = np.array([loss.item() / processes.count(), int(correct.sum()) * _counts(batch)])
+        mean, right = processes.summed(mine).tolist()
+        _check_finite(mean, f"in step {state.step} of epoch {state.epoch}", self._lr())
+        state.loss, state.correct, state.seen = state.loss + mean * n, state.correct + int(right), state.seen + n
 
     def _lr(self) -> float:
         """Learning rate of the last step."""
@@ -170,9 +181,13 @@ class Loop:
 
     def _val_logits(self, source: Source) -> Tensor:
         """Logits of all validation images, on the CPU."""
-        batches = in_batches(np.arange(len(self.task.val)), self.task.settings.batch_size)
+        order = np.arange(len(self.task.val))[processes.share(len(self.task.val))]
+        logits = np.zeros((len(self.task.val), self.model.n_classes), np.float32)
+        batches = in_batches(order, self.task.settings.batch_size) if len(order) else []
         with evaluating(self.model.module), torch.no_grad():
-            return torch.cat([source.logits(inputs).float().cpu() for inputs, _ in source.batches(batches, 0, "none")])
+            for batch, (inputs, _) in zip(batches, source.batches(batches, 0, "none"), strict=True):
+                logits[batch] = source.logits(inputs).float().cpu().numpy()
+        return torch.from_numpy(processes.summed(logits))
 
     def _remember(self, value: float, predicted: Ints) -> None:
         """Keep the present weights as the best."""
@@ -189,7 +204,7 @@ class Loop:
     def _save(self) -> None:
         """Write the checkpoint and the history."""
         self.saved = perf_counter()
-        if self.folder is None:
+        if self.folder is None or not processes.first():
             return
         checkpoint = {
             "fingerprint": self.fingerprint,
@@ -205,7 +220,8 @@ class Loop:
         if self.folder is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        checkpoint = read_checkpoint(self.folder, self.fingerprint)
+        checkpoint = read_checkpoint(self.folder, self.fingerprint) if processes.first() else None
+        checkpoint = processes.agreed(checkpoint)
         if checkpoint is not None:
             self.state = State(**checkpoint["state"])
             self.model.module.load_state_dict(checkpoint["model"], strict=False)
@@ -225,9 +241,14 @@ class Loop:
                 SlimWarning,
                 stacklevel=5,  # the caller of `train_classifier`
             )
-        if self.folder is not None:
+        if self.folder is not None and processes.first():
             self.model.save(self.folder)
         return Training(self.model, pd.DataFrame(state.history), state.best_epoch)
+
+
+def _counts(batch: Ints) -> bool:
+    """Whether this process's images count, and do not only fill its place."""
+    return processes.number() < len(batch)
 
 
 def _cut(model: Classifier, trainable: str) -> Cut | None:
@@ -276,7 +297,7 @@ def _learning_rate(settings: TrainSettings, step: int, n_steps: int) -> float:
 def _seed_step(seed: int, epoch: int, step: int, device: torch.device) -> None:
     """Seed the generators that dropout and drop path use in a step, but not the generators of other GPUs."""
     # Five numbers: shorter keys are padded with zeros and would collide with the keys of the augmentation.
-    drawn = int(np.random.SeedSequence((seed, epoch, step, 0, 1)).generate_state(1)[0])
+    drawn = int(np.random.SeedSequence((seed, epoch, step, processes.number(), 1)).generate_state(1)[0])
     torch.default_generator.manual_seed(drawn)
     if device.type == "cuda":
         torch.cuda.manual_seed(drawn)

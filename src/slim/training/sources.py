@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from slim import processes
 from slim.arrays import Ints
 from slim.data import Augmentation, ImageTable, Recomposition, image_batches, recomposed_batches
 from slim.errors import ModelError
@@ -42,9 +43,9 @@ class Images:
     recomposition: Recomposition | None = None
 
     def batches(
-        self, batches: Batches, epoch: int, augmentation: Augmentation, start: int = 0
+        self, batches: Batches, epoch: int, augmentation: Augmentation, start: int = 0, *, spread: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
-        """Images as bytes, and their labels, for an epoch's batches from number `start` on."""
+        """Images as bytes, and their labels, for an epoch's batches from number `start` on; see `image_batches`."""
         for size, group in groupby(range(start, len(batches)), lambda number: len(batches[number])):
             numbers = list(group)
             for images, y, _ in self._read(
@@ -53,6 +54,7 @@ class Images:
                 before=np.concatenate([np.array([], np.int64), *batches[: numbers[0]]]),
                 augmentation=augmentation,
                 epoch=epoch,
+                spread=spread,
             ):
                 yield images, y
 
@@ -89,10 +91,11 @@ class CachedActivations:
     n_classes: int
 
     def batches(
-        self, batches: Batches, epoch: int, augmentation: Augmentation, start: int = 0
+        self, batches: Batches, epoch: int, augmentation: Augmentation, start: int = 0, *, spread: bool = False
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Activations, and labels, for batches from number `start` on; the same in every epoch."""
         for batch in batches[start:]:
+            batch = np.array(processes.part(batch.tolist())) if spread else batch
             yield self.activations.batch(torch.from_numpy(batch), self.device), torch.from_numpy(self.y[batch])
 
     def logits(self, inputs: Tensor) -> Tensor:

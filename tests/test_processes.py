@@ -1,0 +1,101 @@
+"""Several processes that torchrun starts: the same run as by one process, and clear refusals."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.torch import load_file
+
+from slim import processes
+from slim.data import ImageTable
+from slim.errors import SettingsError
+from slim.runs.run import run
+from slim.training import TrainSettings, train_classifier
+
+SETTINGS: dict[str, dict[str, object]] = {
+    "train": {
+        "arch": "convnext_atto",
+        "weights": "none",
+        "image_size": 32,
+        "epochs": 2,
+        "batch_size": 8,
+        "precision": "32-true",
+        "device": "cpu",
+    },
+    "attend": {"precision": "32-true"},
+    "annotate": {"budget": 4},
+    "curate": {"size": 8},
+    "retrain": {"mode": "full", "images": "recomposed", "epochs": 2},
+}
+OPTIONS = [
+    word
+    for stage, values in SETTINGS.items()
+    for name, value in values.items()
+    for word in (f"--{stage}.{name.replace('_', '-')}", str(value))
+]
+
+
+def together(*words: object) -> subprocess.CompletedProcess[str]:
+    """``slim`` in two processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "slim"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.run(
+        [*command, *map(str, words)], env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
+
+
+@pytest.mark.filterwarnings("ignore::slim.errors.SlimWarning")
+@pytest.mark.skipif(sys.platform == "win32", reason="torchrun on Windows has no gloo over TCP by default")
+def test_two_processes_make_the_run_of_one(squares: Callable[..., Path], tmp_path: Path, small_and_quiet: None) -> None:
+    data = squares(sizes=(25, 9, 9))  # the last batch has one image, so that the second process has none of its own
+    result = together("run", tmp_path / "two", "--data", data, "--attribute", "place", *OPTIONS)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("Report: ") == 1
+    run(tmp_path / "one", data=data, load={"attribute": "place"}, settings=SETTINGS)
+    files = [path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*")]
+    for name in (name for name in files if name.name == "model.safetensors"):
+        ours, others = (load_file(tmp_path / folder / name) for folder in ("one", "two"))
+        assert max(float((ours[key] - others[key]).abs().max()) for key in ours) < 1e-5
+    arrays = [name for name in files if name.suffix == ".npy"]
+    assert len(arrays) > 20
+    for name in arrays:
+        mine, theirs = (np.load(tmp_path / folder / name) for folder in ("one", "two"))
+        rounding = 2 if mine.dtype in (np.int8, np.uint8) else 1e-4
+        np.testing.assert_allclose(theirs.astype(float), mine.astype(float), atol=rounding, err_msg=str(name))
+
+
+def test_several_processes_do_only_what_they_can_share(tmp_path: Path) -> None:
+    result = together("demo", tmp_path / "demo")
+    assert result.returncode != 0
+    assert "Several processes can do run, train" in result.stderr
+    assert not (tmp_path / "demo").exists()
+
+
+def test_every_process_gets_a_part_and_all_together_get_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "_count", 3)
+    shares, parts = [], []
+    for number in range(3):
+        monkeypatch.setattr(processes, "_number", number)
+        shares.append(list(range(10))[processes.share(10)])
+        parts.append(processes.part([5, 6]))
+    assert shares == [[0, 1, 2], [3, 4, 5], [6, 7, 8, 9]]
+    assert parts == [[5], [6], [5]]
+    with processes.alone():
+        assert processes.count() == 1
+    assert processes.count() == 3
+
+
+def test_group_dro_is_refused_in_several_processes(
+    photos: Callable[..., ImageTable], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_count", 2)
+    table = photos(n=8, attribute=True)
+    settings = TrainSettings(arch="resnet10t", weights=None, image_size=32, device="cpu")
+    with pytest.raises(SettingsError, match="GroupDRO must run in one process. Got 2"):
+        train_classifier(table, table, settings, group_dro=0.01)
