@@ -79,6 +79,11 @@ def test_run_that_is_done_is_shown_without_torch(finished_run: Path, words: list
     assert found & SLOW == set()
 
 
+def test_status_of_a_run_reads_no_table(finished_run: Path, slim_command: Command) -> None:
+    slim_command("run", finished_run)
+    assert imported(["status", finished_run]) & (SLOW | {"pandas", "numpy", "PIL"}) == set()
+
+
 @pytest.mark.parametrize(("option", "start"), [("--version", f"slim, version {VERSION}"), ("--help", "Usage: slim ")])
 def test_module_is_the_command(option: str, start: str) -> None:
     done = subprocess.run([sys.executable, "-m", "slim", option], capture_output=True, text=True, check=True)

@@ -19,6 +19,7 @@ from slim.errors import ArtifactError, SettingsError, SlimError
 from slim.files import file_digest, write_text
 from slim.progress import announce
 from slim.runs.folder import RunFolder
+from slim.runs.known_data import Versions, recall, remember, versions
 from slim.runs.lock import alone_in
 from slim.runs.outputs import described
 from slim.runs.settings import FILE, Overrides, RunSettings, read_recipe
@@ -53,6 +54,8 @@ class Run:
         A classifier of your own to adopt as the reference model.
     annotator
         Who answers, instead of the annotator that the settings name.
+    before
+        Versions of the files that `given` was read from, before it was read.
     """
 
     folder: RunFolder
@@ -60,6 +63,7 @@ class Run:
     given: Dataset | None = None
     reference: Classifier | None = None
     annotator: Annotator | BrowserAnnotator | None = None
+    before: Versions | None = None
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder.path)!r})"
@@ -81,7 +85,25 @@ class Run:
             )
         from slim.data import load_dataset
 
+        self._before  # noqa: B018 (they are not read before their versions are)
         return load_dataset(**self.settings.data)
+
+    @cached_property
+    def _before(self) -> Versions | None:
+        """Versions of the files that the images were read from, before they were read."""
+        return versions(self.settings.data.get("source")) if self.given is None else self.before
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        """That of the images, which are read for it only where their files are not as they were."""
+        known = None if self.given is not None else recall(self.folder.path, self.settings.data)
+        return known or self.data.fingerprint
+
+    def _save(self) -> None:
+        """Save the settings, and which images they are about."""
+        self.settings.save(self.folder.path)
+        if self.given is not None or "data" in vars(self):
+            remember(self.folder.path, self.settings.data, self._before, self.data.fingerprint)
 
     def stage_folder(self, verb: str) -> Path:
         """A stage's folder."""
@@ -154,7 +176,7 @@ class Run:
         """Digests of everything that a stage reads; empty where a stage is not done."""
         digests = {verb: self.folder.digest(STAGES[verb].folder) or "" for verb in stage.before}
         if "data" in stage.reads.split():
-            digests["data"] = self.data.fingerprint
+            digests["data"] = self._fingerprint
         if stage.verb == "train" and self._reference_digest is not None:
             digests["reference"] = self._reference_digest
         files = {"train": self.settings["train"].checkpoint, "annotate": self.settings["annotate"].recorded}
@@ -236,7 +258,7 @@ class Run:
         self.damage(verb, read=True)  # its state then tells what was found
         self.check_ready(verb)
         if self.state(verb) == "done":
-            self.settings.save(self.folder.path)
+            self._save()
             return False
         stage = STAGES[verb]
         with self._writing(verb) as folder:
@@ -293,7 +315,7 @@ class Run:
         """Save the settings with the run; where they turn out to be a mistake, restore the earlier ones."""
         path = self.folder.path / FILE
         before = path.read_text(encoding="utf-8") if path.exists() else None
-        self.settings.save(self.folder.path)
+        self._save()
         try:
             yield
         except SlimError:
@@ -327,7 +349,7 @@ class Run:
             damage = self.damage(stage.verb)
             announce(heading + (f" · again, since {damage}" if damage else ""))
             self._make(stage.verb)
-        self.settings.save(self.folder.path)
+        self._save()
 
     def status(self) -> Iterator[tuple[Stage, State, float | None]]:
         """Each stage, its state, and how many seconds it took."""
@@ -379,15 +401,16 @@ def open_run(
         raise ArtifactError(f"{folder} must be a run folder. Got a file. Name another folder.")
     stored = RunSettings.load(folder) if data is None or (run_folder.path / FILE).exists() else None
     current = (stored or RunSettings()).updated(read_recipe(recipe) if recipe else {}).updated(settings or {})
+    before = versions(data)
     given = None if data is None else _loaded(data, load or {})
     if given is not None:
         current = replace(current, data=dict(given.source))
     if seed is not None:
         current = replace(current, seed=seed)
-    run = Run(run_folder, current.anchored(), given, reference, annotator)
-    run.data  # noqa: B018 (bad data is refused before a folder is created)
+    run = Run(run_folder, current.anchored(), given, reference, annotator, before)
     if stored is None:
-        run.settings.save(folder)
+        run.data  # noqa: B018 (bad data is refused before a folder is created)
+        run._save()
     return run
 
 
