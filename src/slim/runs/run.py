@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from slim.errors import ArtifactError, SettingsError, SlimError
 from slim.files import file_digest, write_text
-from slim.progress import announce
+from slim.progress import announce, track
 from slim.runs.folder import RunFolder
 from slim.runs.known_data import Versions, recall, remember, versions
 from slim.runs.lock import alone_in
@@ -204,7 +204,8 @@ class Run:
         --------
         ``slim.open_run("runs/birds").verify()``
         """
-        return {verb: damage for verb in STAGES if (damage := self.damage(verb, read=True))}
+        verbs = track(STAGES, "reading every file of the run")
+        return {verb: damage for verb in verbs if (damage := self.damage(verb, read=True))}
 
     def state(self, verb: str) -> State:
         """Whether a stage is done, stale (made from other settings or inputs), damaged or missing.

@@ -171,8 +171,9 @@ class Loop:
     def _val_logits(self, source: Source) -> Tensor:
         """Logits of all validation images, on the CPU."""
         batches = in_batches(np.arange(len(self.task.val)), self.task.settings.batch_size)
+        shown = track(source.batches(batches, 0, "none"), "validating", total=len(batches))
         with evaluating(self.model.module), torch.no_grad():
-            return torch.cat([source.logits(inputs).float().cpu() for inputs, _ in source.batches(batches, 0, "none")])
+            return torch.cat([source.logits(inputs).float().cpu() for inputs, _ in shown])
 
     def _remember(self, value: float, predicted: Ints) -> None:
         """Keep the present weights as the best."""
