@@ -107,10 +107,10 @@ def test_completion_is_written_for_each_documented_shell(shell: str) -> None:
 def test_tab_completes_commands_and_options_in_bash() -> None:
     script = """
 eval "$(_SLIM_COMPLETE=bash_source slim)"
-complete_words() { COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=(); _slim_completion slim; echo "${COMPREPLY[@]}"; }
-complete_words slim sta
-complete_words slim train --epo
-complete_words slim annotate run --annotator ter
+tab() { COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)) COMPREPLY=(); _slim_completion slim; echo "${COMPREPLY[@]}"; }
+tab slim sta
+tab slim train --epo
+tab slim annotate run --annotator ter
 """
     path = f"{SLIM.parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(

@@ -31,7 +31,8 @@ class Group(click.Group):
     command_class = Command
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return ["demo", "data", "run", "status", "compare", *STAGES, "export", "import", "doctor"]
+        first, last = ["demo", "data", "run", "status", "compare", *STAGES], ["export", "import", "doctor"]
+        return [*first, *(name for name in self.commands if name not in first + last), *last]
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
