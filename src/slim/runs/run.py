@@ -217,6 +217,16 @@ class Run:
         ArtifactError
             Another version of SLIM made it.
         """
+        return self._state(verb, {})
+
+    def _state(self, verb: str, known: dict[str, State]) -> State:
+        """The state of a stage; those that were asked for on the way are added to the known ones."""
+        if verb not in known:
+            known[verb] = self._found_state(verb, known)
+        return known[verb]
+
+    def _found_state(self, verb: str, known: dict[str, State]) -> State:
+        """The state of a stage, from its folder."""
         stage = STAGES[verb]
         manifest = self.folder.manifest(stage.folder)
         damaged = bool(self.damage(verb))
@@ -229,13 +239,16 @@ class Run:
         fresh = all(manifest.inputs.get(name) == digest for name, digest in self.inputs(stage).items())
         if not same or not fresh:
             return "stale"
-        return "damaged" if damaged else "done" if self.lacking(verb) is None else "stale"
+        return "damaged" if damaged else "done" if self._lacking(verb, known) is None else "stale"
 
     def lacking(self, verb: str) -> str | None:
         """The first stage that must be done before this one, or None where nothing is missing."""
+        return self._lacking(verb, {})
+
+    def _lacking(self, verb: str, known: dict[str, State]) -> str | None:
         for read in STAGES[verb].before:
-            if self.state(read) != "done":
-                return self.lacking(read) or read
+            if self._state(read, known) != "done":
+                return self._lacking(read, known) or read
         return None
 
     def stage(self, verb: str) -> bool:
@@ -354,9 +367,10 @@ class Run:
 
     def status(self) -> Iterator[tuple[Stage, State, float | None]]:
         """Each stage, its state, and how many seconds it took."""
+        known: dict[str, State] = {}
         for stage in STAGES.values():
             manifest = self.folder.manifest(stage.folder)
-            yield stage, self.state(stage.verb), manifest.seconds if manifest else None
+            yield stage, self._state(stage.verb, known), manifest.seconds if manifest else None
 
 
 def open_run(
