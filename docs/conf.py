@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,8 @@ html_copy_source = False
 html_show_sphinx = False
 
 DOCS = Path(__file__).parent
+html_extra_path = [path.name for path in DOCS.glob("*.html")]
+"""Whole pages, such as a report, which are copied as they are."""
 OUTSIDE = {name: f"{Path(name).stem.lower()}.md" for name in ("SECURITY.md", "CONTRIBUTING.md", "CHANGELOG.md")}
 """Pages above this folder, and the pages of the site that include them."""
 PLACES = {"index": "*.md", "tutorials": "tutorials/*.ipynb"}
@@ -60,13 +63,15 @@ PLACES = {"index": "*.md", "tutorials": "tutorials/*.ipynb"}
 
 
 def fill_in(app: Sphinx, page: str, source: list[str]) -> None:
-    """List pages that are named nowhere, and lead links to pages above this folder to the site's own."""
+    """List pages that are named nowhere, and lead links to where the site has what they mean."""
     if page in PLACES:
         found = sorted(path.relative_to(DOCS).with_suffix("").as_posix() for path in DOCS.glob(PLACES[page]))
         named = {page, *source[0].splitlines()}
         source[0] = source[0].replace("<!-- all others -->", "\n".join(name for name in found if name not in named))
     for outside, inside in OUTSIDE.items():
         source[0] = source[0].replace(f"](../{outside}", f"]({inside}")
+    # As a link of Markdown, an HTML file would be offered for download.
+    source[0] = re.sub(r"\[([^\]]+)\]\(([\w-]+\.html)\)", r'<a href="\2">\1</a>', source[0])
 
 
 def inline_formula(writer: Any, node: nodes.math) -> None:

@@ -78,8 +78,7 @@ def _title(text: str, line: str) -> str:
 
 def _prose(text: str) -> str:
     """Paragraphs of a help text; those after a line with a backspace keep their lines."""
-    paragraphs = re.sub(r"[ \t]+$", "", text.replace("\r", ""), flags=re.MULTILINE).split("\n\n")
-    return "\n\n".join(_paragraph(paragraph) for paragraph in paragraphs) + "\n"
+    return "\n\n".join(_paragraph(paragraph) for paragraph in text.split("\n\n")) + "\n"
 
 
 def _paragraph(text: str) -> str:

@@ -29,6 +29,12 @@ def remembered(finished_run: Path) -> Path:
     return finished_run
 
 
+def change_a_place(table: Path) -> None:
+    """Give an image another spurious attribute."""
+    frame = pd.read_csv(table)
+    frame.assign(place=frame["place"].where(frame.index != 3, 1 - frame["place"])).to_csv(table, index=False)
+
+
 def test_state_of_a_run_does_not_read_its_images(
     remembered: Path, states: States, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -37,10 +43,18 @@ def test_state_of_a_run_does_not_read_its_images(
 
 
 def test_changed_table_is_read_again(remembered: Path, tmp_path: Path, states: States) -> None:
-    table = tmp_path / "data/metadata.csv"
-    frame = pd.read_csv(table)
-    frame.assign(place=frame["place"].where(frame.index != 3, 1 - frame["place"])).to_csv(table, index=False)
+    change_a_place(tmp_path / "data/metadata.csv")
     assert set(states(remembered).values()) == {"stale"}
+
+
+def test_stage_names_the_images_that_it_has_read(remembered: Path, tmp_path: Path) -> None:
+    opened = open_run(remembered, settings={"train": {"lr": 0.01}})
+    assert opened.state("train") == "stale"
+    change_a_place(tmp_path / "data/metadata.csv")  # after the state was asked for
+    assert opened.stage("train")
+    manifest = opened.folder.manifest("01-reference")
+    assert manifest is not None
+    assert manifest.inputs["data"] == open_run(remembered).data.fingerprint
 
 
 def test_table_that_is_gone_is_an_error(remembered: Path, tmp_path: Path, states: States) -> None:

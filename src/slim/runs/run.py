@@ -93,16 +93,24 @@ class Run:
         """Versions of the files that the images were read from, before they were read."""
         return versions(self.settings.data.get("source")) if self.given is None else self.before
 
+    @property
+    def _has_read(self) -> bool:
+        """Whether the images have been read."""
+        return self.given is not None or "data" in vars(self)
+
     @cached_property
+    def _recalled(self) -> str | None:
+        return recall(self.folder.path, self.settings.data)
+
+    @property
     def _fingerprint(self) -> str:
         """That of the images, which are read for it only where their files are not as they were."""
-        known = None if self.given is not None else recall(self.folder.path, self.settings.data)
-        return known or self.data.fingerprint
+        return (None if self._has_read else self._recalled) or self.data.fingerprint
 
     def _save(self) -> None:
         """Save the settings, and which images they are about."""
         self.settings.save(self.folder.path)
-        if self.given is not None or "data" in vars(self):
+        if self._has_read:
             remember(self.folder.path, self.settings.data, self._before, self.data.fingerprint)
 
     def stage_folder(self, verb: str) -> Path:
@@ -309,6 +317,8 @@ class Run:
         """A folder that becomes a stage's result once the block has ended without an error."""
         stage = STAGES[verb]
         on_device = verb == "train" or "reference" in stage.reads
+        if "data" in stage.reads.split():
+            self.data  # noqa: B018 (the manifest tells of the images that are read now)
         with (
             self._keeping_settings(),
             self.folder.writing(
