@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check format lock clean
+.PHONY: demo test check docs format lock clean
 
 # All stages on embedded photographs: no internet, no person, about three minutes on two cores.
 demo: .venv/installed
@@ -19,6 +19,10 @@ check: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The documentation site; a warning is an error. Its first page is docs/_build/html/index.html.
+docs: .venv/installed
+	$(BIN)/sphinx-build -W --keep-going -q -b html -d docs/_build/doctrees docs docs/_build/html
+
 # Format the code and fix what ruff can fix.
 format: .venv/installed
 	$(BIN)/ruff format .
@@ -30,7 +34,7 @@ lock: .venv/installed
 
 # Remove the environment, caches and the demo's run.
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage dist runs/demo
+	rm -rf docs/_build docs/api docs/cli .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache .coverage dist runs/demo
 
 # The environment is made again when the project's metadata or the constraints change.
 .venv/installed: pyproject.toml constraints.txt

@@ -9,7 +9,7 @@ import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -18,6 +18,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from typing_extensions import TypeAliasType
 
 from slim import Classifier, Space, run
 from slim.errors import ArtifactError
@@ -48,6 +49,26 @@ def same(one: Any, other: Any) -> bool:
         ours, theirs = one.state_dict(), other.state_dict()
         return ours.keys() == theirs.keys() and all(torch.equal(ours[name].cpu(), theirs[name]) for name in ours)
     return bool(one == other)
+
+
+Scalar = TypeVar("Scalar", bound=np.generic)
+AliasedArray = TypeAliasType("AliasedArray", np.ndarray[tuple[Any, ...], np.dtype[Scalar]], type_params=(Scalar,))
+
+
+@dataclass(frozen=True, eq=False)
+class Aliased(Record):
+    """A record whose array has a type that is an alias in itself, as numpy's NDArray is since 2.5."""
+
+    values: AliasedArray[np.float64]
+    more: AliasedArray[np.float64] | None = None
+
+
+def test_array_whose_type_is_an_alias_is_loaded_from_its_file(tmp_path: Path) -> None:
+    Aliased(np.arange(3.0), np.ones(2)).save(tmp_path)
+    loaded = Aliased.load(tmp_path)
+    assert loaded.values.tolist() == [0, 1, 2]
+    assert loaded.more is not None
+    assert loaded.more.tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("verb", STAGES)

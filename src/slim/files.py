@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +14,8 @@ from slim.errors import ArtifactError
 if TYPE_CHECKING:
     import pandas as pd
 
-VERSION = version("slim-vision")
+VERSION = "0.2.0"
+"""Of SLIM; pyproject.toml reads it here."""
 NAMES = "surrogateescape"
 """How text keeps the names of files that are not in UTF-8: byte for byte."""
 _MAX_DEPTH = 100

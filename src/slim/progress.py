@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import timedelta
 from time import perf_counter
 from typing import TypeVar
 
@@ -19,6 +20,9 @@ from rich.progress import (
 )
 
 T = TypeVar("T")
+
+_SHORT, _FIRST_LINE, _NEXT_LINE = 2.0, 10.0, 30.0
+"""Without a terminal: seconds up to which nothing is said, until the first line, and from one line to the next."""
 
 _quiet: ContextVar[bool] = ContextVar("slim_progress_quiet", default=False)
 
@@ -49,7 +53,8 @@ def announce(text: str) -> None:
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
     """Yield `items` while a bar on stderr shows the progress and the time left.
 
-    Without a terminal, one line at the end says how many items took how many seconds.
+    Without a terminal, a line every half minute says how far it is and how long the rest will take, and one at the end
+    how many items took how many seconds, if that was more than two.
 
     Parameters
     ----------
@@ -67,10 +72,7 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
         total = len(items)
     console = Console(stderr=True)
     if not (console.is_terminal or console.is_jupyter):
-        start, count = perf_counter(), 0
-        for count, item in enumerate(items, 1):  # noqa: B007 (count is read after the loop)
-            yield item
-        console.print(f"  {description}: {count} in {perf_counter() - start:.1f} s", soft_wrap=True)
+        yield from _in_lines(items, description, total, console)
         return
     columns = (
         TextColumn("  {task.description}"),
@@ -82,3 +84,37 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
     )
     with Progress(*columns, console=console) as bar:
         yield from bar.track(items, total=total, description=description)
+
+
+def _in_lines(items: Iterable[T], description: str, total: int | None, console: Console) -> Iterator[T]:
+    """Yield `items` and print lines, the first of them after ten seconds."""
+    start, count = perf_counter(), 0
+    due = start + _FIRST_LINE
+    for count, item in enumerate(items, 1):
+        yield item
+        now = perf_counter()
+        if now >= due and count != total:
+            due = now + _NEXT_LINE
+            left = "" if total is None else f" of {total}, about {remaining(now - start, count, total)} left"
+            console.print(f"  {description}: {count}{left}", soft_wrap=True, highlight=False)
+    seconds = perf_counter() - start
+    if seconds >= _SHORT:
+        console.print(f"  {description}: {count} in {seconds:.1f} s", soft_wrap=True, highlight=False)
+
+
+def remaining(seconds: float, count: int, total: int) -> str:
+    """How long the rest of some items will take, if they take as long as the first of them did.
+
+    Parameters
+    ----------
+    seconds
+        What the first `count` items took.
+    count, total
+        Number of items that are done, at least 1, and of all.
+
+    Examples
+    --------
+    >>> remaining(10, 5, 20), remaining(60, 1, 61)
+    ('0:00:30', '1:00:00')
+    """
+    return str(timedelta(seconds=round(seconds / count * (total - count))))

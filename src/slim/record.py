@@ -189,6 +189,7 @@ def _plain(value: Any) -> Any:
 def _load(folder: Path, item: Field[Any], hint: Any, values: Mapping[str, Any]) -> Any:
     """A field's value from its file, or from the record's plain values."""
     kind = get_origin(hint) or hint
+    kind = get_origin(getattr(kind, "__value__", kind)) or kind  # since numpy 2.5, NDArray is an alias in itself
     path = folder / _stem(item)
     if isinstance(kind, type) and issubclass(kind, Record):
         return kind.load(path)

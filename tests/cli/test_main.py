@@ -28,21 +28,15 @@ SLIM = Path(sys.executable).with_name("slim")
 def test_help_lists_the_commands_in_the_order_of_the_method_without_cutting_any() -> None:
     text = CliRunner().invoke(main, ["--help"], terminal_width=80).stdout
     listed = text.split("Commands:\n")[1].splitlines()
-    assert [line.split()[0] for line in listed] == [
-        "demo",
-        "data",
-        "run",
-        "status",
-        "compare",
-        *STAGES,
-        "export",
-        "import",
-        "doctor",
-    ]
+    names = [line.split()[0] for line in listed]
+    first, last = ["demo", "data", "run", "status", "compare", *STAGES], ["export", "import", "doctor"]
+    assert names[: len(first)] == first
+    assert names[-len(last) :] == last
+    assert sorted(names) == sorted(main.commands)
     assert all(line.endswith(".") and "..." not in line for line in listed)
 
 
-@pytest.mark.parametrize("command", ["run", "demo", "data", "status", "compare", *STAGES, "export", "import", "doctor"])
+@pytest.mark.parametrize("command", main.commands)
 def test_help_of_a_command_fits_a_terminal(command: str) -> None:
     result = CliRunner().invoke(main, [command, "--help"], terminal_width=80)
     assert result.exit_code == 0
@@ -77,6 +71,11 @@ def test_run_that_is_done_is_shown_without_torch(finished_run: Path, words: list
     found = imported([*words, finished_run])
     assert {"click", "slim.runs.run"} <= found
     assert found & SLOW == set()
+
+
+def test_status_of_a_run_reads_no_table(finished_run: Path, slim_command: Command) -> None:
+    slim_command("run", finished_run)
+    assert imported(["status", finished_run]) & (SLOW | {"pandas", "numpy", "PIL"}) == set()
 
 
 @pytest.mark.parametrize(("option", "start"), [("--version", f"slim, version {VERSION}"), ("--help", "Usage: slim ")])

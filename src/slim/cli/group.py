@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
+import signal
 import sys
+import threading
 import warnings
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from typing import Any
 
@@ -23,26 +27,28 @@ from slim.stages import STAGES
 class Group(click.Group):
     """Shows every error as one line; lists commands in the order of the method.
 
-    The exit code is 1 for an error that the user can fix, and 70 for one of SLIM itself, whose traceback goes into a
-    file.
+    Exit codes: 1 for an error that the user can fix, 70 for one of SLIM itself, whose traceback goes into a file; 130
+    after Ctrl-C, and 143 after SIGTERM, which schedulers send and which stops a command in the same orderly way.
     """
 
     command_class = Command
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return ["demo", "data", "run", "status", "compare", *STAGES, "export", "import", "doctor"]
+        first, last = ["demo", "data", "run", "status", "compare", *STAGES], ["export", "import", "doctor"]
+        return [*first, *(name for name in self.commands if name not in first + last), *last]
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _stopped_by_sigterm():
+                return super().invoke(ctx)
         except (SlimError, OSError, MemoryError) as error:
             if isinstance(error, OSError) and error.errno == errno.EPIPE:
                 raise  # the reader of our output has closed it, which click handles silently
             click.echo(f"slim: {_message(error)}", err=True)
             ctx.exit(1)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             click.echo("slim: Stopped. The same command continues from here.", err=True)
-            ctx.exit(130)
+            ctx.exit(128 + (signal.SIGTERM if isinstance(error, _Terminated) else signal.SIGINT))
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise  # click shows them
         except Exception as error:
@@ -51,6 +57,27 @@ class Group(click.Group):
                 ctx.exit(1)
             click.echo(f"slim: {reported(error, ctx.meta.get(FOLDER))}", err=True)
             ctx.exit(EXIT_CODE)
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM has come."""
+
+
+@contextmanager
+def _stopped_by_sigterm() -> Iterator[None]:
+    """Within the block, SIGTERM stops the command in an orderly way; threads cannot handle signals."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _out_of_memory(error: Exception) -> bool:
@@ -75,7 +102,8 @@ def _message(error: Exception) -> str:
 def _show_warning(message: Warning | str, category: type[Warning], *place: Any) -> None:
     """Show a warning that is meant for the user as one line, others as Python does."""
     if issubclass(category, SlimWarning):
-        click.echo(f"{click.style('warning:', fg='yellow')} {message}", err=True)
+        plain = False if "NO_COLOR" in os.environ else None  # None: colours where there is a terminal
+        click.echo(f"{click.style('warning:', fg='yellow')} {message}", err=True, color=plain)
     else:
         _shown_as_usual(message, category, *place)
 

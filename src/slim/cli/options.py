@@ -12,6 +12,8 @@ from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
 
+from slim.progress import quiet
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -31,8 +33,18 @@ FOLDER = "slim.folder"
 """Under this name, the context remembers the folder that a command works in."""
 
 
+def _be_quiet(ctx: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        ctx.with_resource(quiet())
+
+
 class Command(click.Command):
-    """A command whose help shows the options under their headings."""
+    """A command that can be quiet, and whose help shows the options under their headings."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        text = "Show no progress; warnings and errors still come."
+        self.params.append(Option(["--quiet"], is_flag=True, expose_value=False, callback=_be_quiet, help=text))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; whoever catches its error knows its folder."""

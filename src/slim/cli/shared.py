@@ -84,7 +84,7 @@ def show_results(run: Run, as_json: bool) -> None:
 
 def show_next(run: Run) -> None:
     """Print the command that continues from here, to stderr."""
-    verb = next((verb for verb in STAGES if run.state(verb) != "done"), None)
+    verb = next((stage.verb for stage, state, _ in run.status() if state != "done"), None)
     if verb is None:
         announce(f"All stages are done. Report: {run.stage_folder('report') / 'report.html'}")
     else:

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from slim import processes
 from slim.errors import ArtifactError, SettingsError, SlimError
 from slim.files import file_digest, write_text
-from slim.progress import announce
+from slim.progress import announce, track
 from slim.runs.folder import RunFolder
+from slim.runs.known_data import Versions, recall, remember, versions
 from slim.runs.lock import alone_in
 from slim.runs.outputs import described
 from slim.runs.settings import FILE, Overrides, RunSettings, read_recipe
@@ -54,6 +55,8 @@ class Run:
         A classifier of your own to adopt as the reference model.
     annotator
         Who answers, instead of the annotator that the settings name.
+    before
+        Versions of the files that `given` was read from, before it was read.
     """
 
     folder: RunFolder
@@ -61,6 +64,7 @@ class Run:
     given: Dataset | None = None
     reference: Classifier | None = None
     annotator: Annotator | BrowserAnnotator | None = None
+    before: Versions | None = None
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder.path)!r})"
@@ -82,7 +86,35 @@ class Run:
             )
         from slim.data import load_dataset
 
+        self._before  # noqa: B018 (they are not read before their versions are)
         return load_dataset(**self.settings.data)
+
+    @cached_property
+    def _before(self) -> Versions | None:
+        """Versions of the files that the images were read from, before they were read."""
+        return versions(self.settings.data.get("source")) if self.given is None else self.before
+
+    @property
+    def _has_read(self) -> bool:
+        """Whether the images have been read."""
+        return self.given is not None or "data" in vars(self)
+
+    @cached_property
+    def _recalled(self) -> str | None:
+        return recall(self.folder.path, self.settings.data)
+
+    @property
+    def _fingerprint(self) -> str:
+        """That of the images, which are read for it only where their files are not as they were."""
+        return (None if self._has_read else self._recalled) or self.data.fingerprint
+
+    def _save(self) -> None:
+        """Save the settings, and which images they are about; of several processes, the first does it."""
+        if not processes.first():
+            return
+        self.settings.save(self.folder.path)
+        if self._has_read:
+            remember(self.folder.path, self.settings.data, self._before, self.data.fingerprint)
 
     def stage_folder(self, verb: str) -> Path:
         """A stage's folder."""
@@ -155,7 +187,7 @@ class Run:
         """Digests of everything that a stage reads; empty where a stage is not done."""
         digests = {verb: self.folder.digest(STAGES[verb].folder) or "" for verb in stage.before}
         if "data" in stage.reads.split():
-            digests["data"] = self.data.fingerprint
+            digests["data"] = self._fingerprint
         if stage.verb == "train" and self._reference_digest is not None:
             digests["reference"] = self._reference_digest
         files = {"train": self.settings["train"].checkpoint, "annotate": self.settings["annotate"].recorded}
@@ -183,7 +215,8 @@ class Run:
         --------
         ``slim.open_run("runs/birds").verify()``
         """
-        return {verb: damage for verb in STAGES if (damage := self.damage(verb, read=True))}
+        verbs = track(STAGES, "reading every file of the run")
+        return {verb: damage for verb in verbs if (damage := self.damage(verb, read=True))}
 
     def state(self, verb: str) -> State:
         """Whether a stage is done, stale (made from other settings or inputs), damaged or missing.
@@ -195,6 +228,16 @@ class Run:
         ArtifactError
             Another version of SLIM made it.
         """
+        return self._state(verb, {})
+
+    def _state(self, verb: str, known: dict[str, State]) -> State:
+        """The state of a stage; those that were asked for on the way are added to the known ones."""
+        if verb not in known:
+            known[verb] = self._found_state(verb, known)
+        return known[verb]
+
+    def _found_state(self, verb: str, known: dict[str, State]) -> State:
+        """The state of a stage, from its folder."""
         stage = STAGES[verb]
         manifest = self.folder.manifest(stage.folder)
         damaged = bool(self.damage(verb))
@@ -207,13 +250,16 @@ class Run:
         fresh = all(manifest.inputs.get(name) == digest for name, digest in self.inputs(stage).items())
         if not same or not fresh:
             return "stale"
-        return "damaged" if damaged else "done" if self.lacking(verb) is None else "stale"
+        return "damaged" if damaged else "done" if self._lacking(verb, known) is None else "stale"
 
     def lacking(self, verb: str) -> str | None:
         """The first stage that must be done before this one, or None where nothing is missing."""
+        return self._lacking(verb, {})
+
+    def _lacking(self, verb: str, known: dict[str, State]) -> str | None:
         for read in STAGES[verb].before:
-            if self.state(read) != "done":
-                return self.lacking(read) or read
+            if self._state(read, known) != "done":
+                return self._lacking(read, known) or read
         return None
 
     def stage(self, verb: str) -> bool:
@@ -251,7 +297,7 @@ class Run:
         self.check_ready(verb)
         if self.state(verb) != "done":
             return True
-        self.settings.save(self.folder.path)
+        self._save()
         return False
 
     def _work(self, stage: Stage, folder: Path) -> Any:
@@ -289,6 +335,8 @@ class Run:
         """A folder that becomes a stage's result once the block has ended without an error."""
         stage = STAGES[verb]
         on_device = verb == "train" or "reference" in stage.reads
+        if "data" in stage.reads.split():
+            self.data  # noqa: B018 (the manifest tells of the images that are read now)
         with (
             self._keeping_settings(),
             self.folder.writing(
@@ -309,7 +357,7 @@ class Run:
         """Save the settings with the run; where they turn out to be a mistake, restore the earlier ones."""
         path = self.folder.path / FILE
         before = path.read_text(encoding="utf-8") if path.exists() else None
-        self.settings.save(self.folder.path)
+        self._save()
         try:
             yield
         except SlimError:
@@ -343,14 +391,14 @@ class Run:
             damage = self.damage(stage.verb)
             announce(heading + (f" · again, since {damage}" if damage else ""))
             self._make(stage.verb)
-        if processes.first():
-            self.settings.save(self.folder.path)
+        self._save()
 
     def status(self) -> Iterator[tuple[Stage, State, float | None]]:
         """Each stage, its state, and how many seconds it took."""
+        known: dict[str, State] = {}
         for stage in STAGES.values():
             manifest = self.folder.manifest(stage.folder)
-            yield stage, self.state(stage.verb), manifest.seconds if manifest else None
+            yield stage, self._state(stage.verb, known), manifest.seconds if manifest else None
 
 
 def open_run(
@@ -396,15 +444,16 @@ def open_run(
         raise ArtifactError(f"{folder} must be a run folder. Got a file. Name another folder.")
     stored = RunSettings.load(folder) if data is None or (run_folder.path / FILE).exists() else None
     current = (stored or RunSettings()).updated(read_recipe(recipe) if recipe else {}).updated(settings or {})
+    before = versions(data)
     given = None if data is None else _loaded(data, load or {})
     if given is not None:
         current = replace(current, data=dict(given.source))
     if seed is not None:
         current = replace(current, seed=seed)
-    run = Run(run_folder, current.anchored(), given, reference, annotator)
-    run.data  # noqa: B018 (bad data is refused before a folder is created)
-    if stored is None and processes.first():
-        run.settings.save(folder)
+    run = Run(run_folder, current.anchored(), given, reference, annotator, before)
+    if stored is None:
+        run.data  # noqa: B018 (bad data is refused before a folder is created)
+        run._save()
     return run
 
 

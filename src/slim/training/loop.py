@@ -184,8 +184,9 @@ class Loop:
         order = np.arange(len(self.task.val))[processes.share(len(self.task.val))]
         logits = np.zeros((len(self.task.val), self.model.n_classes), np.float32)
         batches = in_batches(order, self.task.settings.batch_size) if len(order) else []
+        shown = track(source.batches(batches, 0, "none"), "validating", total=len(batches))
         with evaluating(self.model.module), torch.no_grad():
-            for batch, (inputs, _) in zip(batches, source.batches(batches, 0, "none"), strict=True):
+            for batch, (inputs, _) in zip(batches, shown, strict=True):
                 logits[batch] = source.logits(inputs).float().cpu().numpy()
         return torch.from_numpy(processes.summed(logits))
 

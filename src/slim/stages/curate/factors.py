@@ -10,6 +10,7 @@ import numpy as np
 
 from slim.arrays import Flags, Floats, Ints
 from slim.clustering import CLUSTERS, Components, choose_k, fit_clusters
+from slim.progress import track
 
 _AS_GOOD = 0.05
 """Factors that explain as much within this difference count as equally good; the one with fewest clusters is taken."""
@@ -135,7 +136,7 @@ def find_factor(
         k = clusters or choose_k(points[fit_on], choose_by, seed)
         return Factor(source, np.asarray(fit_clusters(points[fit_on], k, seed).predict(points), np.int64), None)
     tried: list[tuple[float, Factor]] = []
-    for source, features in pool.items():
+    for source, features in track(pool.items(), "clustering what the model sees", total=len(pool)):
         components = Components(features, seed, among=fit_on)
         points, others = components(features), components(mistakes.features[source])
         for k in (clusters,) if clusters else CLUSTERS:
@@ -154,7 +155,8 @@ def _evidence(pool: Mapping[Source, Floats], mistakes: Mistakes, fit_on: Flags, 
     read = _read_by(np.asarray(mistakes.head)) if source == "features" else None
     components = Components(pool[source], seed, among=fit_on, without=read)
     points, of_others = components(pool[source]), components(mistakes.features[source])
-    return max(_share_explained(mistakes, _members(points, of_others, fit_on, k, seed)[1]) for k in CLUSTERS)
+    shown = track(CLUSTERS, "looking for a shortcut")
+    return max(_share_explained(mistakes, _members(points, of_others, fit_on, k, seed)[1]) for k in shown)
 
 
 def _read_by(head: Floats) -> Floats:

@@ -136,7 +136,9 @@ def _trust(table: ImageTable, index: Ints, answers: PlaceAnswers, where: Floats,
     """Leave each image with a place out in turn: does its map contain the place?"""
     pointed = np.flatnonzero(~np.isnan(where[index, 0]))[:_MOST_LEFT_OUT]
     hits = 0
-    for left_out, (images, _, _) in zip(pointed, image_batches(table, SIDE, 1, order=index[pointed]), strict=True):
+    batches = image_batches(table, SIDE, 1, order=index[pointed])
+    shown = track(batches, f"mapping {len(pointed)} judged images without their own answer")
+    for left_out, (images, _, _) in zip(pointed, shown, strict=True):
         scores = fit_localizer(answers.without(left_out), sample).scores(answers.places[[left_out]])
         x, y = (np.minimum(where[index[left_out], :2], 1 - 1e-9) * SIDE).astype(int)
         hits += int(object_maps(scores, images)[0, y, x] > 127)

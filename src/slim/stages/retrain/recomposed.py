@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -74,12 +75,14 @@ def recomposed_features(
     seed: int,
 ) -> Floats:
     """(draws * n, d) penultimate features of recomposed images: all images once, then again on other backgrounds."""
-    rows = []
+    epochs = [
+        recomposed_batches(table, recomposition, reference.image_size, _BATCH_SIZE, seed=seed, epoch=draw)
+        for draw in range(draws)
+    ]
+    description = f"features of {len(table)} {table.split} images, each on {draws} other backgrounds"
     with GradCam(reference, "auto", precision) as cam:
-        for draw in track(range(draws), f"features of {len(table)} {table.split} images on other backgrounds"):
-            batches = recomposed_batches(table, recomposition, reference.image_size, _BATCH_SIZE, seed=seed, epoch=draw)
-            rows += [cam(images).features.detach().cpu().numpy() for images, _, _ in batches]
-    return np.concatenate(rows)
+        batches = track(chain.from_iterable(epochs), description, total=sum(map(len, epochs)))
+        return np.concatenate([cam(images).features.detach().cpu().numpy() for images, _, _ in batches])
 
 
 def train_recomposed(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from slim.network.choices import Precision
+from slim.progress import track
 
 if TYPE_CHECKING:
     from slim.arrays import Bytes
@@ -83,6 +84,8 @@ def _accuracy(
 
     right = 0
     with GradCam(reference, "auto", precision) as cam:
-        for images, y, _ in recomposed_batches(table, recomposition, reference.image_size, _BATCH_SIZE, seed=seed):
+        batches = recomposed_batches(table, recomposition, reference.image_size, _BATCH_SIZE, seed=seed)
+        whose = "other classes" if recomposition.donors == "other" else "their own class"
+        for images, y, _ in track(batches, f"predicting {len(table)} images on backgrounds of {whose}"):
             right += int((cam(images).logits.argmax(1).cpu() == y).sum())
     return right / len(table)

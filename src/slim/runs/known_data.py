@@ -1,0 +1,85 @@
+"""Which images a run was made from, kept in ``data.json``: a look at the run need not read their table again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from slim.errors import ArtifactError
+from slim.files import VERSION, check_seal, file_version, read_json, write_sealed
+
+FILE = "data.json"
+
+Versions = dict[str, list[int]]
+"""Of files and folders, by their paths; see `slim.files.file_version`."""
+
+
+def versions(source: object) -> Versions | None:
+    """Versions of what decides which images a data set has: its tables, or else the folders of its tree.
+
+    Whether the images themselves are still there is not looked at.
+
+    Parameters
+    ----------
+    source
+        As for `slim.load_dataset`.
+
+    Returns
+    -------
+    dict or None
+        None where this cannot be said from files: for a DataFrame, a benchmark by its name, a tree with links.
+    """
+    if not isinstance(source, str | Path) or not Path(source).exists():
+        return None
+    path = Path(source).absolute()
+    table = path / "metadata.csv" if path.is_dir() else path
+    parts = [table, table.with_name("boxes.csv")] if table.exists() else _folders(path)
+    return {str(part): list(file_version(part)) for part in parts if part.exists()} or None
+
+
+def _folders(root: Path) -> list[Path]:
+    """A folder and those in it, whose versions change with the names in them; empty where one is a link."""
+    found: list[Path] = []
+    for folder, inner, _ in os.walk(root):
+        found.append(Path(folder))
+        if any(os.path.islink(os.path.join(folder, name)) for name in inner):
+            return []
+    return found
+
+
+def remember(folder: Path, source: Mapping[str, Any], before: Versions | None, fingerprint: str) -> None:
+    """Keep the fingerprint of images in a run folder, with the versions before they were read."""
+    if before is not None:
+        write_sealed(folder / FILE, _fact(source, before, fingerprint))
+
+
+def recall(folder: Path, source: Mapping[str, Any]) -> str | None:
+    """The fingerprint that `remember` kept, if what decides which images there are is as it was; else None.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> run = Path(tempfile.mkdtemp())
+    >>> table = run / "table.csv"
+    >>> _ = table.write_text("filename,y")
+    >>> source = {"source": str(table)}
+    >>> remember(run, source, versions(table), "0123456789abcdef")
+    >>> recall(run, source)
+    '0123456789abcdef'
+    >>> _ = table.write_text("filename,y,split")
+    >>> recall(run, source) is None
+    True
+    """
+    path = folder / FILE
+    try:
+        kept = check_seal(path, read_json(path))
+    except (ArtifactError, AttributeError):  # it is missing or damaged, and no loss
+        return None
+    fingerprint, now = kept.get("fingerprint"), versions(source.get("source"))
+    return fingerprint if now is not None and kept == _fact(source, now, fingerprint) else None
+
+
+def _fact(source: Mapping[str, Any], files: Versions, fingerprint: Any) -> dict[str, Any]:
+    return {"version": VERSION, "data": dict(source), "files": files, "fingerprint": fingerprint}
