@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from slim.errors import ArtifactError
@@ -54,6 +55,11 @@ class Report(Record):
 
     metrics: dict[str, Any] = field(metadata={"file": "metrics.json"})
     page: str = field(metadata={"file": "report.html"})
+
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        columns = ("title", "supervision", "worst_group_accuracy", "worst_group", "average_accuracy")
+        rows = [[self.metrics[key][column] for column in columns] for key in MODEL_KEYS if self.metrics[key]]
+        return {str(self): pd.DataFrame(rows, columns=[column.replace("_", " ") for column in columns])}
 
     def __repr__(self) -> str:
         return str(self.metrics["headline"])

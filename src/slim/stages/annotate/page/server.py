@@ -21,6 +21,7 @@ import uvicorn
 
 from slim.errors import AnnotationError, SlimError, SlimWarning
 from slim.files import read_json
+from slim.notebook import in_notebook
 from slim.stages.annotate.page.app import build_app
 from slim.stages.annotate.page.session import Pool, Session
 from slim.stages.annotate.queries import Queries
@@ -196,15 +197,6 @@ def _login() -> str:
         return getpass.getuser()
     except (OSError, KeyError):
         return ""
-
-
-def in_notebook() -> bool:
-    """Whether this runs in a notebook, which shows the page inline."""
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return False
-    return type(get_ipython()).__name__ == "ZMQInteractiveShell"
 
 
 def _announce(link: str, host: str) -> None:
