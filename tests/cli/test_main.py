@@ -45,7 +45,9 @@ def test_help_lists_the_commands_in_the_order_of_the_method_without_cutting_any(
     assert all(line.endswith(".") and "..." not in line for line in listed)
 
 
-@pytest.mark.parametrize("command", ["run", "demo", "data", "status", "compare", *STAGES, "look", "attention", "export", "import", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["run", "demo", "data", "status", "compare", *STAGES, "look", "attention", "export", "import", "doctor"]
+)
 def test_help_of_a_command_fits_a_terminal(command: str) -> None:
     result = CliRunner().invoke(main, [command, "--help"], terminal_width=80)
     assert result.exit_code == 0
