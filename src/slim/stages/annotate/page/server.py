@@ -259,8 +259,8 @@ def notebook_announcement(link: str, environment: Mapping[str, str]) -> list[str
         lines.append(f"If it stays empty, add port {port} in the panel Ports of VS Code, and run the cell again.")
     return [
         *lines,
-        "If nothing else works, open the link in a browser; where the notebook runs on another machine, run first on your "
-        f"own: {_tunnel(link)}",
+        "If nothing else works, open the link in a browser; where the notebook runs on another machine, first run on "
+        f"your own: {_tunnel(link)}",
     ]
 
 
