@@ -66,8 +66,8 @@ def draw_annotator(browser: Any, run: slim.Run, store: Store) -> None:
         page = browser.new_page(viewport={"width": 1440, "height": 980})
         page.goto(link)
         page.wait_for_selector("dialog[open] input")
-        keep(page.locator("dialog[open]"), "annotate-intro", width=900)
         page.fill("dialog[open] input", "Ada")
+        keep(page.locator("dialog[open]"), "annotate-intro", width=900)
         page.press("dialog[open] input", "Enter")
         clicked = frame["index"][frame["place_x"].notna()].iloc[2]
         page.click(f"[data-at='{queries.index.tolist().index(clicked)}']")
