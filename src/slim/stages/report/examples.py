@@ -14,6 +14,7 @@ from slim.arrays import Floats, Ints
 from slim.data import ImageTable, image_batches
 from slim.network.classifier import Classifier
 from slim.network.gradcam import GradCam
+from slim.progress import track
 from slim.stages.report.records import Example
 from slim.stages.retrain.choices import ModelKey
 
@@ -101,7 +102,8 @@ def label_maps(models: Mapping[ModelKey, Classifier], table: ImageTable) -> dict
     for key in _SHOWN:
         with GradCam(models[key]) as cam:
             parts = []
-            for pixels, y, _ in image_batches(table, models[key].image_size, _BATCH_SIZE):
+            batches = image_batches(table, models[key].image_size, _BATCH_SIZE)
+            for pixels, y, _ in track(batches, f"looking at {len(table)} {table.split} images"):
                 seen = cam(pixels)
                 parts.append(seen.maps(y.to(torch.int64).to(seen.logits.device)).detach().cpu().numpy())
         maps[key] = np.concatenate(parts)
