@@ -28,6 +28,7 @@ def photo(tmp_path: Path) -> Path:
 def test_look_needs_no_run_but_a_checkpoint(slim_command: Command, photo: Path, tmp_path: Path) -> None:
     model = build("resnet10t", ["cat", "dog", "cow"], weights=None, image_size=32)
     write_tensors(tmp_path / "erm.safetensors", model.module.state_dict())
+    (tmp_path / "notes.pdf").write_text("no image")  # in the folder, which stands for its images
     words = ("look", tmp_path / "erm.safetensors", photo, photo.parent, "--arch", "resnet10t", "--image-size", 32)
     result = slim_command(*words, "--classes", "cat, dog, cow", "--out", tmp_path / "out", "--json")
     rows = json.loads(result.stdout)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from slim.network.look import Look, Looks
 
 Only = Literal["all", "right", "wrong"]
+_ON_SHEET = 60  # images; a picture of thousands would fill the memory
 
 
 @main.command("look", short_help="See where any model looks in your images.")
@@ -95,19 +96,18 @@ def attention_command(
     index = _drawn(table, class_name, opened.settings.seed)
     seen = _matching(_run_model(opened, model), table, index, only, show, explain, _objects(opened, split))
     if not seen:
-        raise DataError(f"There must be images to draw. Got none that the model is {only} about. Leave out --only.")
+        raise DataError(f"There must be images to draw. Got none with --only {only}. Leave out --only and --class.")
     stems = [f"{split}-{i:05d}" for i in seen]
     _write(Looks(list(seen.values())), stems, Path(out or "attention"), as_json)
 
 
 def _files(images: tuple[str, ...]) -> list[str]:
     """The files that the words name; a folder stands for the images in it."""
-    from PIL import Image
+    from slim.data.trees import is_image
 
-    known = Image.registered_extensions()
     files: list[str] = []
     for path in map(Path, images):
-        inside = sorted(one for one in path.iterdir() if one.suffix.lower() in known) if path.is_dir() else [path]
+        inside = sorted(filter(is_image, path.iterdir())) if path.is_dir() else [path]
         if not inside:
             raise DataError(f"A folder must hold images. Got none in {path}. Name files, or another folder.")
         files += map(str, inside)
@@ -158,7 +158,7 @@ def _write(seen: Looks, stems: list[str], folder: Path, as_json: bool) -> None:
     files = [folder / f"{number:03d}-{stem}.png" for number, stem in enumerate(stems, 1)]
     for file, one in zip(files, seen, strict=True):
         one.image().save(file)
-    seen.image().save(folder / "sheet.png")
+    seen[:_ON_SHEET].image().save(folder / "sheet.png")
     rows = [
         {"path": one.path, "label": one.label, "prediction": one.prediction, "confidence": one.confidence}
         | {"aiou": one.aiou, "marked": one.region_kind or None, "picture": str(file)}
@@ -169,4 +169,5 @@ def _write(seen: Looks, stems: list[str], folder: Path, as_json: bool) -> None:
         return
     for one in seen:
         click.echo(one.caption)
-    click.echo(f"Pictures: {folder / 'sheet.png'}, and one of each image beside it")
+    some = f" (the first {_ON_SHEET})" if len(seen) > _ON_SHEET else ""
+    click.echo(f"Pictures: {folder / 'sheet.png'}{some}, and one of each image beside it")
