@@ -12,7 +12,9 @@ from slim.errors import (
 )
 from slim.network.build import build, restore, wrap
 from slim.network.classifier import Classifier
+from slim.network.look import Look, Looks
 from slim.runs.fit import Result, fit
+from slim.runs.look import look
 from slim.runs.run import Run, open_run, run
 from slim.runs.settings import RunSettings
 from slim.runs.transfer import export_judgements, import_judgements
@@ -78,6 +80,8 @@ __all__ = [
     "ImageTable",
     "Judgements",
     "LocateSettings",
+    "Look",
+    "Looks",
     "MaskOracle",
     "ModelError",
     "NoisyOracle",
@@ -124,6 +128,7 @@ __all__ = [
     "import_judgements",
     "load_dataset",
     "locate",
+    "look",
     "open_run",
     "propagate",
     "recomposed_batches",

@@ -96,6 +96,30 @@ def overlay(photo: Image.Image, attention_map: Floats, size: int | tuple[int, in
     return _laid_over(photo, _rgba(_colour(level), _OPAQUE * level))
 
 
+def heat_map(attention_map: Floats, size: tuple[int, int]) -> Image.Image:
+    """The attention alone, in the colours of `overlay`.
+
+    Parameters
+    ----------
+    attention_map
+        (h, w) in [0, 1]; 1 = the strongest attention.
+    size
+        Width and height of the result in pixels.
+
+    Returns
+    -------
+    PIL.Image.Image
+        RGB.
+
+    Examples
+    --------
+    >>> result = heat_map(np.array([[0.0, 1.0]]), (8, 4))
+    >>> result.getpixel((0, 0)), result.getpixel((7, 0))
+    ((0, 0, 4), (252, 255, 164))
+    """
+    return Image.fromarray(_bytes(_colour(_levels(attention_map, size))))
+
+
 def spotlight(photo: Image.Image, attention_map: Floats, size: int | tuple[int, int]) -> Image.Image:
     """The photo where the model looks, and nearly black elsewhere, with a soft edge.
 

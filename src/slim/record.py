@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import Field, asdict, fields, is_dataclass
+from html import escape
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Self, get_args, get_origin, get_type_hints
@@ -21,6 +22,7 @@ import pandas as pd
 from slim import processes
 from slim.errors import ArtifactError, SlimError
 from slim.files import NAMES, read_json, write_json, write_text
+from slim.notebook import table_html
 
 FILE = "record.json"
 
@@ -29,7 +31,8 @@ class Record:
     """The base of every record: a frozen dataclass that saves and loads itself.
 
     A field may name its file without the suffix, ``field(metadata={"file": "scores"})``; a text or JSON value with
-    such a name, suffix included, gets a file of its own.
+    such a name, suffix included, gets a file of its own. A field with ``metadata={"saved": False}``
+    is not saved, and a loaded record has its default.
 
     Attributes
     ----------
@@ -92,6 +95,16 @@ class Record:
             return cls(**loaded)
         except SlimError as error:  # a file was changed into what no such record may hold
             raise ArtifactError(f"{folder}: {error}") from error
+
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        """The tables that a notebook shows, by title."""
+        values = {item.name: getattr(self, item.name) for item in _fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, pd.DataFrame)}
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the tables, or the text where there are none."""
+        tables = [table_html(frame, title) for title, frame in self._tables().items()]
+        return "".join([f"<p>{type(self).__name__}</p>", *tables]) if tables else f"<pre>{escape(repr(self))}</pre>"
 
     @classmethod
     def _load_field(cls, folder: Path, name: str, values: Mapping[str, Any]) -> Any:
@@ -161,7 +174,9 @@ def filled(array: np.ndarray[Any, Any]) -> Any:
 
 
 def _fields(record: Record | type[Record]) -> tuple[Field[Any], ...]:
-    return fields(record)  # type: ignore[arg-type]  # every record is a dataclass
+    """The fields that are saved."""
+    every = fields(record)  # type: ignore[arg-type]  # every record is a dataclass
+    return tuple(item for item in every if item.metadata.get("saved", True))
 
 
 def _stem(item: Field[Any]) -> str:

@@ -23,7 +23,7 @@ from slim.training import TrainSettings
 
 pytestmark = pytest.mark.usefixtures("small_and_quiet")
 
-NAMES = [field.name for field in fields(SplitAttention) if field.name != "places"]
+NAMES = [field.name for field in fields(SplitAttention) if field.name not in ("places", "table", "explain")]
 UNTRAINED = TrainSettings(weights=None)
 Photos = Callable[..., ImageTable]
 Nets = Callable[..., Classifier]

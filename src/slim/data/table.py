@@ -8,14 +8,17 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from PIL import Image
+from PIL import Image, ImageOps
 
 from slim.arrays import Flags, Floats, Ints
 from slim.data import pixels
 from slim.errors import DataError
+from slim.notebook import picture_html, table_html
+from slim.sheets import row
 
 BOX_COLUMNS = ("box_x", "box_y", "box_width", "box_height")
 _SHOWN = 8  # groups that a repr lists; it only counts the others
+_PICTURED, _THUMBNAIL = 6, 120  # images that a notebook shows, and their longer side in pixels
 
 RegionKind = Literal["masks", "boxes"]
 Indices = npt.NDArray[np.integer[Any]] | Flags | list[int] | list[bool] | slice
@@ -92,6 +95,19 @@ class ImageTable:
         if len(counts) > _SHOWN:
             listed.append(f"and {len(counts) - _SHOWN} more")
         return f"ImageTable({self.split}, {len(self)} images, {self.n_classes} classes{regions}: {'; '.join(listed)})"
+
+    def _repr_html_(self) -> str:
+        counts = pd.DataFrame(
+            list(_counts(self).items()), columns=["group" if self.attribute_names else "class", "images"]
+        )
+        head = f"{self.split}, {len(self)} images" + (f", {self.regions}" if self.regions else "")
+        return table_html(counts, head) + (picture_html(self._sheet(), head) if len(self) else "")
+
+    def _sheet(self) -> Image.Image:
+        """A few of the images, spread over the table, under their classes."""
+        drawn = np.linspace(0, len(self) - 1, min(_PICTURED, len(self))).astype(int)
+        photos = [ImageOps.contain(self.image(int(i)), (_THUMBNAIL, _THUMBNAIL)) for i in drawn]
+        return row([(self.class_names[self.y[i]], photo) for i, photo in zip(drawn, photos, strict=True)], "")
 
     @property
     def paths(self) -> list[str]:
@@ -248,6 +264,13 @@ class Dataset:
         """The images of the split ``"train"``, ``"val"`` or ``"test"``."""
         table: ImageTable = {"train": self.train, "val": self.val, "test": self.test}[name]
         return table
+
+    def _repr_html_(self) -> str:
+        tables = (self.train, self.val, self.test)
+        counts = pd.DataFrame({table.split: pd.Series(_counts(table)) for table in tables})
+        counts = counts.rename_axis("group" if self.train.attribute_names else "class").reset_index()
+        pictures = picture_html(self.train._sheet(), f"some images of {self.name}") if len(self.train) else ""
+        return table_html(counts, f"{self.name}, fingerprint {self.fingerprint}") + pictures
 
     def __repr__(self) -> str:
         lines = (f"\n  {table!r}" for table in (self.train, self.val, self.test))

@@ -52,6 +52,9 @@ class Result:
         """The retrained model, or the reference model where no shortcut was found."""
         return self.retrained.model
 
+    def _repr_html_(self) -> str:
+        return self.report._repr_html_() + self.attention._repr_html_()
+
     def __repr__(self) -> str:
         return f"Result({self.report!r})"
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field, replace
+from html import escape
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from slim.errors import DataError, SlimWarning
 from slim.localization import Places
 from slim.network.classifier import Classifier
 from slim.network.gradcam import ForwardPass, GradCam, pool, upsample
+from slim.network.look import Look, Looks, region_of
 from slim.network.places import GRID, PlaceBasis, PlaceRecorder, place_network
 from slim.progress import track
 from slim.record import Record, array_to_fill, filled
@@ -29,6 +31,7 @@ from slim.training import TrainSettings
 Floats = NDArray[np.float32]
 
 _BASIS_IMAGES = 256
+_SHOWN = 6  # images that a notebook shows of a split
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +56,13 @@ class SplitAttention(Record):
     places
         (n, 16, 16, c) features of the cells of a grid over the image, as bytes, from which object maps are made; none
         for the test split, which is not trained on.
+    table, explain
+        The images, and whether maps are for their labels or the predictions, so that one image can be shown: a whole
+        number as index gives a `Look`. Not saved: `of` names them again.
+
+    Examples
+    --------
+    ``slim.attend(data, reference).test[3].show()``
     """
 
     maps: Floats
@@ -62,15 +72,54 @@ class SplitAttention(Record):
     features: Floats
     probabilities: Floats
     places: Places = field(default_factory=lambda: np.zeros((0, GRID, GRID, 0), np.int8))
+    table: ImageTable | None = field(default=None, metadata={"saved": False})
+    explain: Literal["label", "predicted"] = field(default="label", metadata={"saved": False})
 
     def __len__(self) -> int:
         return len(self.maps)
 
-    def __getitem__(self, index: Ints) -> SplitAttention:
-        """Of some images of the split, in this order."""
+    @overload
+    def __getitem__(self, index: int) -> Look: ...
+    @overload
+    def __getitem__(self, index: Ints) -> SplitAttention: ...
+    def __getitem__(self, index: int | Ints) -> Look | SplitAttention:
+        """One image, or the attention of some images of the split, in this order."""
+        if isinstance(index, (int, np.integer)):
+            return self._look(int(index))
         names = ("maps", "core", "environment", "contrast", "features", "probabilities")
         places = self.places[index] if len(self.places) else self.places
-        return replace(self, places=places, **{name: getattr(self, name)[index] for name in names})
+        table = None if self.table is None else self.table[index]
+        return replace(self, places=places, table=table, **{name: getattr(self, name)[index] for name in names})
+
+    def of(self, table: ImageTable, explain: Literal["label", "predicted"] = "label") -> SplitAttention:
+        """The same attention with its images, which a loaded record does not have."""
+        if len(table) != len(self):
+            raise DataError(f"The images must be those of the {len(self)} maps. Got {len(table)}. Pass their split.")
+        return replace(self, table=table, explain=explain)
+
+    def _look(self, i: int) -> Look:
+        if self.table is None:
+            raise DataError("An image is shown from its file. Got maps without images. Name them: attention.of(data).")
+        i = range(len(self))[i]
+        names, probabilities = self.table.class_names, np.asarray(self.probabilities[i])
+        label, predicted = names[self.table.y[i]], int(probabilities.argmax())
+        region, kind = region_of(self.table, i)
+        return Look(
+            source=self.table.paths[i],
+            map=np.asarray(self.maps[i]),
+            explained=label if self.explain == "label" else names[predicted],
+            prediction=names[predicted],
+            confidence=float(probabilities[predicted]),
+            label=label,
+            region=region,
+            region_kind=kind,
+        )
+
+    def _repr_html_(self) -> str:
+        if self.table is None or not len(self):
+            return f"<p>{escape(repr(self))}</p>"
+        shown = Looks([self[int(i)] for i in np.linspace(0, len(self) - 1, min(_SHOWN, len(self)))])
+        return f"<p>{escape(repr(self))}</p>{shown._repr_html_()}"
 
     def __repr__(self) -> str:
         return f"SplitAttention({len(self)} images; maps of {' x '.join(map(str, self.maps.shape[1:]))})"
@@ -94,6 +143,13 @@ class Attention(Record):
         """The attention of the split ``"train"``, ``"val"`` or ``"test"``."""
         attention: SplitAttention = {"train": self.train, "val": self.val, "test": self.test}[name]
         return attention
+
+    def of(self, data: Dataset, explain: Literal["label", "predicted"] = "label") -> Attention:
+        """The same attention with its images, which a loaded record does not have; see `SplitAttention`."""
+        return Attention(*(self.split(name).of(data.split(name), explain) for name in SPLITS))
+
+    def _repr_html_(self) -> str:
+        return f"<p>{escape(repr(self))}</p>{self.test._repr_html_()}"
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{name} {len(self.split(name))}" for name in SPLITS)
@@ -213,7 +269,8 @@ def attend_split(
                 if name not in arrays:
                     arrays[name] = array_to_fill(folder, name, (len(table), *rows.shape[1:]))
                 arrays[name][index.numpy()] = rows.detach().cpu().numpy()
-    attention = SplitAttention(**{name: filled(array) for name, array in arrays.items()})
+    filled_arrays = {name: filled(array) for name, array in arrays.items()}
+    attention = SplitAttention(**filled_arrays, table=table, explain=settings.explain)
     _warn_about_maps(attention.maps, int(processes.summed(np.array(broken))), classifier.layer)
     return attention
 

@@ -296,6 +296,9 @@ class Judgements(Record):
     def __len__(self) -> int:
         return len(self.frame)
 
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        return {repr(self): self.frame}
+
     def __repr__(self) -> str:
         counts = self.frame["answer"].value_counts()
         return f"Judgements({len(self)}: {', '.join(f'{counts.get(answer, 0)} {answer}' for answer in ANSWERS)})"

@@ -191,7 +191,7 @@ def test_recomposed_images_are_those_of_the_whole_pool(settings: RetrainSettings
 @pytest.mark.parametrize(("pool", "n"), [("train", 40), ("val", 16)])
 def test_judgements_are_counted_among_the_pool(pool: str, n: int, records: Make) -> None:
     judgements = gathered(records(pool)).judgements
-    counts = {"judged": 7, "core": 4, "spurious": 2, "unsure": 1}
+    counts = {"judged": 7, "core": 4, "spurious": 2, "unsure": 1, "seconds": 7.0, "places": 0}
     assert judgements == counts | {"pool": pool, "share_of_pool": 7 / n, "annotator": "ann"}
 
 

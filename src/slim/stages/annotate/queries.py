@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,10 @@ from PIL import Image
 from slim.arrays import Floats, Ints
 from slim.data import ImageTable
 from slim.errors import AnnotationError
+from slim.notebook import picture_html
 from slim.stages.judgements import Judgements
+
+_SHOWN = 8  # in a notebook
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +129,13 @@ class Queries:
         counts = np.bincount(self.y, minlength=len(self.class_names))
         parts = [f"{n} of {name}" for n, name in zip(counts, self.class_names, strict=True) if n]
         return f"Queries({len(self)}: {', '.join(parts)})"
+
+    def _repr_html_(self) -> str:
+        from slim.stages.annotate.montage import montage  # which imports this module
+
+        shown = list(self)[:_SHOWN]
+        picture = picture_html(montage(shown, f"The first {len(shown)} of {len(self)} queries"), repr(self))
+        return f"<p>{escape(repr(self))}</p>{picture}"
 
     def judgements(self, answers: pd.DataFrame, settled: pd.DataFrame | None = None) -> Judgements:
         """The judgements of these queries, from what `Store.answers` and `Store.settled` return."""

@@ -8,9 +8,10 @@ from typing import Literal
 
 from slim.data import ImageTable
 from slim.errors import SettingsError
+from slim.notebook import in_notebook
 from slim.stages.annotate.annotator import Annotator
 from slim.stages.annotate.oracle import MaskOracle, NoisyOracle
-from slim.stages.annotate.page.server import BrowserAnnotator, in_notebook
+from slim.stages.annotate.page.server import BrowserAnnotator
 from slim.stages.annotate.recorded import RecordedAnswers
 from slim.stages.annotate.settings import AnnotateSettings
 from slim.stages.annotate.terminal import TerminalAnnotator

@@ -103,6 +103,9 @@ class Subset(Record):
         """The positions, so that ``table[subset]`` is the table of the subset's images."""
         return np.asarray(self.index, dtype)
 
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        return {"cells": self.cells, f"balance over clusters of {self.balanced}": self.balance}
+
     def __repr__(self) -> str:
         shares = self.balance.to_string(index=False, float_format="{:.2f}".format)
         return (

@@ -122,6 +122,13 @@ class Evaluation(Record):
             "predicts_one_class": self.predicts_one_class,
         }
 
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        names = ("worst_group_accuracy", "average_accuracy", "adjusted_average_accuracy", "group_mean_accuracy")
+        rows = [(name.replace("_", " "), getattr(self, name)) for name in names]
+        rows += [(name.replace("_", " "), measure.value) for name, measure in (self.attention or {}).items()]
+        known = [(name, value) for name, value in rows if value is not None]
+        return {"groups": self.groups, "measures": pd.DataFrame(known, columns=["measure", "value"])}
+
     def __repr__(self) -> str:
         lines = [self.groups.to_string(index=False, float_format="{:.3f}".format)]
         lines += [f"worst group       {self.worst_group_accuracy:.3f}  ({self.worst_group})"]
@@ -159,7 +166,16 @@ class Evaluations(Record):
         evaluation: Evaluation = getattr(self, model)
         return evaluation
 
-    def __repr__(self) -> str:
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        groups = {"group": self.reference.groups["name"], "n": self.reference.groups["n"]}
+        groups |= {name: self[name].groups["accuracy"] for name in MODELS}
+        models = self._models().rename_axis("model").reset_index()
+        return {"models": models, f"accuracy by {self.reference.groups_are}": pd.DataFrame(groups)}
+
+    def _models(self) -> pd.DataFrame:
+        """The accuracies of each model, one row per model."""
         columns = ("worst_group_accuracy", "average_accuracy", "group_mean_accuracy", "worst_group")
-        rows = {name: {column: getattr(self[name], column) for column in columns} for name in MODELS}
-        return str(pd.DataFrame(rows).T.to_string(float_format="{:.3f}".format))
+        return pd.DataFrame({name: {column: getattr(self[name], column) for column in columns} for name in MODELS}).T
+
+    def __repr__(self) -> str:
+        return str(self._models().to_string(float_format="{:.3f}".format))

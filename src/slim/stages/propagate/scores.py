@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from slim.record import Record
 
@@ -65,6 +66,9 @@ class Scores(Record):
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        return {"how far to trust them": pd.DataFrame([asdict(trust) for trust in self.trust])}
 
     def __repr__(self) -> str:
         rows: list[tuple[str, ...]] = [

@@ -9,26 +9,27 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-import pandas as pd
-import torch
+from PIL import Image
 
 from slim.arrays import Floats
-from slim.data import Dataset, ImageTable, image_batches
+from slim.data import Dataset, ImageTable
 from slim.data.sheet import recomposed_sheet
 from slim.files import VERSION
 from slim.network.classifier import Classifier
-from slim.network.gradcam import GradCam
 from slim.stages.attend import Attention
 from slim.stages.curate.subset import Subset
 from slim.stages.embed import Space
 from slim.stages.evaluate.evaluation import Evaluations
-from slim.stages.judgements import Judgements
+from slim.stages.judgements import PLACE_COLUMNS, Judgements, Place
 from slim.stages.locate.object_maps import ObjectMaps
 from slim.stages.propagate.scores import Scores
+from slim.stages.report.examples import examples, moved_examples
+from slim.stages.report.recipe import recipe_text
 from slim.stages.report.records import (
+    SHOWN_QUERIES,
+    THUMBNAIL,
     TITLES,
     DataSummary,
-    Example,
     ModelRow,
     ObjectCard,
     QueryCard,
@@ -40,7 +41,6 @@ from slim.stages.retrain.choices import Images, ModelKey
 from slim.stages.retrain.retrained import Retrained
 from slim.stages.settings import plain_settings
 
-_EXAMPLES = 6
 _RECOMPOSED = 12
 
 
@@ -73,6 +73,8 @@ def report_input(
             "pool": space.pool,
             "share_of_pool": n / len(pool),
             "annotator": judgements.annotator,
+            "seconds": float(judgements.frame["seconds"].sum()),
+            "places": int(judgements.frame["place_x"].notna().sum()),
         },
         subset_size=len(subset),
         seed=facts.seed,
@@ -89,7 +91,8 @@ def report_input(
             a=pool.a,
         ),
         subset=_cells(subset, pool.class_names),
-        examples=_examples(data.test, evaluations.images, models, measured["reference"]),
+        examples=examples(data.test, evaluations.images, models, measured["reference"]),
+        moved=moved_examples(data.test, evaluations.images, models, measured["reference"]),
         queries=_query_cards(pool, attention.split(space.pool).maps, judgements),
         objects=_object_card(pool, objects, space.pool, facts),
         method=facts.settings["propagate"].method,
@@ -99,6 +102,7 @@ def report_input(
         reliance=retrained.reliance,
         stages=[{"stage": stage, "seconds": value} for stage, value in facts.seconds.items()],
         settings={stage: plain_settings(one) for stage, one in facts.settings.items() if one is not None},
+        recipe=recipe_text(facts.settings),
         warnings=facts.warnings,
     )
 
@@ -113,6 +117,7 @@ def _data_summary(data: Dataset, evaluation: Mapping[str, Any]) -> DataSummary:
         class_names=data.train.class_names,
         attribute_names=data.train.attribute_names,
         groups=[{"name": name, "train": round(share * n)} for name, share in shares if share is not None],
+        fingerprint=data.fingerprint,
     )
 
 
@@ -161,45 +166,20 @@ def _object_card(pool: ImageTable, objects: ObjectMaps, split: str, facts: RunFa
 
 
 def _query_cards(pool: ImageTable, maps: Floats, judgements: Judgements) -> list[QueryCard]:
-    rows = judgements.frame[["index", "answer"]].itertuples(index=False)
-    return [QueryCard(pool.image(i), np.asarray(maps[i]), pool.class_names[pool.y[i]], answer) for i, answer in rows]
-
-
-def _examples(
-    test: ImageTable,
-    images: pd.DataFrame,
-    models: Mapping[ModelKey, Classifier],
-    evaluation: Mapping[str, Any],
-) -> list[Example]:
-    """Test images drawn evenly from the groups, the worst group first, regardless of their predictions."""
-    groups = evaluation["groups"]
-    order = sorted((g for g in range(len(groups)) if groups[g]["n"]), key=lambda g: groups[g]["accuracy"])
-    rng = np.random.default_rng(0)
-    drawn = {g: rng.permutation(np.flatnonzero(images["group"] == g))[:_EXAMPLES] for g in order}
-    places = [(rank, g) for rank in range(_EXAMPLES) for g in order if rank < len(drawn[g])][:_EXAMPLES]
-    index = np.array([drawn[g][rank] for rank, g in places])
-    shown: tuple[ModelKey, ...] = ("reference", "retrained")
-    maps = {key: _label_maps(models[key], test[index]) for key in shown}
+    rows = judgements.frame[["index", "answer", *PLACE_COLUMNS]].head(SHOWN_QUERIES).itertuples(index=False)
     return [
-        Example(
-            photo=test.image(int(i)),
-            maps={key: maps[key][n] for key in shown},
-            label=test.class_names[test.y[i]],
-            predictions={
-                key: (test.class_names[images[f"{key}_prediction"][i]], float(images[f"{key}_confidence"][i]))
-                for key in shown
-            },
-            group=groups[images["group"][i]]["name"],
+        QueryCard(
+            _small(pool.image(i)),
+            np.asarray(maps[i]),
+            pool.class_names[pool.y[i]],
+            answer,
+            Place.from_columns(*place),
         )
-        for n, i in enumerate(index)
+        for i, answer, *place in rows
     ]
 
 
-def _label_maps(model: Classifier, table: ImageTable) -> Floats:
-    """Attention maps (n, h, w) of a few images, for their labels."""
-    with GradCam(model) as cam:
-        parts = []
-        for pixels, y, _ in image_batches(table, model.image_size, len(table)):
-            seen = cam(pixels)
-            parts.append(seen.maps(y.to(torch.int64).to(seen.logits.device)).detach().cpu().numpy())
-    return np.concatenate(parts)
+def _small(photo: Image.Image) -> Image.Image:
+    """A copy no larger than the page shows, so that many photographs do not fill the memory."""
+    photo.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    return photo

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from PIL import Image
 
 from slim.errors import ArtifactError
 from slim.record import Record
+from slim.stages.judgements import Place
 from slim.stages.retrain.choices import Images, Mode, ModelKey
 from slim.stages.retrain.reliance import Reliance
 
@@ -55,6 +57,11 @@ class Report(Record):
     metrics: dict[str, Any] = field(metadata={"file": "metrics.json"})
     page: str = field(metadata={"file": "report.html"})
 
+    def _tables(self) -> dict[str, pd.DataFrame]:
+        columns = ("title", "supervision", "worst_group_accuracy", "worst_group", "average_accuracy")
+        rows = [[self.metrics[key][column] for column in columns] for key in MODEL_KEYS if self.metrics[key]]
+        return {str(self): pd.DataFrame(rows, columns=[column.replace("_", " ") for column in columns])}
+
     def __repr__(self) -> str:
         return str(self.metrics["headline"])
 
@@ -66,6 +73,12 @@ TITLES: dict[ModelKey, str] = {
     "retrained": "SLIM",
 }
 """What the report calls the models that it compares."""
+
+THUMBNAIL = 200
+"""Longer side of a photograph on the page, in pixels."""
+
+SHOWN_QUERIES = 240
+"""Judged images that the page shows at most, so that it stays small."""
 
 SPLIT_NAMES = {"train": "training", "val": "validation"}
 """How the report calls the images of a pool."""
@@ -87,6 +100,8 @@ class DataSummary:
         Name of each value of the spurious attribute; empty without one.
     groups
         ``{"name": str, "train": int}`` for each group, where the training counts are known.
+    fingerprint
+        See `Dataset`.
     """
 
     name: str
@@ -94,6 +109,7 @@ class DataSummary:
     class_names: Sequence[str]
     attribute_names: Sequence[str] = ()
     groups: Sequence[Mapping[str, Any]] = ()
+    fingerprint: str = ""
 
 
 @dataclass(frozen=True)
@@ -140,6 +156,8 @@ class Example:
         Each model's predicted class name, and its confidence in [0, 1].
     group
         Name of its group.
+    moved
+        Share of the attention that is elsewhere in the retrained model, in [0, 1]; None where it was not measured.
     """
 
     photo: Image.Image
@@ -147,16 +165,18 @@ class Example:
     label: str
     predictions: Mapping[ModelKey, tuple[str, float]]
     group: str
+    moved: float | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class QueryCard:
-    """One image that was shown for judging, its attention map (h, w), and the answer: core, spurious or unsure."""
+    """One image that was shown for judging, its attention map (h, w), the answer, and where the object is."""
 
     photo: Image.Image
     map: np.ndarray
     label: str
     answer: str
+    place: Place | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -220,7 +240,8 @@ class ReportInput:
         The models; the reference and the retrained one must be among them.
     judgements
         ``judged``, ``core``, ``spurious``, ``unsure`` (counts), ``pool`` ("train" or "val"), ``share_of_pool`` (a
-        fraction) and ``annotator``.
+        fraction) and ``annotator``; perhaps ``seconds`` that answering took and ``places`` (how many answers say where
+        the object is).
     subset_size
         Number of images in the subset.
     seed, version, created, device
@@ -232,8 +253,8 @@ class ReportInput:
         The attention space, or None to leave it out.
     subset
         For each cell: ``class``, ``core_cluster``, ``environment_cluster``, ``available``, ``share`` and ``size``.
-    examples, queries
-        Photographs to show; may be empty.
+    examples, moved, queries
+        Photographs to show, those whose attention moved most, and judged ones; may be empty.
     objects
         See `ObjectCard`; None to leave it out.
     method
@@ -250,6 +271,8 @@ class ReportInput:
         ``stage`` and ``seconds`` of each.
     settings
         Each stage's settings.
+    recipe
+        The settings that are not the defaults, as a recipe.
     warnings
         What readers must know before they trust the numbers.
 
@@ -272,6 +295,7 @@ class ReportInput:
     scatter: Scatter | None = None
     subset: Sequence[Mapping[str, Any]] = ()
     examples: Sequence[Example] = ()
+    moved: Sequence[Example] = ()
     queries: Sequence[QueryCard] = ()
     objects: ObjectCard | None = None
     method: Literal["regression", "spreading"] = "regression"
@@ -281,6 +305,7 @@ class ReportInput:
     reliance: Reliance | None = None
     stages: Sequence[Mapping[str, Any]] = ()
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    recipe: str = ""
     warnings: Sequence[str] = ()
 
     def __post_init__(self) -> None:

@@ -10,18 +10,21 @@ from statistics import median
 from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from slim.overlay import overlay
+from slim.stages.judgements import Place
+from slim.stages.report.examples import SAMPLE
 from slim.stages.report.figure import colours, draw_space
 from slim.stages.report.findings import evaluations, headline, measure, notices
-from slim.stages.report.records import MODEL_KEYS, SPLIT_NAMES, Example, QueryCard, ReportInput
+from slim.stages.report.records import MODEL_KEYS, SPLIT_NAMES, THUMBNAIL, Example, QueryCard, ReportInput
+from slim.stages.report.summary import summary
 from slim.stages.report.wording import plain
 from slim.stages.retrain.choices import ModelKey
 
 MAX_POINTS = 20_000  # of the attention space on the page; more would only make the file larger
-THUMBNAIL = 200  # pixels of a photograph's longer side
 VISIBLE_QUERIES = 12  # the others are folded away
+_RING = 7  # pixels from a click to its ring
 MEASURES = {
     "inside_fraction": ("Inside fraction", "share of the strong attention (0.8 or more) that falls on the object"),
     "energy_inside": ("Energy inside", "share of all attention that falls on the object"),
@@ -48,7 +51,7 @@ def _data_uri(image: Image.Image, kind: Literal["JPEG", "PNG"] = "JPEG") -> str:
 def _example_view(example: Example, titles: Mapping[ModelKey, str]) -> dict[str, Any]:
     """The photograph, and the attention and prediction of each model shown."""
     photo = _thumbnail(example.photo)
-    shown: list[ModelKey] = [key for key in ("reference", "retrained") if key in example.maps]
+    keys: list[ModelKey] = [key for key in ("reference", "retrained") if key in example.maps]
     looks = [
         {
             "key": key,
@@ -58,15 +61,32 @@ def _example_view(example: Example, titles: Mapping[ModelKey, str]) -> dict[str,
             "confidence": plain(example.predictions[key][1]),
             "right": example.predictions[key][0] == example.label,
         }
-        for key in shown
+        for key in keys
     ]
-    return {"photo": _data_uri(photo), "label": example.label, "group": example.group, "looks": looks}
+    shown = {"label": example.label, "group": example.group, "moved": example.moved}
+    return {"photo": _data_uri(photo), "looks": looks, **shown}
 
 
 def _query_view(query: QueryCard) -> dict[str, str]:
     """The judged image under its map, and the answer."""
     photo = _thumbnail(query.photo)
-    return {"image": _data_uri(overlay(photo, query.map, photo.size)), "label": query.label, "answer": query.answer}
+    picture = overlay(photo, query.map, photo.size)
+    if query.place is not None:
+        _mark(picture, query.place)
+    return {"image": _data_uri(picture), "label": query.label, "answer": query.answer}
+
+
+def _mark(picture: Image.Image, place: Place) -> None:
+    """Draw where the object is: a ring at a click, or the box, white with dark edges."""
+    width, height = picture.size
+    half = (place.width * width / 2, place.height * height / 2) if place.is_box else (_RING, _RING)
+    x, y = place.x * width, place.y * height
+    corners = (x - half[0], y - half[1], x + half[0], y + half[1])
+    draw = ImageDraw.Draw(picture)
+    shape = draw.rectangle if place.is_box else draw.ellipse
+    for colour, line in (("black", 5), ("white", 2)):
+        grown = (line - 2) / 2
+        shape((corners[0] - grown, corners[1] - grown, corners[2] + grown, corners[3] + grown), None, colour, line)
 
 
 def _aspect(photos: Sequence[Image.Image]) -> float:
@@ -170,10 +190,13 @@ def page_view(report: ReportInput) -> dict[str, Any]:
         "groups": _group_views(report, evaluated),
         "groups_are": evaluated["reference"].get("groups_are", "label x attribute").replace(" x ", " × "),
         "examples": [_example_view(example, titles) for example in report.examples],
+        "moved": [_example_view(example, titles) for example in report.moved],
+        "sample": SAMPLE,
+        "summary": summary(report),
         "queries": [_query_view(query) for query in report.queries],
         "visible_queries": VISIBLE_QUERIES,
         "aspect": _aspect([example.photo for example in report.examples] + [query.photo for query in report.queries]),
-        "judgements": plain(report.judgements),
+        "judgements": {"seconds": 0.0, "places": 0, **plain(report.judgements)},
         "pool": SPLIT_NAMES[report.judgements["pool"]],
         "trust": plain(report.trust),
         "cells": _cell_views(plain(report.subset)),
@@ -181,5 +204,6 @@ def page_view(report: ReportInput) -> dict[str, Any]:
         "measures": _measure_views(evaluated),
         "space": _space_view(report),
         "objects": _object_view(report),
+        "total": sum(stage["seconds"] for stage in report.stages),
         "slowest": max((stage["seconds"] for stage in report.stages), default=0) or 1,
     }

@@ -80,4 +80,5 @@ class Retrained(Record):
         folder = Path(folder)
         values = cls._values(folder)
         model, random = (Classifier.load(folder / name, deepcopy(module)) for name in ("model", "random"))
-        return cls(model, random, cls._load_field(folder, "random_index", values), **values)
+        others = {name: cls._load_field(folder, name, values) for name in ("random_index", *values)}
+        return cls(model, random, **others)

@@ -12,7 +12,7 @@ import pytest
 
 from slim.errors import AnnotationError, SlimError, SlimWarning
 from slim.stages.annotate.page import server as module
-from slim.stages.annotate.page.server import BrowserAnnotator, serving
+from slim.stages.annotate.page.server import BrowserAnnotator, notebook_announcement, serving
 from slim.stages.annotate.page.session import Pool, Session
 from slim.stages.annotate.queries import Queries
 from slim.stages.annotate.store import Store
@@ -133,3 +133,15 @@ def test_killed_server_has_every_answer_that_it_called_saved(killable: Any) -> N
     rows = killable.rows()
     assert {index for index, *_ in rows} == saved
     assert len(rows) == len(saved) == 54
+
+
+def test_notebook_says_what_to_do_where_its_frame_stays_empty() -> None:
+    link = "http://127.0.0.1:8000/?token=t"
+    hub, code, plain = (
+        "\n".join(notebook_announcement(link, names))
+        for names in ({"JUPYTERHUB_SERVICE_PREFIX": "/user/ann/"}, {"VSCODE_PID": "1"}, {})
+    )
+    assert "pip install jupyter-server-proxy" in hub
+    assert "add port 8000 in the panel Ports" in code
+    assert all("ssh -N -L 8000:127.0.0.1:8000" in text for text in (hub, code, plain))
+    assert all(link in text for text in (hub, code, plain))

@@ -57,7 +57,7 @@ def build_app(
     name
         The name that the page suggests to the annotator.
     framed
-        Whether a notebook on this machine may show the page in a frame.
+        Whether the page is shown in a notebook's frame; see `Guard`.
     finish
         Called when somebody presses Done.
     """

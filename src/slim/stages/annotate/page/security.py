@@ -15,9 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors {ancestors}"
+    "base-uri 'none'; form-action 'none'"
 )
-_NOTEBOOKS = "'self' http://localhost:* http://127.0.0.1:*"
 _OPEN = "/static/"  # styles and scripts, which contain nothing about the run
 
 
@@ -25,7 +24,8 @@ class Guard:
     """Middleware that passes on only requests with the token, to this machine's own address, from the page itself.
 
     The token comes with the link, and in a cookie from then on. In a notebook's frame, where browsers block cookies,
-    the page sends it with each request.
+    the page sends it with each request. Only the token counts then, since the page may come through a notebook server's
+    proxy, under its name, and be framed by an editor: another site does not know the token, and no cookie helps it.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ class Guard:
     token
         The secret in the link.
     framed
-        Whether a notebook on this machine may show the page in a frame.
+        Whether the page is shown in a notebook's frame.
     """
 
     def __init__(self, app: ASGIApp, token: str, *, framed: bool = False) -> None:
@@ -60,6 +60,8 @@ class Guard:
 
     def _refusal(self, request: Request) -> ASGIApp | None:
         """The response to a request that is not allowed; None where it is."""
+        if self.framed:
+            return None if self._is_open(request) or self._bears_token(request) else _no_token()
         host = request.headers.get("host", "")
         if not is_own_host(host):
             text = (
@@ -71,13 +73,18 @@ class Guard:
         if foreign or (request.headers.get("sec-fetch-site") == "cross-site" and request.method != "GET"):
             text = f"A request must come from the page itself. Got one from {origin} instead. Open the printed link."
             return PlainTextResponse(text, 403)
-        if request.url.path.startswith(_OPEN) or self._has_token(request):
+        if self._is_open(request) or self._bears_token(request) or self._is_token(request.cookies.get(self.cookie, "")):
             return None
-        text = "The page must be opened with the token in its link. Got no token or an outdated one instead. "
-        return PlainTextResponse(text + "Open the link that slim printed last.", 403)
+        return _no_token()
 
-    def _has_token(self, request: Request) -> bool:
-        token = request.query_params.get("token") or request.cookies.get(self.cookie, "")
+    def _is_open(self, request: Request) -> bool:
+        return request.url.path.startswith(_OPEN)
+
+    def _bears_token(self, request: Request) -> bool:
+        """Whether the address has the token."""
+        return self._is_token(request.query_params.get("token", ""))
+
+    def _is_token(self, token: str) -> bool:
         return hmac.compare_digest(token.encode(), self.token.encode())
 
     def _entrance(self, request: Request) -> ASGIApp | None:
@@ -90,13 +97,18 @@ class Guard:
 
     def _secure(self, headers: MutableHeaders) -> None:
         """Add the headers that make the browser load nothing from other sites, and tell them nothing."""
-        ancestors = _NOTEBOOKS if self.framed else "'none'"
-        headers["Content-Security-Policy"] = _POLICY.format(ancestors=ancestors)
+        # No list of ancestors could name every editor (vscode-webview:) and notebook server.
+        headers["Content-Security-Policy"] = _POLICY if self.framed else f"{_POLICY}; frame-ancestors 'none'"
         headers["X-Content-Type-Options"] = "nosniff"
         headers["Referrer-Policy"] = "no-referrer"
         headers["Cross-Origin-Resource-Policy"] = "same-origin"
         headers["Permissions-Policy"] = "camera=(), microphone=(), geolocation=()"
         headers.setdefault("Cache-Control", "no-store")
+
+
+def _no_token() -> ASGIApp:
+    text = "The page must be opened with the token in its link. Got no token or an outdated one instead. "
+    return PlainTextResponse(text + "Open the link that slim printed last.", 403)
 
 
 def is_own_host(host: str) -> bool:

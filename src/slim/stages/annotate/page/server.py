@@ -9,7 +9,7 @@ import secrets
 import socket
 import warnings
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
@@ -21,6 +21,7 @@ import uvicorn
 
 from slim.errors import AnnotationError, SlimError, SlimWarning
 from slim.files import read_json
+from slim.notebook import in_notebook
 from slim.stages.annotate.page.app import build_app
 from slim.stages.annotate.page.session import Pool, Session
 from slim.stages.annotate.queries import Queries
@@ -198,27 +199,75 @@ def _login() -> str:
         return ""
 
 
-def in_notebook() -> bool:
-    """Whether this runs in a notebook, which shows the page inline."""
-    try:
-        from IPython import get_ipython
-    except ImportError:
-        return False
-    return type(get_ipython()).__name__ == "ZMQInteractiveShell"
-
-
 def _announce(link: str, host: str) -> None:
     """Show the page in the notebook or the browser, and print its address."""
     if in_notebook():
         from IPython.display import IFrame, display
 
-        display(IFrame(link, "100%", 860))
-        print(f"The page is above and at {link}. Press Done there to continue.")
+        display(IFrame(frame_address(link, os.environ), "100%", 860))
+        print("\n".join(notebook_announcement(link, os.environ)))
         return
     for line in announcement(link, host, ssh="SSH_CONNECTION" in os.environ):
         click.echo(line, err=True)
     if "SSH_CONNECTION" not in os.environ:
         webbrowser.open(link)
+
+
+def frame_address(link: str, environment: Mapping[str, str]) -> str:
+    """Where a notebook's frame finds the page: through the notebook server's proxy where there is one.
+
+    Parameters
+    ----------
+    link
+        The page's address on this machine.
+    environment
+        Variables of the kernel: JupyterHub names its path of this user, and code-server and others the address under
+        which a port is reached.
+
+    Examples
+    --------
+    >>> frame_address("http://127.0.0.1:8000/?token=t", {"JUPYTERHUB_SERVICE_PREFIX": "/user/ann/"})
+    '/user/ann/proxy/8000/?token=t'
+    >>> frame_address("http://127.0.0.1:8000/?token=t", {"VSCODE_PROXY_URI": "https://code.example/proxy/{{port}}/"})
+    'https://code.example/proxy/8000/?token=t'
+    >>> frame_address("http://127.0.0.1:8000/?token=t", {})
+    'http://127.0.0.1:8000/?token=t'
+    """
+    address = urlsplit(link)
+    if "VSCODE_PROXY_URI" in environment:
+        base = environment["VSCODE_PROXY_URI"].replace("{{port}}", str(address.port))
+    elif "JUPYTERHUB_SERVICE_PREFIX" in environment:  # relative to the hub, whose name a kernel does not know
+        base = f"{environment['JUPYTERHUB_SERVICE_PREFIX'].rstrip('/')}/proxy/{address.port}/"
+    else:
+        return link
+    return f"{base.rstrip('/')}/?{address.query}"
+
+
+def notebook_announcement(link: str, environment: Mapping[str, str]) -> list[str]:
+    """What a notebook shows below the page: what to do where the frame stays empty.
+
+    Examples
+    --------
+    >>> notebook_announcement("http://127.0.0.1:8000/?token=t", {})[0]
+    'The page is above and at http://127.0.0.1:8000/?token=t. Press Done there to continue.'
+    """
+    lines = [f"The page is above and at {link}. Press Done there to continue."]
+    if "JUPYTERHUB_SERVICE_PREFIX" in environment:
+        lines.append("If it stays empty, the notebook server needs its proxy: pip install jupyter-server-proxy.")
+    if any(name.startswith("VSCODE_") for name in environment):
+        port = urlsplit(link).port
+        lines.append(f"If it stays empty, add port {port} in the panel Ports of VS Code, and run the cell again.")
+    return [
+        *lines,
+        "If nothing else works, open the link in a browser; where the notebook runs on another machine, first run on "
+        f"your own: {_tunnel(link)}",
+    ]
+
+
+def _tunnel(link: str) -> str:
+    """The command that makes the page reachable from another machine."""
+    port = urlsplit(link).port
+    return f"ssh -N -L {port}:{LOOPBACK}:{port} {_login()}@{_server_address()}"
 
 
 def announcement(link: str, host: str, *, ssh: bool) -> list[str]:
@@ -229,12 +278,9 @@ def announcement(link: str, host: str, *, ssh: bool) -> list[str]:
     >>> announcement("http://127.0.0.1:8000/?token=t", "127.0.0.1", ssh=False)[0]
     'Judge the images on this page: http://127.0.0.1:8000/?token=t'
     """
-    port = link.split("/")[2].rpartition(":")[2]
     lines = [f"Judge the images on this page: {link}"]
     if ssh and host == LOOPBACK:
-        lines.append(
-            f"  On your own machine, run first: ssh -N -L {port}:{LOOPBACK}:{port} {_login()}@{_server_address()}"
-        )
+        lines.append(f"  On your own machine, run first: {_tunnel(link)}")
     if host not in (LOOPBACK, "localhost", "::1"):
         lines.append(f"  Served at {host}: anyone who can reach this machine and has the link sees the photos.")
         lines.append(f"  Others replace {LOOPBACK} by this machine's name. Nothing is encrypted: prefer ssh -L.")
