@@ -34,6 +34,8 @@ from slim.stages.evaluate.backgrounds import BackgroundsChallenge, evaluate_back
 from slim.stages.evaluate.evaluate import evaluate
 from slim.stages.evaluate.evaluation import Evaluation, Evaluations, Groups
 from slim.stages.evaluate.measuring import evaluate_classifier, evaluate_heads
+from slim.stages.explain.explain import explain
+from slim.stages.explain.explanation import Explanation
 from slim.stages.judgements import Judgements, Place
 from slim.stages.locate.locate import locate
 from slim.stages.locate.object_maps import ObjectMaps
@@ -48,6 +50,7 @@ from slim.stages.settings import (
     CurateSettings,
     EmbedSettings,
     EvaluateSettings,
+    ExplainSettings,
     LocateSettings,
     PropagateSettings,
     RetrainSettings,
@@ -74,6 +77,8 @@ __all__ = [
     "EvaluateSettings",
     "Evaluation",
     "Evaluations",
+    "ExplainSettings",
+    "Explanation",
     "Groups",
     "ImageTable",
     "Judgements",
@@ -119,6 +124,7 @@ __all__ = [
     "evaluate_backgrounds",
     "evaluate_classifier",
     "evaluate_heads",
+    "explain",
     "export_judgements",
     "fit",
     "import_judgements",
