@@ -114,7 +114,10 @@ def _write(run: Run, settings: ExplainSettings, explanation: Explanation) -> Non
     """Keep an explanation, and the page that shows it."""
     from slim.stages.explain.page import page
 
-    explanation = replace(explanation, pictures=np.array(explanation.pictures))  # not mapped: its file is replaced
+    # Not mapped into memory: their files are replaced.
+    explanation = replace(
+        explanation, pictures=np.array(explanation.pictures), extremes=np.array(explanation.extremes)
+    )
     plain = plain_settings(settings)
     with run.folder.writing(FOLDER, "explain", settings=plain, seed=run.settings.seed, inputs=_inputs(run)) as folder:
         explanation.save(folder)

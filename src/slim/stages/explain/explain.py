@@ -16,7 +16,7 @@ from slim.stages.attend import Attention
 from slim.stages.explain.concepts import Concepts, attention_of_places, find_concepts
 from slim.stages.explain.effects import Prober, Scene
 from slim.stages.explain.explanation import Concept, Errors, Explanation
-from slim.stages.explain.pictures import concept_pictures
+from slim.stages.explain.pictures import concept_pictures, extreme_pictures
 from slim.stages.explain.properties import measure_properties, related_properties
 from slim.stages.settings import ExplainSettings
 
@@ -76,12 +76,12 @@ def explain(
         for number, label in track(chosen, f"erasing and swapping {len(chosen)} concepts")
     ]
     found.sort(key=lambda one: (_ORDER.index(one.verdict), one.errors.change))
-    train, val = measure_properties(data.train[evidence.sample]), measure_properties(data.val)
-    related = related_properties(
-        train, data.train.y[evidence.sample], val, data.val.y, evidence.val_right, data.train.class_names
-    )
+    some = data.train[evidence.sample]
+    train, val = measure_properties(some), measure_properties(data.val)
+    related = related_properties(train, some.y, val, data.val.y, evidence.val_right, some.class_names)
+    extremes = extreme_pictures(some, [one.direction * train[one.name].to_numpy() for one in related])
     pictures = concept_pictures(data.train, evidence.train_cells, evidence.train_shown, [one.number for one in found])
-    return Explanation(tuple(found), related, pictures, len(evidence.concepts))
+    return Explanation(tuple(found), related, pictures, extremes, len(evidence.concepts))
 
 
 @dataclass(frozen=True, eq=False)

@@ -125,6 +125,8 @@ class Explanation(Record):
     pictures
         (n_concepts, 2, m, s, s, 3) of each concept, m images with its places outlined, and the same places from close
         by.
+    extremes
+        (n_properties, m, s, s, 3) the m train images where each property is most extreme, on the side in question.
     n_concepts
         Concepts that were found; those that go with no class are not in `concepts`.
     names
@@ -134,6 +136,7 @@ class Explanation(Record):
     concepts: tuple[Concept, ...]
     properties: tuple[Property, ...]
     pictures: Bytes
+    extremes: Bytes
     n_concepts: int
     names: dict[str, str] = field(default_factory=dict)
 

@@ -123,7 +123,13 @@ def page(explanation: Explanation, title: str) -> str:
         for one, rows in zip(explanation.concepts, map(_rows, explanation.pictures), strict=True)
     ]
     template = _environment().get_template("explain.html.j2")
-    return template.render(explanation=explanation, concepts=concepts, title=title, meaning=MEANING)
+    properties = [
+        {"one": one, "pictures": _addresses(pictures)}
+        for one, pictures in zip(explanation.properties, explanation.extremes, strict=True)
+    ]
+    return template.render(
+        explanation=explanation, concepts=concepts, properties=properties, title=title, meaning=MEANING
+    )
 
 
 @cache
@@ -141,8 +147,13 @@ def _environment() -> Environment:
 
 
 def _rows(pictures: Bytes) -> list[list[str]]:
-    """The pictures (2, m, s, s, 3) of a concept as addresses that hold them, without black ones."""
-    return [[_data_uri(picture) for picture in row if picture.any()] for row in pictures]
+    """The pictures (2, m, s, s, 3) of a concept."""
+    return [_addresses(row) for row in pictures]
+
+
+def _addresses(pictures: Bytes) -> list[str]:
+    """Pictures (m, s, s, 3) as addresses that hold them, without black ones."""
+    return [_data_uri(picture) for picture in pictures if picture.any()]
 
 
 def _data_uri(picture: Bytes) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of concepts: images with their places outlined, and the places from close by."""
+"""Pictures of concepts, images with their places outlined and from close by, and of extreme properties."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import label as connected
 
-from slim.arrays import Bytes, Flags, Ints
+from slim.arrays import Bytes, Flags, Floats, Ints
 from slim.data import ImageTable
 from slim.overlay import outlined
 
@@ -43,6 +43,15 @@ def concept_pictures(table: ImageTable, cells: Bytes, shown: Flags, concepts: Se
     return pictures
 
 
+def extreme_pictures(table: ImageTable, values: Sequence[Floats]) -> Bytes:
+    """The images where some values (n,) are largest, (len(values), PER_CONCEPT, TILE, TILE, 3)."""
+    pictures = np.zeros((len(values), PER_CONCEPT, TILE, TILE, 3), np.uint8)
+    for row, one in enumerate(values):
+        for column, i in enumerate(np.argsort(-one, kind="stable")[:PER_CONCEPT]):
+            pictures[row, column] = np.asarray(table.image(i).resize((TILE, TILE), Image.Resampling.LANCZOS))
+    return pictures
+
+
 def _spread(y: Ints, fitting: Ints) -> Ints:
     """At most `PER_CONCEPT` images, spread evenly over the classes as far as they show the concept."""
     turn = np.zeros(len(fitting), np.int64)
@@ -57,7 +66,7 @@ def _close(cells: Flags) -> tuple[int, int, int, int]:
     parts, _ = connected(cells)
     rows, columns = np.nonzero(parts == np.bincount(parts.ravel())[1:].argmax() + 1)
     scale = TILE / len(cells)
-    half = (max(np.ptp(rows), np.ptp(columns)) + 3) * scale / 2
+    half = (max(np.ptp(rows), np.ptp(columns)) + 2) * scale / 2
     centres = ((columns.min() + columns.max() + 1) * scale / 2, (rows.min() + rows.max() + 1) * scale / 2)
     side = min(2 * half, TILE)
     left, top = (int(min(max(centre - side / 2, 0), TILE - side)) for centre in centres)

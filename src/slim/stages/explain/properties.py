@@ -67,6 +67,11 @@ class Property:
     n_unusual: int
     accuracy_unusual: float | None
 
+    @property
+    def direction(self) -> int:
+        """1 where high values are what goes with the class, or what is unusual; -1 where low ones are."""
+        return -1 if self.kind == "low" or (self.kind == "level" and self.effect < self.expected) else 1
+
 
 def _luminance(pixels: Floats) -> Floats:
     return np.asarray(pixels @ np.array([0.299, 0.587, 0.114]))
