@@ -1,5 +1,8 @@
 from slim.comparison import compare
 from slim.data import Dataset, ImageTable, Recomposition, load_dataset, recomposed_batches
+from slim.data.composing.card import BenchmarkCard
+from slim.data.composing.compose import compose
+from slim.data.composing.settings import ComposeSettings
 from slim.data.demo import compose_demo
 from slim.errors import (
     AnnotationError,
@@ -68,8 +71,10 @@ __all__ = [
     "AttendSettings",
     "Attention",
     "BackgroundsChallenge",
+    "BenchmarkCard",
     "BrowserAnnotator",
     "Classifier",
+    "ComposeSettings",
     "CurateSettings",
     "DataError",
     "Dataset",
@@ -117,6 +122,7 @@ __all__ = [
     "attend_split",
     "build",
     "compare",
+    "compose",
     "compose_demo",
     "curate",
     "embed",

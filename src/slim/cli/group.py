@@ -26,7 +26,7 @@ class Group(click.Group):
     command_class = Command
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return ["demo", "data", "run", "status", "compare", *STAGES, "explain", "export", "import", "doctor"]
+        return ["demo", "data", "run", "status", "compare", *STAGES, "explain", "compose", "export", "import", "doctor"]
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

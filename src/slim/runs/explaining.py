@@ -115,9 +115,7 @@ def _write(run: Run, settings: ExplainSettings, explanation: Explanation) -> Non
     from slim.stages.explain.page import page
 
     # Not mapped into memory: their files are replaced.
-    explanation = replace(
-        explanation, pictures=np.array(explanation.pictures), extremes=np.array(explanation.extremes)
-    )
+    explanation = replace(explanation, pictures=np.array(explanation.pictures), extremes=np.array(explanation.extremes))
     plain = plain_settings(settings)
     with run.folder.writing(FOLDER, "explain", settings=plain, seed=run.settings.seed, inputs=_inputs(run)) as folder:
         explanation.save(folder)
