@@ -11,7 +11,10 @@ import pytest
 from PIL import Image
 
 from slim.data import ImageTable
-from slim.stages.explain.properties import Property, measure_properties, related_properties
+from slim.network.classifier import Classifier
+from slim.stages.explain.properties import CORNERS, Property, measure_properties, related_properties
+from slim.stages.explain.regions import MeasuredImages, with_swapped_regions
+from slim.stages.settings import ExplainSettings
 
 pytestmark = pytest.mark.usefixtures("small_and_quiet")
 
@@ -91,3 +94,24 @@ def test_each_of_several_classes_is_compared_with_the_others(n_classes: int, pho
     related = related_properties(frame, y, frame, y, y >= 0, names)
     assert related[0].class_name == "class 2"
     assert related[0].effect == 1.0
+
+
+def test_only_unusual_corners_are_swapped(tmp_path: Path, small_classifier: Callable[..., Classifier]) -> None:
+    rng, y, shade = np.random.default_rng(0), np.arange(40) % 2, np.repeat([0, 1], 20)
+    for i in range(40):
+        pixels = rng.integers(90, 110, (32, 32, 3), dtype=np.uint8)
+        if shade[i]:
+            pixels[:5, :5] = pixels[:5, -5:] = pixels[-5:, :5] = 0
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+    table = ImageTable(pd.DataFrame({"path": [str(tmp_path / f"{i}.png") for i in range(40)], "y": y}), NAMES)
+    images = MeasuredImages(table, measure_properties(table), np.ones(40, bool))
+    one = Property(CORNERS, "dog", "low", 20, 0.8, 0.7, 0.9, 0.5, 0, None, 0, None, limit=60.0)
+    level = Property("warmth", "dog", "level", 40, 0.8, 0.7, 0.9, 0.5, 0, None, 0, None, limit=0.0)
+    settings = ExplainSettings(images=10)
+    found, kept = with_swapped_regions([one, level], images, images, small_classifier(), settings, seed=0)
+    assert found.needs is not None
+    assert found.needs.n == 10
+    assert kept == level
+    corners = images.scene(one, np.ones((16, 16), bool))
+    assert corners.shown.tolist() == (shade == 1).tolist()
+    assert not corners.cells[shade == 0].any()

@@ -204,3 +204,15 @@ class Prober:
         return Effect(
             len(before), float(before.mean()), float(without.mean()), float(control.mean()), change, low, high
         )
+
+
+def drawn_images(
+    scenes: Sequence[Scene], label: int, of_class: bool, n: int, rng: np.random.Generator
+) -> tuple[Scene, ...]:
+    """At most n random images of a class, or of other classes, that show a concept, those of the first table first."""
+    drawn = []
+    for scene in scenes:
+        fitting = np.flatnonzero(scene.shown & ((scene.table.y == label) == of_class))
+        drawn.append(scene[rng.permutation(fitting)[:n]])
+        n -= len(drawn[-1].right)
+    return tuple(drawn)

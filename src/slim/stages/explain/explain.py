@@ -14,10 +14,11 @@ from slim.network.classifier import Classifier
 from slim.progress import track
 from slim.stages.attend import Attention
 from slim.stages.explain.concepts import Concepts, attention_of_places, find_concepts
-from slim.stages.explain.effects import Prober, Scene
+from slim.stages.explain.effects import Prober, Scene, drawn_images
 from slim.stages.explain.explanation import Concept, Errors, Explanation
 from slim.stages.explain.pictures import concept_pictures, extreme_pictures
 from slim.stages.explain.properties import measure_properties, related_properties
+from slim.stages.explain.regions import MeasuredImages, with_swapped_regions
 from slim.stages.settings import ExplainSettings
 
 _ASSOCIATED = 0.1  # difference of the shares of images that show it
@@ -79,6 +80,11 @@ def explain(
     some = data.train[evidence.sample]
     train, val = measure_properties(some), measure_properties(data.val)
     related = related_properties(train, some.y, val, data.val.y, evidence.val_right, some.class_names)
+    measured = (
+        MeasuredImages(some, train, evidence.train_right[evidence.sample]),
+        MeasuredImages(data.val, val, evidence.val_right),
+    )
+    related = with_swapped_regions(related, *measured, model, settings, seed)
     extremes = extreme_pictures(some, [one.direction * train[one.name].to_numpy() for one in related])
     pictures = concept_pictures(data.train, evidence.train_cells, evidence.train_shown, [one.number for one in found])
     return Explanation(tuple(found), related, pictures, extremes, len(evidence.concepts))
@@ -151,7 +157,7 @@ class _Evidence:
         with Prober(reference, train, settings.precision, z, seed) as prober:
             for of_class in (True, False):
                 rng = np.random.default_rng((seed, 15, number, of_class))
-                images = _drawn((val, train), label, of_class, settings.images, rng)
+                images = drawn_images((val, train), label, of_class, settings.images, rng)
                 effects.append({"erased": prober.erased(images), "swapped": prober.swapped(images)})
         others = val.table.y != label
         return Concept(
@@ -164,15 +170,3 @@ class _Evidence:
             Errors.measured(val.right[others], val.shown[others], z),
             *effects,
         )
-
-
-def _drawn(
-    scenes: tuple[Scene, Scene], label: int, of_class: bool, n: int, rng: np.random.Generator
-) -> tuple[Scene, ...]:
-    """At most n random images of a class, or of other classes, that show a concept, those of the first table first."""
-    drawn = []
-    for scene in scenes:
-        fitting = np.flatnonzero(scene.shown & ((scene.table.y == label) == of_class))
-        drawn.append(scene[rng.permutation(fitting)[:n]])
-        n -= len(drawn[-1].right)
-    return tuple(drawn)

@@ -59,7 +59,7 @@ def described(one: Property) -> str:
 
     Examples
     --------
-    >>> described(Property("brightness", "dog", "level", 900, 0.83, 0.8, 0.86, 0.5, 0, None, 0, None))
+    >>> described(Property("brightness", "dog", "level", 900, 0.83, 0.8, 0.86, 0.5, 0, None, 0, None, 9.0))
     'dog: higher values (AUC 0.83, 0.80 to 0.86)'
     """
     if one.kind == "level":
@@ -90,8 +90,15 @@ def tables(explanation: Explanation) -> list[Table]:
         properties.add_column(column, justify="right")
     for item in explanation.properties:
         fits = accuracy(item.accuracy_usual, item.n_usual), accuracy(item.accuracy_unusual, item.n_unusual)
-        properties.add_row(*map(Text, (item.name, described(item), *fits)))
+        properties.add_row(*map(Text, (item.name, f"{described(item)}{_swapped(item)}", *fits)))
     return [table for table in (concepts, properties) if table.row_count]
+
+
+def _swapped(one: Property) -> str:
+    """What swapping a part of the image changes, where that was measured."""
+    if one.needs is None and one.misleads is None:
+        return ""
+    return f"; swapped: {points(one.needs)} points, other classes {points(one.misleads)}"
 
 
 def _with(one: Concept) -> str:
@@ -142,7 +149,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"points": points, "accuracy": accuracy, "described": described}
+    environment.globals |= {"points": points, "swapped": _swapped, "accuracy": accuracy, "described": described}
     return environment
 
 

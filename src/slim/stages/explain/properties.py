@@ -16,12 +16,16 @@ from slim.data import ImageTable
 from slim.data.pixels import squared
 from slim.metrics import wilson_interval
 from slim.progress import track
+from slim.stages.explain.effects import Effect
 
 _SIDE = 128
 _BORDER, _CORNER = 8, 16  # pixels of `_SIDE`
 _OUTLYING = 3.5  # robust standard deviations from the median
 _LEAST_OUTLIERS, _MOST_OUTLIERS = 10, 0.15
 _LEAST_AUC, _LEAST_SHARE = 0.1, 0.15
+
+CORNERS, BORDER = "brightness of the corners", "brightness of the border"
+"""Properties of a part of the image."""
 
 Kind = Literal["level", "low", "high"]
 
@@ -52,6 +56,11 @@ class Property:
         Held-out images whose value goes with their class as in train, and the model's accuracy on them.
     n_unusual, accuracy_unusual
         Held-out images whose value speaks for another class.
+    limit
+        The value from which it is unusual; the median for "level".
+    needs, misleads
+        For unusual corners and borders: the effect of swapping them on images of the class, and of other classes; see
+        `Effect`. None where this was not measured.
     """
 
     name: str
@@ -66,6 +75,9 @@ class Property:
     accuracy_usual: float | None
     n_unusual: int
     accuracy_unusual: float | None
+    limit: float
+    needs: Effect | None = None
+    misleads: Effect | None = None
 
     @property
     def direction(self) -> int:
@@ -101,8 +113,8 @@ _PIXELS: dict[str, Callable[[Floats], float]] = {
     "saturation": lambda pixels: float(np.ptp(pixels, axis=2).mean()),
     "warmth": lambda pixels: float((pixels[..., 0] - pixels[..., 2]).mean()),
     "greenness": lambda pixels: float((pixels[..., 1] - pixels[..., ::2].mean(2)).mean()),
-    "brightness of the corners": _corners,
-    "brightness of the border": _border,
+    CORNERS: _corners,
+    BORDER: _border,
 }
 _FILES: dict[str, Callable[[tuple[int, int], int], float]] = {
     "size": lambda size, _: float(np.sqrt(size[0] * size[1])),
@@ -172,7 +184,7 @@ def related_properties(
             for relation in _relations(train[name].to_numpy(), y == label, z):
                 errors = _errors(relation, held_out[name].to_numpy(), held_out_y == label, right)
                 bounds = (relation.n, relation.effect, relation.low, relation.high, relation.expected)
-                related.append(Property(str(name), class_names[label], relation.kind, *bounds, *errors))
+                related.append(Property(str(name), class_names[label], relation.kind, *bounds, *errors, relation.limit))
     return tuple(sorted(related, key=lambda one: -abs(one.effect - one.expected)))
 
 
