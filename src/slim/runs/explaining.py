@@ -12,6 +12,7 @@ import numpy as np
 from slim.errors import ArtifactError
 from slim.files import write_text
 from slim.progress import announce
+from slim.runs.explained import EXPLANATION, READS, load_explanation, made_from
 from slim.runs.lock import alone_in
 from slim.runs.run import Run
 from slim.stages import STAGES
@@ -20,12 +21,7 @@ from slim.stages.settings import ExplainSettings, plain_settings
 if TYPE_CHECKING:
     from slim.stages.explain.explanation import Explanation
 
-FOLDER = "explanation"
-"""Beside the stages' folders: no stage reads it."""
-
 PAGE = "explain.html"
-
-_READS = ("train", "attend")
 
 
 def explain_run(
@@ -55,7 +51,7 @@ def explain_run(
         A setting is out of range, or a name is for a concept that was not found.
     """
     with alone_in(run.folder.path):
-        for verb in _READS:
+        for verb in READS:
             _check_done(run, verb)
         current = _settings(run, settings or {})
         explanation = _known(run, current)
@@ -66,7 +62,7 @@ def explain_run(
             explanation = explanation.named(names)
         if names or not known:
             _write(run, current, explanation)
-    return explanation, run.folder.stage(FOLDER) / PAGE
+    return explanation, run.folder.stage(EXPLANATION) / PAGE
 
 
 def _check_done(run: Run, verb: str) -> None:
@@ -82,24 +78,19 @@ def _check_done(run: Run, verb: str) -> None:
 
 def _settings(run: Run, changes: Mapping[str, Any]) -> ExplainSettings:
     """Those of the last explanation, and what is changed now."""
-    manifest = run.folder.manifest(FOLDER)
+    manifest = run.folder.manifest(EXPLANATION)
     return replace(ExplainSettings(**(manifest.settings if manifest else {})), **changes)
 
 
 def _known(run: Run, settings: ExplainSettings) -> Explanation | None:
     """What was found before, if it is what would be found now."""
-    from slim.stages.explain.explanation import Explanation
-
-    manifest = run.folder.manifest(FOLDER)
-    if manifest is None or run.folder.faults(FOLDER, read=True):
+    manifest = run.folder.manifest(EXPLANATION)
+    if manifest is None:
         return None
-    same = (manifest.settings, manifest.seed, manifest.inputs) == (
-        plain_settings(settings),
-        run.settings.seed,
-        _inputs(run),
-    )
-    if same:
-        return Explanation.load(run.folder.stage(FOLDER))
+    if (manifest.settings, manifest.seed) == (plain_settings(settings), run.settings.seed):
+        known = load_explanation(run)
+        if known is not None:
+            return known
     announce("  again, since settings or images have changed; concepts get new numbers, and lose their names")
     return None
 
@@ -117,12 +108,8 @@ def _write(run: Run, settings: ExplainSettings, explanation: Explanation) -> Non
     # Not mapped into memory: their files are replaced.
     explanation = replace(explanation, pictures=np.array(explanation.pictures), extremes=np.array(explanation.extremes))
     plain = plain_settings(settings)
-    with run.folder.writing(FOLDER, "explain", settings=plain, seed=run.settings.seed, inputs=_inputs(run)) as folder:
+    with run.folder.writing(
+        EXPLANATION, "explain", settings=plain, seed=run.settings.seed, inputs=made_from(run)
+    ) as folder:
         explanation.save(folder)
         write_text(folder / PAGE, page(explanation, run.data.name))
-
-
-def _inputs(run: Run) -> dict[str, str]:
-    """Digests of everything that is read."""
-    digests = {verb: run.folder.digest(STAGES[verb].folder) or "" for verb in _READS}
-    return {**digests, "data": run.data.fingerprint}

@@ -26,7 +26,7 @@ LEAST = 0.1
 _MARGIN = 32  # what is replaced exceeds the cells on each side by one part in this many of the image's side
 _TRIED = 16  # donors among which the most fitting is taken
 _MOST_AREA = 0.45  # of the image; beyond it, nothing of equal area is left elsewhere
-_LEAST_DONORS = 3
+_LEAST_DONORS, _LEAST_IMAGES = 3, 10
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,10 @@ class Prober:
         self._cam.__exit__(*error)
 
     def erased(self, images: Sequence[Scene]) -> Effect | None:
-        """The effect of filling the concept's places from around them; None where they cover too much."""
+        """The effect of filling the concept's places from around them.
+
+        None where fewer than 10 images are left in which they do not cover too much.
+        """
         fitting = [one[np.flatnonzero(one.cells.mean((1, 2)) <= _MOST_AREA)] for one in images]
         return self._effect(fitting, [self._with_erased(one) for one in fitting])
 
@@ -133,7 +136,10 @@ class Prober:
         return without, control
 
     def swapped(self, images: Sequence[Scene]) -> Effect | None:
-        """The effect of taking the places from images of the same class without the concept; None without any."""
+        """The effect of taking the places from images of the same class without the concept.
+
+        None where fewer than 10 images have such donors.
+        """
         given = [self._givers(one) for one in images]
         fitting = [one[kept] for one, (kept, *_) in zip(images, given, strict=True)]
         return self._effect(
@@ -198,7 +204,7 @@ class Prober:
         """The effect on the images of all tables together."""
         before = np.concatenate([one.right for one in images])
         without, control = (np.concatenate(parts) for parts in zip(*rights, strict=True))
-        if not len(before):
+        if len(before) < _LEAST_IMAGES:
             return None
         change, low, high = paired_difference(without, control, self._z)
         return Effect(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from functools import cache
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
@@ -110,7 +111,7 @@ def _without(one: Concept) -> str:
 
 
 def page(explanation: Explanation, title: str) -> str:
-    """The page as HTML, which needs no other file and no network.
+    """A page of its own, which needs no other file and no network.
 
     Parameters
     ----------
@@ -119,24 +120,31 @@ def page(explanation: Explanation, title: str) -> str:
     title
         Of the page, for instance the name of the data set.
     """
+    return _environment().get_template("explain.html.j2").render(title=title, **_view(explanation))
+
+
+def section(explanation: Explanation) -> str:
+    """The same as a section of another page, in HTML."""
+    return _environment().get_template("section.html.j2").render(_view(explanation))
+
+
+def _view(explanation: Explanation) -> dict[str, Any]:
+    """Everything that the templates show."""
     concepts = [
         {
             "one": one,
             "name": explanation.name(one),
             "verdict": VERDICTS[one.verdict],
             "errors": f"{_with(one)} / {_without(one)}",
-            "rows": rows,
+            "rows": [_addresses(row) for row in pictures],
         }
-        for one, rows in zip(explanation.concepts, map(_rows, explanation.pictures), strict=True)
+        for one, pictures in zip(explanation.concepts, explanation.pictures, strict=True)
     ]
-    template = _environment().get_template("explain.html.j2")
     properties = [
         {"one": one, "pictures": _addresses(pictures)}
         for one, pictures in zip(explanation.properties, explanation.extremes, strict=True)
     ]
-    return template.render(
-        explanation=explanation, concepts=concepts, properties=properties, title=title, meaning=MEANING
-    )
+    return {"explanation": explanation, "concepts": concepts, "properties": properties, "meaning": MEANING}
 
 
 @cache
@@ -151,11 +159,6 @@ def _environment() -> Environment:
     )
     environment.globals |= {"points": points, "swapped": _swapped, "accuracy": accuracy, "described": described}
     return environment
-
-
-def _rows(pictures: Bytes) -> list[list[str]]:
-    """The pictures (2, m, s, s, 3) of a concept."""
-    return [_addresses(row) for row in pictures]
 
 
 def _addresses(pictures: Bytes) -> list[str]:
