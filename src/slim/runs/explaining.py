@@ -55,12 +55,11 @@ def explain_run(
             _check_done(run, verb)
         current = _settings(run, settings or {})
         explanation = _known(run, current)
-        known = explanation is not None
         if explanation is None:
             explanation = _explained(run, current)
+            _write(run, current, explanation)
         if names:
             explanation = explanation.named(names)
-        if names or not known:
             _write(run, current, explanation)
     return explanation, run.folder.stage(EXPLANATION) / PAGE
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from slim.stages.explain.explanation import Explanation
 from slim.stages.explain.page import section
@@ -37,5 +36,5 @@ def _environment() -> Environment:
 
 def render(report: ReportInput, explanation: Explanation | None = None) -> str:
     """The page as HTML, which needs no other file and no network."""
-    explained = None if explanation is None else Markup(section(explanation))
+    explained = None if explanation is None else section(explanation)
     return _environment().get_template("report.html.j2").render(page_view(report), explained=explained)
