@@ -110,7 +110,7 @@ def paired_difference(
     >>> first = np.array([True] * 9 + [False])
     >>> difference, low, high = paired_difference(first, ~first)
     >>> round(difference, 3), round(low, 3), round(high, 3)
-    (0.8, 0.246, 1.0)
+    (0.8, 0.278, 1.0)
     """
     n, gained, lost = len(first), int((first & ~second).sum()), int((second & ~first).sum())
     share = (gained - lost) / (n + 2)
