@@ -74,7 +74,7 @@ def compose(
     settings = settings or ComposeSettings()
     target = Path(target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise DataError(f"A benchmark is composed into an empty folder. Got {target}. Name another one.")
+        raise DataError(f"A benchmark must be composed into an empty folder. Got {target}. Name another one.")
     classes, places = _folders(Path(objects), "classes"), _folders(Path(scenes), "scenes")
     for name, files in classes.items() if settings.views else ():
         _check_enough(Path(objects) / name, len({_object(file) for file in files}))
