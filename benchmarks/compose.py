@@ -1,4 +1,4 @@
-"""Compose benchmark data sets whose shortcut is known, from cut-outs and scenes.
+"""Compose the project's own benchmarks with `slim.compose`, and others with a second shortcut or an unusual one.
 
     python benchmarks/compose.py KIND PARTS PETS FOLDER
 
@@ -29,116 +29,106 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageDraw
+from PIL import Image
 
-SIDE = 128
+from slim.data.composing.compose import Pool, compose_images, parted_objects, save_image
+from slim.data.composing.drawing import SPLITS, cut_out, drawn, parted, paste, stick, tint
+from slim.data.composing.settings import ComposeSettings
+
 SCENES = ("forest", "sea", "street")
-SPLITS = ("train", "val", "test")
-SHARES = {"train": 0.6, "val": 0.15, "test": 0.25}
-SIZES = {
-    "multi": {"train": 1500, "val": 300, "test": 900},
-    "hard": {"train": 1200, "val": 240, "test": 720},
-    "two": {"train": 1200, "val": 240, "test": 720},
-    "clean": {"train": 900, "val": 240, "test": 720},
-    "company": {"train": 1200, "val": 240, "test": 720},
-    "coat": {"train": 1200, "val": 240, "test": 720},
+COMPOSED = {
+    "multi": ComposeSettings(correlation=0.9, train=1500, val=300, test=900, views=True),
+    "hard": ComposeSettings(shortcut="sticker"),
+    "clean": ComposeSettings(shortcut="none", train=900),
 }
+"""Kinds that `slim.compose` makes."""
+
 MARKS = {
-    "hard": ("sticker", (0, 1)),
     "two": ("sticker", (0, 1)),
     "company": ("companion", ("apple", "cup")),
     "coat": ("coat", ("cold", "warm")),
 }
-"""The attribute of a kind besides the scene, and its values: the usual one of dogs, the usual one of cats."""
+"""The attribute of the other kinds besides the scene, and its values: that usual of dogs, and that usual of cats."""
+
 FRUIT = ("apple", "car", "cup", "pear", "tomato")
-STICKER = 18
-"""Diameter of a sticker in pixels."""
 TINTS = {"cold": (80, 150, 255), "warm": (240, 125, 20)}
 """Colours of about the same brightness."""
 
+LIKE_HARD = COMPOSED["hard"]
+EDGES = (LIKE_HARD.smallest, LIKE_HARD.largest)
 
-def compose(kind: str, parts: Path, pets: Path, folder: Path, seed: int = 0) -> None:
+
+def compose_kind(kind: str, parts: Path, pets: Path, folder: Path, seed: int = 0) -> None:
     """Write ``images``, ``masks`` and ``metadata.csv``."""
     rng = np.random.default_rng(seed)
+    scenes = {scene: parted(sorted((parts / "scenes" / scene).glob("*.jpg")), rng) for scene in SCENES}
+    pools = _things(parts, FRUIT, rng) if kind == "multi" else _animals(pets)
+    if kind in COMPOSED:
+        names = FRUIT if kind == "multi" else ("cat", "dog")
+        table = compose_images(pools, scenes, folder, COMPOSED[kind], rng, names)
+    else:
+        companions = _things(parts, MARKS[kind][1], rng) if kind == "company" else []
+        table = _marked(kind, pools, scenes, companions, folder, rng)
+    table.to_csv(folder / "metadata.csv", index=False)
+
+
+def _marked(
+    kind: str,
+    pools: Sequence[Pool],
+    scenes: dict[str, dict[str, list[Path]]],
+    companions: Sequence[Pool],
+    folder: Path,
+    rng: np.random.Generator,
+) -> pd.DataFrame:
+    """The images of a kind that `slim.compose` does not make."""
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    scenes = {scene: _parted(sorted((parts / "scenes" / scene).glob("*.jpg")), rng) for scene in SCENES}
-    cutouts = _things(parts, FRUIT, rng) if kind == "multi" else _animals(pets)
-    column, values = MARKS.get(kind, (None, (None, None)))
-    companions = _things(parts, values, rng) if kind == "company" else []
+    column, values = MARKS[kind]
     rows = []
     for split in SPLITS:
-        for number, (y, scene, mark) in enumerate(_plan(kind, split, len(cutouts), rng)):
-            cutout = _cutout(_drawn(cutouts[y][split], rng))
-            photo = Image.open(_drawn(scenes[SCENES[scene]][split], rng)).convert("RGB")
-            photo = photo.resize((SIDE, SIDE), Image.Resampling.LANCZOS)
+        for number, (y, scene, mark) in enumerate(_plan(kind, split, rng)):
+            cutout = cut_out(drawn(pools[y][split], rng))
+            photo = Image.open(drawn(scenes[SCENES[scene]][split], rng)).convert("RGB")
+            photo = photo.resize((LIKE_HARD.side, LIKE_HARD.side), Image.Resampling.LANCZOS)
             if column == "coat":
-                _tint(cutout, TINTS[values[mark]], rng)
+                tint(cutout, TINTS[values[mark]], rng)
             if column == "companion":
                 half = int(rng.integers(2))
-                mask = _paste(photo, cutout, rng, (0.44, 0.5), half)
+                mask = paste(photo, cutout, rng, (0.44, 0.5), half)
                 # Cups and apples fill more of their extent than animals do: a shorter edge gives the same area.
-                _paste(photo, _cutout(_drawn(companions[mark][split], rng)), rng, (0.34, 0.4), 1 - half)
+                paste(photo, cut_out(drawn(companions[mark][split], rng)), rng, (0.34, 0.4), 1 - half)
             else:
-                mask = _paste(photo, cutout, rng)
+                mask = paste(photo, cutout, rng, EDGES)
             if column == "sticker" and mark:
-                _stick(photo, rng)
-            name = f"{split}_{number:05d}"
-            photo.save(folder / "images" / f"{name}.jpg", quality=92)
-            mask.save(folder / "masks" / f"{name}.png")
-            label = FRUIT[y] if kind == "multi" else ("cat", "dog")[y]
-            row = {
-                "img_filename": f"images/{name}.jpg",
-                "mask_filename": f"masks/{name}.png",
-                "y": y,
-                "class_name": label,
-                "split": split,
-                "scene": SCENES[scene],
-            }
-            rows.append(row if column is None else {**row, column: values[mark]})
-    pd.DataFrame(rows).to_csv(folder / "metadata.csv", index=False)
+                stick(photo, rng, round(LIKE_HARD.sticker * LIKE_HARD.side))
+            row = save_image(folder, f"{split}_{number:05d}", photo, mask)
+            row |= {"y": y, "class_name": ("cat", "dog")[y], "split": split, "scene": SCENES[scene]}
+            rows.append(row | {column: values[mark]})
+    return pd.DataFrame(rows)
 
 
-def _plan(kind: str, split: str, n_classes: int, rng: np.random.Generator) -> list[tuple[int, int, int]]:
+def _plan(kind: str, split: str, rng: np.random.Generator) -> list[tuple[int, int, int]]:
     """The class, scene and mark (an index of the values in `MARKS`) of each photograph of a split."""
-    n = SIZES[kind][split] // n_classes
+    n = getattr(LIKE_HARD, split) // 2
     plan = []
-    for y in range(n_classes):
+    for y in range(2):
         scene = np.arange(n) % 3
         mark = np.arange(n) // 3 % 2 == 0
         if split == "train":
-            mark = rng.permutation(n) < round((0.95, 0.05)[y % 2] * n)
-            usual = {"multi": 0.9, "two": 0.8}.get(kind)
-            if usual is not None:
-                others = [s for s in range(3) if s != y % 3]
-                scene = np.where(np.arange(n) < round(usual * n), y % 3, np.resize(others, n))
+            mark = rng.permutation(n) < round((0.95, 0.05)[y] * n)
+            if kind == "two":
+                others = [s for s in range(3) if s != y]
+                scene = np.where(np.arange(n) < round(0.8 * n), y, np.resize(others, n))
         plan += [(y, int(scene[i]), int(mark[i])) for i in range(n)]
     return plan
 
 
-def _drawn(items: list, rng: np.random.Generator):
-    """One of the items at random."""
-    return items[int(rng.integers(len(items)))]
-
-
-def _parted(items: list[Path], rng: np.random.Generator) -> dict[str, list[Path]]:
-    """Distribute items over the splits at random."""
-    order = [items[i] for i in rng.permutation(len(items))]
-    ends = [0, *(round(len(order) * share) for share in np.cumsum(list(SHARES.values())))]
-    return {split: order[ends[i] : ends[i + 1]] for i, split in enumerate(SPLITS)}
-
-
-def _things(parts: Path, names: Sequence[str], rng: np.random.Generator) -> list[dict[str, list[Path]]]:
+def _things(parts: Path, names: Sequence[str], rng: np.random.Generator) -> list[Pool]:
     """The views of the objects of the named classes, by class and split."""
-    classes = []
-    for name in names:
-        views = sorted((parts / "objects" / name).glob("*.png"))
-        objects = _parted(sorted({Path(view.stem.split("_")[0]) for view in views}), rng)
-        classes.append({split: [v for v in views if Path(v.stem.split("_")[0]) in objects[split]] for split in SPLITS})
-    return classes
+    return [parted_objects(sorted((parts / "objects" / name).glob("*.png")), True, rng) for name in names]
 
 
-def _animals(pets: Path) -> list[dict[str, list[tuple[Path, Path]]]]:
+def _animals(pets: Path) -> list[Pool]:
     """Photographs and masks of animals, by class and split."""
     table = pd.read_csv(pets / "metadata.csv").drop_duplicates(["object", "split"])
     split_names = {0: "train", 1: "val", 2: "test"}
@@ -153,57 +143,11 @@ def _animals(pets: Path) -> list[dict[str, list[tuple[Path, Path]]]]:
     ]
 
 
-def _cutout(source: Path | tuple[Path, Path]) -> Image.Image:
-    """An object with an alpha channel, cropped to its extent."""
-    if isinstance(source, tuple):
-        cutout = Image.open(source[0]).convert("RGB")
-        cutout.putalpha(Image.open(source[1]).convert("L").resize(cutout.size))
-    else:
-        cutout = Image.open(source).convert("RGBA")
-    return cutout.crop(cutout.getchannel("A").point(lambda v: 255 * (v > 127)).getbbox())
-
-
-def _tint(cutout: Image.Image, color: tuple[int, int, int], rng: np.random.Generator) -> None:
-    """Blend a colour into the object."""
-    alpha = cutout.getchannel("A")
-    cutout.paste(color, mask=Image.new("L", cutout.size, round(255 * rng.uniform(0.35, 0.45))))
-    cutout.putalpha(alpha)
-
-
-def _paste(
-    photo: Image.Image,
-    cutout: Image.Image,
-    rng: np.random.Generator,
-    edges: tuple[float, float] = (0.35, 0.6),
-    half: int | None = None,
-) -> Image.Image:
-    """Paste the object at a random position and return its mask.
-
-    Its longer edge is between the two shares of the photograph's. It stays in the left (0) or right (1) half, if given.
-    """
-    room = SIDE if half is None else SIDE // 2
-    side = float(rng.uniform(*edges)) * SIDE / max(cutout.size)
-    cutout = cutout.resize([max(8, round(edge * side)) for edge in cutout.size], Image.Resampling.LANCZOS)
-    left = int(rng.integers(0, room - cutout.width + 1)) + room * (half or 0)
-    corner = (left, int(rng.integers(0, SIDE - cutout.height + 1)))
-    photo.paste(cutout, corner, cutout)
-    mask = Image.new("L", photo.size)
-    mask.paste(cutout.getchannel("A").point(lambda v: 255 * (v > 127)), corner)
-    return mask
-
-
-def _stick(photo: Image.Image, rng: np.random.Generator) -> None:
-    """Draw a round sticker into a corner of the photograph."""
-    color = tuple(int(v) for v in 255 * np.array(np.random.default_rng(rng.integers(6)).permutation([1.0, 0.85, 0.1])))
-    left, top = (int(rng.choice([3, SIDE - STICKER - 3])) + int(rng.integers(-2, 3)) for _ in range(2))
-    ImageDraw.Draw(photo).ellipse((left, top, left + STICKER, top + STICKER), fill=color)
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=sorted(SIZES))
+    parser.add_argument("kind", choices=sorted({*COMPOSED, *MARKS}))
     for name in ("parts", "pets", "folder"):
         parser.add_argument(name, type=Path)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    compose(options.kind, options.parts, options.pets, options.folder, options.seed)
+    compose_kind(options.kind, options.parts, options.pets, options.folder, options.seed)

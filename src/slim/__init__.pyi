@@ -1,5 +1,8 @@
 from slim.comparison import compare
 from slim.data import Dataset, ImageTable, Recomposition, load_dataset, recomposed_batches
+from slim.data.composing.card import BenchmarkCard
+from slim.data.composing.compose import compose
+from slim.data.composing.settings import ComposeSettings
 from slim.data.demo import compose_demo
 from slim.errors import (
     AnnotationError,
@@ -36,6 +39,8 @@ from slim.stages.evaluate.backgrounds import BackgroundsChallenge, evaluate_back
 from slim.stages.evaluate.evaluate import evaluate
 from slim.stages.evaluate.evaluation import Evaluation, Evaluations, Groups
 from slim.stages.evaluate.measuring import evaluate_classifier, evaluate_heads
+from slim.stages.explain.explain import explain
+from slim.stages.explain.explanation import Explanation
 from slim.stages.judgements import Judgements, Place
 from slim.stages.locate.locate import locate
 from slim.stages.locate.object_maps import ObjectMaps
@@ -50,6 +55,7 @@ from slim.stages.settings import (
     CurateSettings,
     EmbedSettings,
     EvaluateSettings,
+    ExplainSettings,
     LocateSettings,
     PropagateSettings,
     RetrainSettings,
@@ -67,8 +73,10 @@ __all__ = [
     "AttendSettings",
     "Attention",
     "BackgroundsChallenge",
+    "BenchmarkCard",
     "BrowserAnnotator",
     "Classifier",
+    "ComposeSettings",
     "CurateSettings",
     "DataError",
     "Dataset",
@@ -76,6 +84,8 @@ __all__ = [
     "EvaluateSettings",
     "Evaluation",
     "Evaluations",
+    "ExplainSettings",
+    "Explanation",
     "Groups",
     "ImageTable",
     "Judgements",
@@ -116,6 +126,7 @@ __all__ = [
     "attend_split",
     "build",
     "compare",
+    "compose",
     "compose_demo",
     "curate",
     "embed",
@@ -123,6 +134,7 @@ __all__ = [
     "evaluate_backgrounds",
     "evaluate_classifier",
     "evaluate_heads",
+    "explain",
     "export_judgements",
     "fit",
     "import_judgements",

@@ -35,6 +35,19 @@ def read_image(path: str) -> Image.Image:
     return _opened(path, lambda image: _rgb(image, path))
 
 
+def read_cutout(path: str) -> Image.Image:
+    """An object with its alpha channel, RGBA and upright; a `DataError` where nothing or everything is transparent."""
+    cutout = _opened(path, lambda image: ImageOps.exif_transpose(image).convert("RGBA"))
+    opaque = np.asarray(cutout.getchannel("A")) > _HALF
+    if opaque.all() or not opaque.any():
+        got = "one that is opaque everywhere" if opaque.all() else "one that is transparent everywhere"
+        raise DataError(
+            f"A cut-out must be transparent around its object. Got {got} in {path}. "
+            "Save it as PNG with an alpha channel."
+        )
+    return cutout
+
+
 def squared(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
     """The evaluation transform: the whole frame as (size, size, 3), bilinear with antialiasing."""
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))

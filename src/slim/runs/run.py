@@ -19,6 +19,7 @@ from slim import processes
 from slim.errors import ArtifactError, SettingsError, SlimError
 from slim.files import file_digest, write_text
 from slim.progress import announce, track
+from slim.runs.explained import explanation_digest, load_explanation
 from slim.runs.folder import RunFolder
 from slim.runs.known_data import Versions, recall, remember, versions
 from slim.runs.lock import alone_in
@@ -176,6 +177,7 @@ class Run:
             settings={verb: self.settings[verb] for verb in STAGES},
             seconds={verb: manifest.seconds for verb, manifest in done.items()},
             warnings=list(dict.fromkeys(text for manifest in done.values() for text in manifest.warnings)),
+            explanation=load_explanation(self),
         )
 
     @cached_property
@@ -190,6 +192,8 @@ class Run:
             digests["data"] = self._fingerprint
         if stage.verb == "train" and self._reference_digest is not None:
             digests["reference"] = self._reference_digest
+        if stage.verb == "report" and (explained := explanation_digest(self)) is not None:
+            digests["explanation"] = explained
         files = {"train": self.settings["train"].checkpoint, "annotate": self.settings["annotate"].recorded}
         path = files.get(stage.verb)
         if path is not None and Path(path).is_file():

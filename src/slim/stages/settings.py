@@ -284,3 +284,35 @@ class EvaluateSettings:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise SettingsError(f"The batch size must be at least 1. Got {self.batch_size}. Try 32.")
+
+
+@dataclass(frozen=True)
+class ExplainSettings:
+    """How `slim.explain` looks for what a model leans on.
+
+    Parameters
+    ----------
+    clusters
+        Clusters of places, before those that come together are joined.
+    concepts
+        At most this many concepts are erased and swapped: those that go with a class most.
+    images
+        At most this many images of a concept's class, and of other classes, on which that is measured.
+    sample
+        At most this many train images whose properties are measured.
+    precision
+        Of the forward pass.
+    """
+
+    clusters: int = 24
+    concepts: int = 8
+    images: int = 60
+    sample: int = 2000
+    precision: Precision = "auto"
+
+    def __post_init__(self) -> None:
+        for name, least in (("clusters", 2), ("concepts", 1), ("images", 10), ("sample", 50)):
+            if getattr(self, name) < least:
+                raise SettingsError(f"{name} must be at least {least}. Got {getattr(self, name)}. Leave it out.")
+        if self.clusters > 255:
+            raise SettingsError(f"clusters must be at most 255. Got {self.clusters}. Leave it out.")

@@ -9,6 +9,8 @@ from functools import cache
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from slim.stages.explain.explanation import Explanation
+from slim.stages.explain.page import section
 from slim.stages.report.findings import worst_line
 from slim.stages.report.records import ReportInput
 from slim.stages.report.views import page_view
@@ -32,6 +34,7 @@ def _environment() -> Environment:
     return environment
 
 
-def render(report: ReportInput) -> str:
+def render(report: ReportInput, explanation: Explanation | None = None) -> str:
     """The page as HTML, which needs no other file and no network."""
-    return _environment().get_template("report.html.j2").render(page_view(report))
+    explained = None if explanation is None else section(explanation)
+    return _environment().get_template("report.html.j2").render(page_view(report), explained=explained)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -15,6 +15,9 @@ from slim.record import Record
 from slim.stages.judgements import Place
 from slim.stages.retrain.choices import Images, Mode, ModelKey
 from slim.stages.retrain.reliance import Reliance
+
+if TYPE_CHECKING:
+    from slim.stages.explain.explanation import Explanation
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,6 +36,8 @@ class RunFacts:
         Wall time of each finished stage, by its verb.
     warnings
         The warnings of the stages.
+    explanation
+        What `slim.explain` found, if it was asked.
     """
 
     title: str
@@ -40,6 +45,7 @@ class RunFacts:
     settings: Mapping[str, Any]
     seconds: Mapping[str, float] = field(default_factory=dict)
     warnings: Sequence[str] = ()
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -48,4 +48,4 @@ def report(
     gathered = report_input(
         data, reference, attention, space, judgements, scores, objects, subset, retrained, evaluation, facts
     )
-    return Report(metrics(gathered), render(gathered))
+    return Report(metrics(gathered), render(gathered, facts.explanation))

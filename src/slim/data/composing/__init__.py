@@ -1,0 +1,1 @@
+"""Controlled benchmarks: objects cut out and pasted on scenes, with a shortcut that is known."""
