@@ -12,6 +12,8 @@ from slim.errors import (
 )
 from slim.network.build import build, restore, wrap
 from slim.network.classifier import Classifier
+from slim.network.clip import wrap_clip
+from slim.network.pretrained import load_pretrained
 from slim.runs.fit import Result, fit
 from slim.runs.run import Run, open_run, run
 from slim.runs.settings import RunSettings
@@ -123,6 +125,7 @@ __all__ = [
     "fit",
     "import_judgements",
     "load_dataset",
+    "load_pretrained",
     "locate",
     "open_run",
     "propagate",
@@ -135,4 +138,5 @@ __all__ = [
     "train",
     "train_classifier",
     "wrap",
+    "wrap_clip",
 ]

@@ -159,8 +159,9 @@ class Run:
             digests["reference"] = self._reference_digest
         files = {"train": self.settings["train"].checkpoint, "annotate": self.settings["annotate"].recorded}
         path = files.get(stage.verb)
-        if path is not None and Path(path).is_file():
-            digests["file"] = file_digest(Path(path))
+        file = None if path is None else Path(path) / "model.safetensors" if Path(path).is_dir() else Path(path)
+        if file is not None and file.is_file():
+            digests["file"] = file_digest(file)
         return digests
 
     def damage(self, verb: str, *, read: bool = False) -> str:

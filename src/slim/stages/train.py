@@ -8,6 +8,7 @@ from slim.data import Dataset
 from slim.network.build import restore
 from slim.network.classifier import Classifier
 from slim.network.devices import resolve_device
+from slim.network.pretrained import load_pretrained
 from slim.training import TrainSettings, train_classifier
 
 
@@ -55,6 +56,9 @@ def train(
     names = data.train.class_names
     if reference is not None:
         return reference.for_classes(names)
+    if settings.checkpoint is not None and Path(settings.checkpoint).is_dir():
+        model = load_pretrained(settings.checkpoint, layer=settings.layer).for_classes(names)
+        return model.to(resolve_device(settings.device))
     if settings.checkpoint is not None:
         model = restore(settings.checkpoint, settings.arch, names, image_size=settings.image_size, layer=settings.layer)
         return model.to(resolve_device(settings.device))
