@@ -13,8 +13,11 @@ from slim.errors import (
 from slim.network.build import build, restore, wrap
 from slim.network.classifier import Classifier
 from slim.network.clip import wrap_clip
+from slim.network.export import Exported
 from slim.network.pretrained import load_pretrained
 from slim.runs.fit import Result, fit
+from slim.runs.group_export import export_groups, group_table
+from slim.runs.model_export import export_model
 from slim.runs.run import Run, open_run, run
 from slim.runs.settings import RunSettings
 from slim.runs.transfer import export_judgements, import_judgements
@@ -76,6 +79,7 @@ __all__ = [
     "EvaluateSettings",
     "Evaluation",
     "Evaluations",
+    "Exported",
     "Groups",
     "ImageTable",
     "Judgements",
@@ -121,8 +125,11 @@ __all__ = [
     "evaluate_backgrounds",
     "evaluate_classifier",
     "evaluate_heads",
+    "export_groups",
     "export_judgements",
+    "export_model",
     "fit",
+    "group_table",
     "import_judgements",
     "load_dataset",
     "load_pretrained",

@@ -1,4 +1,4 @@
-"""Networks whose outputs mean logits of classes without being a tensor of them: as modules that return such a tensor."""
+"""Networks whose outputs mean logits of classes without being a tensor of them, as modules that return one."""
 
 from __future__ import annotations
 
