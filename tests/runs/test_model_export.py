@@ -53,9 +53,7 @@ def predicted(classifier: Classifier, photo: Path) -> tuple[str, torch.Tensor]:
 
 
 @pytest.fixture
-def run_without_slim(
-    photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
+def run_without_slim(photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs the code of a card where SLIM cannot be imported: what it prints, and the logits."""
 
     def run(exported: Exported) -> tuple[str, torch.Tensor]:

@@ -43,35 +43,38 @@ def model_card(name: str, classifier: Classifier, exported: Exported, metrics: M
     how = f" SLIM retrained {part} {_RETRAINED[images]}." if images in _RETRAINED else ""
     size, (mean, std) = classifier.image_size, (classifier.mean, classifier.std)
     takes_pixels = exported.library == "onnx"
-    return "\n\n".join(
-        [
-            f"---\nlibrary_name: {exported.library}\npipeline_tag: image-classification\n"
-            "tags:\n- spurious-correlations\n- slim\n---",
-            f"# {name}",
-            f"{_architecture(classifier)} for {classifier.n_classes} classes, examined on {data['name']}. "
-            f"{metrics['headline']}{how}",
-            "## Use",
-            f"```python\n{exported.code}\n```",
-            f"Input: RGB, the whole frame resized to {size} x {size} (bilinear, without cropping), divided by 255"
-            + (
-                "; the model normalises by itself."
-                if takes_pixels
-                else f", normalised with mean ({_plain(mean)}) and standard deviation ({_plain(std)})."
-            ),
-            _table(["Output", "Class"], list(enumerate(classifier.class_names))),
-            "## Test accuracy, before and after",
-            _overview(metrics),
-            _groups(metrics),
-            f"Groups are {metrics['retrained']['groups_are']}; intervals are Wilson's, 95 %. Images: "
-            + ", ".join(f"{n} {split}" for split, n in data["splits"].items())
-            + ".",
-            "## How it was made",
-            f"SLIM {metrics['version']}, seed {metrics['seed']}, {metrics['created']}. "
-            f"Judgements: {metrics['judgements']}, by {metrics['judgement_answers']['annotator']}. "
-            "What was learnt about one data set need not hold for photographs of other origin.",
-            _warnings(metrics["warnings"]),
-        ]
-    ).rstrip() + "\n"
+    return (
+        "\n\n".join(
+            [
+                f"---\nlibrary_name: {exported.library}\npipeline_tag: image-classification\n"
+                "tags:\n- spurious-correlations\n- slim\n---",
+                f"# {name}",
+                f"{_architecture(classifier)} for {classifier.n_classes} classes, examined on {data['name']}. "
+                f"{metrics['headline']}{how}",
+                "## Use",
+                f"```python\n{exported.code}\n```",
+                f"Input: RGB, the whole frame resized to {size} x {size} (bilinear, without cropping), divided by 255"
+                + (
+                    "; the model normalises by itself."
+                    if takes_pixels
+                    else f", normalised with mean ({_plain(mean)}) and standard deviation ({_plain(std)})."
+                ),
+                _table(["Output", "Class"], list(enumerate(classifier.class_names))),
+                "## Test accuracy, before and after",
+                _overview(metrics),
+                _groups(metrics),
+                f"Groups are {metrics['retrained']['groups_are']}; intervals are Wilson's, 95 %. Images: "
+                + ", ".join(f"{n} {split}" for split, n in data["splits"].items())
+                + ".",
+                "## How it was made",
+                f"SLIM {metrics['version']}, seed {metrics['seed']}, {metrics['created']}. "
+                f"Judgements: {metrics['judgements']}, by {metrics['judgement_answers']['annotator']}. "
+                "What was learnt about one data set need not hold for photographs of other origin.",
+                _warnings(metrics["warnings"]),
+            ]
+        ).rstrip()
+        + "\n"
+    )
 
 
 def _architecture(classifier: Classifier) -> str:
