@@ -43,12 +43,10 @@ def export_command(run: str, target: str, to: Any, as_json: bool) -> None:
     if to in get_args(ModelFormat):
         _export_model(run, target, to, as_json)
         return
-    if to in get_args(GroupFormat):
-        from slim.runs.group_export import export_groups as export_images
-    else:
-        from slim.runs.transfer import export_judgements as export_images
+    from slim.runs.group_export import export_groups
+    from slim.runs.transfer import export_judgements
 
-    n = export_images(run, target, to)
+    n = export_groups(run, target, to) if to in get_args(GroupFormat) else export_judgements(run, target, to)
     click.echo(json.dumps({"images": n, "target": target}) if as_json else f"{target}: {n} images")
 
 

@@ -96,7 +96,7 @@ def wrap_clip(
         )
     linear = head if isinstance(head, nn.Linear) else _zero_shot(model, head)
     tower = ImageTower(visual, linear, normalized=normalized or not isinstance(head, nn.Linear))
-    size = visual.image_size
+    size: Any = visual.image_size
     return wrap(
         tower,
         layer=layer,

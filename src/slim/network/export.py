@@ -103,12 +103,12 @@ def _timm(classifier: Classifier, folder: Path, final: Path) -> Exported:
         raise _other_library(classifier, "timm")
     side = (3, size, size)
     # The whole frame is resized to the square, as in SLIM; what is said of other sizes no longer holds.
-    own = {"input_size": side, "test_input_size": side, "mean": classifier.mean, "std": classifier.std}
+    own: dict[str, Any] = {"input_size": side, "test_input_size": side, "mean": classifier.mean, "std": classifier.std}
     own |= {"interpolation": "bilinear", "crop_pct": 1.0, "test_crop_pct": 1.0, "crop_mode": "squash"}
     sized = {"img_size": size} if config.get("fixed_input_size") else {}
     content = {"label_names": list(classifier.class_names), "pretrained_cfg": own}
     module = deepcopy(module).to(memory_format=torch.contiguous_format)
-    save_for_hf(module, folder, model_config=content, model_args=sized, safe_serialization=True)
+    save_for_hf(module, str(folder), model_config=content, model_args=sized, safe_serialization=True)
     try:
         loaded = timm.create_model(f"local-dir:{folder.absolute()}", pretrained=True)
     except (RuntimeError, TypeError) as error:  # other tensors, or arguments that its name does not take
@@ -234,8 +234,8 @@ class _Normalized(nn.Module):
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         self.module = classifier.module
-        self.register_buffer("mean", torch.tensor(classifier.mean).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor(classifier.std).view(1, 3, 1, 1))
+        self.mean = nn.Buffer(torch.tensor(classifier.mean).view(1, 3, 1, 1))
+        self.std = nn.Buffer(torch.tensor(classifier.std).view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> Any:
         return self.module((images - self.mean) / self.std)
@@ -249,7 +249,7 @@ def _onnx(classifier: Classifier, folder: Path, final: Path) -> Exported:
     images = torch.rand(_IMAGES, 3, *[classifier.image_size] * 2, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         batch = torch.export.Dim("batch", min=1)
-        program = torch.onnx.export(
+        program: Any = torch.onnx.export(
             network,
             (images.to(classifier.device),),
             dynamo=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -102,7 +103,7 @@ def _write_wilds(table: pd.DataFrame, target: Path) -> None:
 
 def _write_spuco(table: pd.DataFrame, target: Path) -> None:
     train = table[table["split"] == 0]
-    groups = train.groupby(["y", "place"]).indices
+    groups: Any = train.groupby(["y", "place"]).indices  # (y, place) to positions
     write_json(target, {f"{y},{place}": rows.tolist() for (y, place), rows in groups.items()})
 
 

@@ -98,7 +98,9 @@ def _overview(metrics: Mapping[str, Any]) -> str:
     rows = []
     for key in _MODELS:
         model = metrics[key]
-        worst = next((group for group in model["groups"] if group["name"] == model["worst_group"]), {})
+        worst: Mapping[str, Any] = next(
+            (group for group in model["groups"] if group["name"] == model["worst_group"]), {}
+        )
         accuracy = f"{percent(model['worst_group_accuracy'])} ({interval(worst)})"
         adjusted = percent(model["adjusted_average_accuracy"])
         rows.append([model["title"], accuracy, percent(model["average_accuracy"]), adjusted, model["supervision"]])

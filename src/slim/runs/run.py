@@ -6,7 +6,7 @@ What takes time to import is imported where it is needed, so that looking at a r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -27,6 +27,7 @@ from slim.stages import STAGES, Stage
 if TYPE_CHECKING:
     import pandas as pd
     import torch
+    from lightning_fabric.loggers.logger import Logger
 
     from slim.data import Dataset
     from slim.network.classifier import Classifier
@@ -53,6 +54,8 @@ class Run:
         A classifier of your own to adopt as the reference model.
     annotator
         Who answers, instead of the annotator that the settings name.
+    loggers
+        Loggers of Lightning Fabric for the training of the reference model.
     """
 
     folder: RunFolder
@@ -60,6 +63,7 @@ class Run:
     given: Dataset | None = None
     reference: Classifier | None = None
     annotator: Annotator | BrowserAnnotator | None = None
+    loggers: Sequence[Logger] = ()
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder.path)!r})"
@@ -126,6 +130,7 @@ class Run:
             "folder": folder,
             "reference": self.reference,
             "annotator": self.annotator,
+            "loggers": self.loggers,
             "training": self.settings["train"],
             "propagation": self.settings["propagate"],
             "facts": self._facts(),
@@ -346,6 +351,7 @@ def open_run(
     seed: int | None = None,
     reference: Classifier | None = None,
     annotator: Annotator | BrowserAnnotator | None = None,
+    loggers: Sequence[Logger] = (),
     load: dict[str, Any] | None = None,
 ) -> Run:
     """Open a run folder, or start a new one.
@@ -365,7 +371,7 @@ def open_run(
         Values by stage and name, for instance ``{"train": {"epochs": 3}}``.
     seed
         Random seed.
-    reference, annotator
+    reference, annotator, loggers
         See `Run`.
     load
         More keywords for `slim.load_dataset`.
@@ -385,7 +391,7 @@ def open_run(
         current = replace(current, data=dict(given.source))
     if seed is not None:
         current = replace(current, seed=seed)
-    run = Run(run_folder, current.anchored(), given, reference, annotator)
+    run = Run(run_folder, current.anchored(), given, reference, annotator, loggers)
     run.data  # noqa: B018 (bad data is refused before a folder is created)
     if stored is None:
         run.settings.save(folder)
@@ -400,7 +406,7 @@ def run(folder: str | Path, **options: Any) -> dict[str, Any]:
     folder
         Receives a subfolder per stage; see ``docs/runs.md``.
     **options
-        As for `open_run`: ``data, recipe, settings, seed, reference, annotator, load``.
+        As for `open_run`: ``data, recipe, settings, seed, reference, annotator, loggers, load``.
 
     Returns
     -------

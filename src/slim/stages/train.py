@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+
+from lightning_fabric.loggers.logger import Logger
 
 from slim.data import Dataset
 from slim.network.build import restore
@@ -17,6 +20,7 @@ def train(
     settings: TrainSettings | None = None,
     *,
     reference: Classifier | None = None,
+    loggers: Sequence[Logger] = (),
     seed: int = 0,
     folder: str | Path | None = None,
 ) -> Classifier:
@@ -32,6 +36,8 @@ def train(
         See `TrainSettings`; with a ``checkpoint`` nothing is trained.
     reference
         A classifier of your own, which is adopted unchanged and not moved to another device.
+    loggers
+        Loggers of Lightning Fabric, such as its ``TensorBoardLogger``, which get loss and accuracy of each epoch.
     seed
         Random seed.
     folder
@@ -62,4 +68,4 @@ def train(
     if settings.checkpoint is not None:
         model = restore(settings.checkpoint, settings.arch, names, image_size=settings.image_size, layer=settings.layer)
         return model.to(resolve_device(settings.device))
-    return train_classifier(data.train, data.val, settings, seed=seed, folder=folder)
+    return train_classifier(data.train, data.val, settings, seed=seed, folder=folder, loggers=loggers)
