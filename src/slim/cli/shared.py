@@ -31,7 +31,7 @@ RUN_OPTIONS: dict[str, dict[str, Any]] = {
     },
     "root": {"type": click.Path(), "help": "Your copy of the benchmark.  [default: what slim data downloaded]"},
     "attribute": {"multiple": True, "help": "Column of the spurious attribute; repeat it for several."},
-    "mask": {"help": "Column of the object masks.  [default: mask_filename]"},
+    "mask": {"help": "Column of the object masks, or a COCO file of them.  [default: mask_filename]"},
     "recipe": {"help": f"Settings to start from: {', '.join(recipes())}, or a TOML file of your own."},
     "seed": {"type": click.INT, "help": "Random seed.  [default: 0]"},
 }

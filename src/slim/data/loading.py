@@ -15,6 +15,7 @@ import pandas as pd
 from slim.arrays import Floats
 from slim.data.benchmarks import NAMES
 from slim.data.checks import check, with_paths
+from slim.data.coco import is_coco, with_coco_masks
 from slim.data.hugging_face import hugging_face_frame, is_saved_dataset
 from slim.data.metadata import Rows, read_metadata, table_rows
 from slim.data.splits import SPLITS
@@ -23,13 +24,12 @@ from slim.data.trees import tree_rows
 from slim.errors import DataError, SettingsError
 
 if TYPE_CHECKING:
-    import datasets
-
-    HuggingFaceDataset = datasets.Dataset | datasets.DatasetDict
+    from datasets import Dataset as ArrowDataset
+    from datasets import DatasetDict
 
 
 def load_dataset(
-    source: str | Path | pd.DataFrame | HuggingFaceDataset,
+    source: str | Path | pd.DataFrame | ArrowDataset | DatasetDict,
     *,
     root: str | Path | None = None,
     attribute: str | Sequence[str] | None = None,
@@ -64,7 +64,8 @@ def load_dataset(
         Column of the spurious attribute, or several, which are crossed: ``"sticker=0, corners=1"``. ``[]`` means no
         attribute, whatever the table holds.
     mask
-        Column of the mask files. An empty value means that the image has no mask.
+        Column of the mask files, where an empty value means that the image has no mask; or a COCO annotation file
+        (``.json``), whose segmentations or boxes become the masks.
     seed
         Random seed of missing splits: a tenth of the train images becomes val and a fifth test, stratified by label.
 
@@ -106,13 +107,18 @@ def load_dataset(
         return _hugging_face(source, None, attribute, mask, seed)
     if not isinstance(source, pd.DataFrame) and is_saved_dataset(Path(source)):
         return _hugging_face(Path(source), Path(source).absolute(), attribute, mask, seed)
+    column = None if is_coco(mask) else mask
     if isinstance(source, pd.DataFrame):
         name, home = "table", None if root is None else Path(root).absolute()
-        rows = table_rows(source, "The table", attribute, mask, seed)
+        rows = table_rows(source, "The table", attribute, column, seed)
     else:
-        rows, name, home = _read_source(Path(source), root, attribute, mask, seed)
+        rows, name, home = _read_source(Path(source), root, attribute, column, seed)
     given = None if isinstance(source, pd.DataFrame) else str(Path(source).absolute())
     homes = () if home is None else (home,)
+    if mask is not None and is_coco(mask):
+        mask = str(Path(mask).absolute())
+        rows, folder = with_coco_masks(rows, Path(mask))
+        homes = (*(homes or (Path.cwd(),)), folder)
     return _dataset(rows, name, homes, _arguments(given, root, attribute, mask, seed))
 
 

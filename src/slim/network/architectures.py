@@ -69,7 +69,7 @@ def _torchvision(name: str, n_classes: int, image_size: int | None, pretrained: 
     sized = {"image_size": image_size} if image_size and name.startswith("vit_") else {}
     module: nn.Module = models.get_model(name, num_classes=n_classes, **sized)
     if pretrained:
-        weights = models.get_model_weights(name).DEFAULT  # type: ignore[attr-defined]  # every enumeration of weights has it
+        weights = models.get_model_weights(name).DEFAULT
         load_tensors(module, weights.get_state_dict(progress=False), head=head_name(module), source="weights")
     return module
 

@@ -231,11 +231,14 @@ def _transformers(classifier: Classifier, folder: Path, final: Path) -> Exported
 class _Normalized(nn.Module):
     """A network of images in [0, 1]."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, classifier: Classifier) -> None:
         super().__init__()
         self.module = classifier.module
-        self.mean = nn.Buffer(torch.tensor(classifier.mean).view(1, 3, 1, 1))
-        self.std = nn.Buffer(torch.tensor(classifier.std).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.tensor(classifier.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(classifier.std).view(1, 3, 1, 1))
 
     def forward(self, images: Tensor) -> Any:
         return self.module((images - self.mean) / self.std)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
-from lightning_fabric.loggers import TensorBoardLogger
 from lightning_fabric.loggers.logger import Logger
+from lightning_fabric.loggers.tensorboard import TensorBoardLogger
 
 from slim.errors import SettingsError
 from slim.network.choices import LoggerName
@@ -19,7 +19,7 @@ def make_logger(name: LoggerName, folder: str | Path) -> Logger:
     Parameters
     ----------
     name
-        "tensorboard" (show it with ``tensorboard --logdir FOLDER``) or "wandb", offline (upload it with ``wandb sync``).
+        "tensorboard" (show it with ``tensorboard --logdir FOLDER``) or "wandb", offline (upload: ``wandb sync``).
     folder
         Where it writes.
 
