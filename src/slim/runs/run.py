@@ -155,6 +155,37 @@ class Run:
         """What identifies the caller's own classifier."""
         return None if self.reference is None else self.reference.digest()
 
+    def to_frame(self) -> pd.DataFrame:
+        """What the run knows of each image of the pool, as far as its stages are done.
+
+        Returns
+        -------
+        DataFrame
+            One row per image, in the order of the split: ``path``, ``y``, and what else the data say of it;
+            ``prediction``, ``confidence``, ``plane_x``, ``plane_y``, ``answer``, ``annotator``, ``score``,
+            ``object_area``, ``core_cluster``, ``environment_cluster``, ``kept`` and ``copies`` in the curated subset.
+
+        Raises
+        ------
+        ArtifactError
+            The run has no attention space yet.
+
+        Examples
+        --------
+        ``slim.open_run("runs/birds").to_frame().groupby(["y", "environment_cluster"])["score"].mean()``
+        """
+        import pandas as pd
+
+        self.check_ready("annotate")
+        space = self.load("embed")
+        table = self.data.split(space.pool)
+        parts = [table.frame, self.load("attend").split(space.pool).to_frame(), space.to_frame()]
+        arguments: dict[str, tuple[Any, ...]] = {"annotate": (len(table),), "locate": (space.pool,)}
+        for verb in ("annotate", "propagate", "locate", "curate"):
+            if self.state(verb) == "done":
+                parts.append(self.load(verb).to_frame(*arguments.get(verb, ())))
+        return pd.concat(parts, axis="columns")
+
     def inputs(self, stage: Stage) -> dict[str, str]:
         """Digests of everything that a stage reads; empty where a stage is not done."""
         digests = {verb: self.folder.digest(STAGES[verb].folder) or "" for verb in stage.before}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -69,6 +70,11 @@ class SplitAttention(Record):
         names = ("maps", "core", "environment", "contrast", "features", "probabilities")
         places = self.places[index] if len(self.places) else self.places
         return replace(self, places=places, **{name: getattr(self, name)[index] for name in names})
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per image: ``prediction``, the number of a class, and its ``confidence``, a probability."""
+        probabilities = np.asarray(self.probabilities)
+        return pd.DataFrame({"prediction": probabilities.argmax(1), "confidence": probabilities.max(1)})
 
     def __repr__(self) -> str:
         return f"SplitAttention({len(self)} images; maps of {' x '.join(map(str, self.maps.shape[1:]))})"

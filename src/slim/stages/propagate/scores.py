@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from slim.record import Record
 
@@ -65,6 +66,10 @@ class Scores(Record):
 
     def __len__(self) -> int:
         return len(self.values)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per image of the pool: its ``score``."""
+        return pd.DataFrame({"score": np.asarray(self.values)})
 
     def __repr__(self) -> str:
         rows: list[tuple[str, ...]] = [
