@@ -22,6 +22,7 @@ from slim import export_model, open_run
 from slim.errors import ArtifactError, ModelError
 from slim.network.build import build, wrap
 from slim.network.classifier import Classifier
+from slim.network.clip import wrap_clip
 from slim.network.export import Exported, export_classifier
 from slim.network.pretrained import load_pretrained
 
@@ -165,3 +166,41 @@ def test_groups_go_to_wilds_and_spuco(finished_run: Path, slim_command: Callable
     assert sorted(i for rows in partition.values() for i in rows) == list(range(48))
     for key, rows in partition.items():
         assert {f"{y},{place}" for y, place in table.loc[rows, ["y", "place"]].values.tolist()} == {key}
+
+
+class Squeezed(nn.Module):
+    """A network of a single logit, as a vector."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.net(images).squeeze(1)
+
+
+def test_network_that_onnx_cannot_express_is_refused_and_leaves_nothing(tmp_path: Path) -> None:
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(package)
+    classifier = wrap(Squeezed(), image_size=16, class_names=NAMES)  # whose two outputs squeeze leaves, but not ONNX's
+    with pytest.raises(ModelError, match=r"torch\.onnx can export\. Got: .*--to state-dict"):
+        export_classifier(classifier, tmp_path / "out", "onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tensors_of_an_image_tower_load_into_the_tower_and_a_linear_layer(
+    photo: Path, tmp_path: Path, run_without_slim: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_clip = pytest.importorskip("open_clip", reason="needs pip install 'slim-vision[open-clip]'")
+    vision = {"image_size": 32, "layers": 2, "width": 32, "patch_size": 8, "head_width": 16}
+    text = {"context_length": 8, "vocab_size": 20, "width": 16, "heads": 2, "layers": 1}
+    model = open_clip.CLIP(12, vision, text).eval()
+    model.visual.image_mean, model.visual.image_std = (0.4,) * 3, (0.3,) * 3
+    classifier = wrap_clip(model, torch.rand(2, 12), NAMES)
+    exported = export_classifier(classifier, tmp_path / "out", "state-dict")
+    code = exported.code.replace("open_clip.create_model(...)", "open_clip.CLIP(12, vision, text)")
+    code = f"import open_clip\nvision, text = {vision}, {text}\n{code}"
+    called = code.splitlines()[-1].removeprefix(f"print({NAMES}[").removesuffix(".argmax()])")
+    name, logits = run_without_slim(Exported("pytorch", f"{code}\nlogits = {called}"))
+    assert name == predicted(classifier, photo)[0]
+    torch.testing.assert_close(logits, predicted(classifier, photo)[1], atol=2e-4, rtol=1e-3)

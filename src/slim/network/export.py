@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from torchvision import models
 
 from slim.errors import ModelError
-from slim.network.adapters import LogitsOf
+from slim.network.adapters import LogitsOf, TwoLogits
 from slim.network.checkpoints import write_tensors
 from slim.network.choices import ModelFormat
 from slim.network.classifier import Classifier
+from slim.network.clip import ImageTower
 from slim.network.devices import undisturbed
 from slim.network.tracing import evaluating
 from slim.optional import optional
@@ -146,12 +147,25 @@ def _torchvision(classifier: Classifier, folder: Path, final: Path) -> Exported:
 def _state_dict(classifier: Classifier, folder: Path, final: Path) -> Exported:
     """``model.safetensors`` alone, for the class of one's own."""
     write_tensors(folder / "model.safetensors", classifier.module.state_dict())
-    made = f"model = {type(classifier.module).__name__}(...)  # as you made it, with {classifier.n_classes} outputs"
-    return _plain_code(classifier, final, "pytorch", made)
+    module, made, called = classifier.module, "{}(...)", "model.eval()(pixels[None])"
+    if isinstance(module, LogitsOf | TwoLogits):
+        made, called = 'torch.nn.ModuleDict({{"model": {}(...)}})', 'model["model"].eval()(pixels[None])'
+        called = f"{called}.logits" if isinstance(module, LogitsOf) else f"pad({called}.reshape(1, 1), (1, 0))"
+        called, module = called.replace("pad(", "torch.nn.functional.pad("), module.model
+    elif isinstance(module, ImageTower):
+        linear = f"torch.nn.Linear({classifier.linear.in_features}, {classifier.n_classes})"
+        made = f'torch.nn.ModuleDict({{{{"visual": open_clip.create_model(...).visual, "head": {linear}}}}})'
+        embedding = 'model.eval()["visual"](pixels[None])'
+        embedding = f"torch.nn.functional.normalize({embedding})" if module.normalized else embedding
+        called = f'model["head"]({embedding})'
+    line = f"model = {made.format(type(module).__name__)}  # as you made it"
+    return _plain_code(classifier, final, "pytorch", line, called)
 
 
-def _plain_code(classifier: Classifier, final: Path, library: str, made: str) -> Exported:
-    """How to load tensors into a module that one line makes."""
+def _plain_code(
+    classifier: Classifier, final: Path, library: str, made: str, called: str = "model.eval()(pixels[None])"
+) -> Exported:
+    """How to load tensors into a module that one line makes, and to call it."""
     size = classifier.image_size
     code = f"""
     import torch, torchvision
@@ -163,7 +177,7 @@ def _plain_code(classifier: Classifier, final: Path, library: str, made: str) ->
     model.load_state_dict(load_file("{final}/model.safetensors"))
     photo = v2.functional.pil_to_tensor(Image.open("photo.jpg").convert("RGB").resize(({size}, {size}), Image.BILINEAR))
     pixels = v2.functional.normalize(photo / 255, {list(classifier.mean)}, {list(classifier.std)})
-    print({list(classifier.class_names)}[model.eval()(pixels[None]).argmax()])
+    print({list(classifier.class_names)}[{called}.argmax()])
     """
     return Exported(library, dedent(code).strip())
 
@@ -246,30 +260,16 @@ class _Normalized(nn.Module):
 
 def _onnx(classifier: Classifier, folder: Path, final: Path) -> Exported:
     """``model.onnx``, whose input is RGB in [0, 1]: it normalises by itself."""
-    onnx, runtime = (optional(name, "onnx", "export to ONNX") for name in ("onnx", "onnxruntime"))
-    optional("onnxscript", "onnx", "export to ONNX")
-    path, network = folder / "model.onnx", _Normalized(classifier).to(classifier.device).eval()
-    images = torch.rand(_IMAGES, 3, *[classifier.image_size] * 2, generator=torch.Generator().manual_seed(0))
-    with torch.no_grad():
-        batch = torch.export.Dim("batch", min=1)
-        program: Any = torch.onnx.export(
-            network,
-            (images.to(classifier.device),),
-            dynamo=True,
-            verbose=False,
-            input_names=["images"],
-            output_names=["logits"],
-            dynamic_shapes=({0: batch},),
-        )
-        program.save(path)
-        wanted = network(images.to(classifier.device)).cpu()
-    model = onnx.load(path)
-    onnx.helper.set_model_props(model, {"classes": "\n".join(classifier.class_names)})
-    onnx.save(model, path)
-    session = runtime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    for count in (_IMAGES, 1):
-        (logits,) = session.run(None, {"images": images[:count].numpy()})
-        _check_close(torch.from_numpy(logits), wanted[:count], "onnxruntime")
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        optional(package, "onnx", "export to ONNX")
+    try:
+        logits, wanted = _through_onnx(classifier, folder / "model.onnx")
+    except Exception as error:  # the exporter and the runtime raise many kinds, for what they cannot express
+        raise ModelError(
+            f"The network must be one that torch.onnx can export. Got: {str(error).strip().splitlines()[0][:200]} "
+            "Export to another format: --to state-dict."
+        ) from error
+    _check_close(logits, wanted, "onnxruntime")
     size = classifier.image_size
     code = f"""
     import numpy as np, onnxruntime
@@ -281,6 +281,34 @@ def _onnx(classifier: Classifier, folder: Path, final: Path) -> Exported:
     print({list(classifier.class_names)}[logits.argmax()])
     """
     return Exported("onnx", dedent(code).strip())
+
+
+def _through_onnx(classifier: Classifier, path: Path) -> tuple[Tensor, Tensor]:
+    """Export a network; the logits of random images, in parts by ONNX's runtime, and all at once by torch."""
+    import onnx
+    import onnxruntime
+
+    network = _Normalized(classifier).to(classifier.device).eval()
+    images = torch.rand(_IMAGES, 3, *[classifier.image_size] * 2, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        program: Any = torch.onnx.export(
+            network,
+            (images.to(classifier.device),),
+            dynamo=True,
+            verbose=False,
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_shapes=({0: torch.export.Dim("batch", min=1)},),
+        )
+        wanted = network(images.to(classifier.device)).cpu()
+    program.save(path)
+    model = onnx.load(path)
+    onnx.helper.set_model_props(model, {"classes": "\n".join(classifier.class_names)})
+    onnx.save(model, path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    parts = [images[:1], images[1:]]  # another number of images than the exporter has seen
+    logits = [session.run(None, {"images": part.numpy()})[0] for part in parts]
+    return torch.cat([torch.from_numpy(part) for part in logits]), wanted
 
 
 _WRITERS: dict[ModelFormat, Callable[[Classifier, Path, Path], Exported]] = {
