@@ -114,7 +114,7 @@ def load_dataset(
     else:
         rows, name, home = _read_source(Path(source), root, attribute, column, seed)
     given = None if isinstance(source, pd.DataFrame) else str(Path(source).absolute())
-    homes = () if home is None else (home,)
+    homes: tuple[Path, ...] = () if home is None else (home,)
     if mask is not None and is_coco(mask):
         mask = str(Path(mask).absolute())
         rows, folder = with_coco_masks(rows, Path(mask))

@@ -184,7 +184,8 @@ class Run:
         for verb in ("annotate", "propagate", "locate", "curate"):
             if self.state(verb) == "done":
                 parts.append(self.load(verb).to_frame(*arguments.get(verb, ())))
-        return pd.concat(parts, axis="columns")
+        frame: pd.DataFrame = pd.concat(parts, axis="columns")
+        return frame
 
     def inputs(self, stage: Stage) -> dict[str, str]:
         """Digests of everything that a stage reads; empty where a stage is not done."""
