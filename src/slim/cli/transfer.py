@@ -21,9 +21,10 @@ from slim.runs.run import open_run
 @click.option(
     "--to",
     type=click.Choice([*get_args(Format), *get_args(ModelFormat), *get_args(GroupFormat)]),
+    metavar="FORMAT",
     default="csv",
     show_default=True,
-    help="Format of TARGET.",
+    help="Format of TARGET, one of those above.",
 )
 @JSON
 def export_command(run: str, target: str, to: Any, as_json: bool) -> None:

@@ -85,7 +85,7 @@ def export_classifier(classifier: Classifier, folder: str | Path, to: ModelForma
     <All keys matched successfully>
     """
     if to not in get_args(ModelFormat):
-        raise ModelError(f"A format of models must be one of {', '.join(get_args(ModelFormat))}. Got {to!r}.")
+        raise ModelError(f"A format of models must be one of {', '.join(get_args(ModelFormat))}. Got {to!r}. Try timm.")
     folder = Path(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.") as partial, evaluating(classifier.module):
@@ -265,8 +265,9 @@ def _onnx(classifier: Classifier, folder: Path, final: Path) -> Exported:
     try:
         logits, wanted = _through_onnx(classifier, folder / "model.onnx")
     except Exception as error:  # the exporter and the runtime raise many kinds, for what they cannot express
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
         raise ModelError(
-            f"The network must be one that torch.onnx can export. Got: {str(error).strip().splitlines()[0][:200]} "
+            f"The network must be one that torch.onnx can export. Got: {reason}. "
             "Export to another format: --to state-dict."
         ) from error
     _check_close(logits, wanted, "onnxruntime")
