@@ -174,18 +174,9 @@ class Run:
         --------
         ``slim.open_run("runs/birds").to_frame().groupby(["y", "environment_cluster"])["score"].mean()``
         """
-        import pandas as pd
+        from slim.runs.frame import pool_frame
 
-        self.check_ready("annotate")
-        space = self.load("embed")
-        table = self.data.split(space.pool)
-        parts = [table.frame, self.load("attend").split(space.pool).to_frame(), space.to_frame()]
-        arguments: dict[str, tuple[Any, ...]] = {"annotate": (len(table),), "locate": (space.pool,)}
-        for verb in ("annotate", "propagate", "locate", "curate"):
-            if self.state(verb) == "done":
-                parts.append(self.load(verb).to_frame(*arguments.get(verb, ())))
-        frame: pd.DataFrame = pd.concat(parts, axis="columns")
-        return frame
+        return pool_frame(self)
 
     def inputs(self, stage: Stage) -> dict[str, str]:
         """Digests of everything that a stage reads; empty where a stage is not done."""
