@@ -48,8 +48,9 @@ def test_folder_of_transformers_is_loaded_with_names_and_normalisation(vit: Path
 
 
 def test_folder_of_transformers_is_an_architecture_to_train(vit: Path) -> None:
-    three, own = build(f"transformers:{vit}", ["a", "b", "c"], image_size=32), load_pretrained(vit)
+    three, own = build(f"transformers:{vit}", ["a", "b", "c"]), load_pretrained(vit)
     assert (three.linear.weight == 0).all()
+    assert (three.image_size, three.mean) == (32, (0.5,) * 3)
     body = three.module.state_dict()["model.vit.layers.0.layernorm_before.weight"]
     torch.testing.assert_close(body, own.module.state_dict()["model.vit.layers.0.layernorm_before.weight"])
 
@@ -71,6 +72,13 @@ def test_input_that_slim_cannot_make_is_refused(vit: Path, changed: dict[str, An
         load_pretrained(vit)
 
 
+def test_backbone_without_a_head_is_refused(vit: Path) -> None:
+    config = json.loads((vit / "config.json").read_text()) | {"architectures": ["ViTModel"]}
+    (vit / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match=r"must hold an image classifier\. Got ViTModel"):
+        load_pretrained(vit)
+
+
 def test_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"must be a folder with config\.json"):
         load_pretrained(tmp_path)
@@ -81,7 +89,7 @@ def test_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 
 def test_package_that_is_not_installed_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "transformers", None)
-    (tmp_path / "config.json").write_text('{"model_type": "vit"}')
+    (tmp_path / "config.json").write_text('{"model_type": "vit", "architectures": ["ViTForImageClassification"]}')
     with pytest.raises(SlimError, match=r"pip install 'slim-vision\[transformers\]'"):
         load_pretrained(tmp_path)
 

@@ -17,6 +17,7 @@ from slim.network.architectures import create, head_name, input_config
 from slim.network.checkpoints import load_tensors, packaged_weights, read_state_dict
 from slim.network.classifier import Classifier, default_names
 from slim.network.devices import undisturbed
+from slim.network.processor import processor_input
 from slim.network.requirements import check_input, check_network
 from slim.network.sharing import uncompiled
 from slim.network.tracing import find_finer, find_layer, run_once
@@ -64,7 +65,8 @@ def build(
     with undisturbed(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = _initialized(arch, len(class_names), weights, image_size)
-    config = input_config(module)
+    source, _, name = arch.partition(":")
+    config = processor_input(Path(name)) if source == "transformers" else input_config(module)
     if image_size is not None:
         config["image_size"] = image_size
     return wrap(module, layer=layer, class_names=class_names, arch=arch, **config)

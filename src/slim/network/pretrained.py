@@ -16,9 +16,10 @@ from slim.network.adapters import own_names
 from slim.network.architectures import create, input_config
 from slim.network.build import wrap
 from slim.network.classifier import Classifier
+from slim.network.processor import processor_input
 from slim.network.tracing import evaluating
 
-_CONFIG, _PROCESSOR = "config.json", "preprocessor_config.json"
+_CONFIG = "config.json"
 
 
 def load_pretrained(folder: str | Path, *, layer: str | None = None) -> Classifier:
@@ -91,6 +92,12 @@ def _is_plain(classifier: Classifier, arch: str) -> bool:
 
 def _from_transformers(folder: Path, config: Mapping[str, Any], layer: str | None) -> Classifier:
     """A model that transformers saved, with what its image processor does to images."""
+    kinds = config.get("architectures") or []
+    if not any("ImageClassification" in kind for kind in kinds):  # else transformers would make up its last layer
+        raise ModelError(
+            f"{folder} must hold an image classifier. Got {', '.join(kinds) or 'no architecture'} in {_CONFIG}. "
+            "To train one from it: --train.arch transformers:FOLDER."
+        )
     n_classes = len(config.get("id2label") or ()) or 2  # transformers leaves out its default, two
     arch = f"transformers:{folder}"
     try:
@@ -101,37 +108,4 @@ def _from_transformers(folder: Path, config: Mapping[str, Any], layer: str | Non
             f"{folder} must hold an image classifier that transformers can load. Got: {reason}. "
             "Save it with save_pretrained, from a class such as ViTForImageClassification."
         ) from error
-    if not (folder / _PROCESSOR).is_file():
-        raise ModelError(
-            f"{folder} must hold {_PROCESSOR}, which says how images are normalised. Got none. "
-            "Save the image processor too: processor.save_pretrained(folder)."
-        )
-    made = _input_of(read_json(folder / _PROCESSOR), folder)
-    size = made.pop("image_size") or config.get("image_size")
-    size = size if isinstance(size, int) else 224
-    return wrap(module, layer=layer, image_size=size, class_names=own_names(module), arch=arch, **made)
-
-
-def _input_of(processor: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """Size, mean and standard deviation from the settings of an image processor."""
-    factor = processor.get("rescale_factor") or 1 / 255
-    rescaled = (
-        processor.get("do_rescale", True) and abs(factor * 255 - 1) < 1e-3 and not processor.get("rescale_offset")
-    )
-    if not rescaled:
-        raise ModelError(
-            f"The image processor of {folder} must scale bytes to [0, 1]. Got rescale_factor {factor:g}"
-            f"{' with an offset' if processor.get('rescale_offset') else ''}. "
-            "Pass mean and std for images in [0, 1] instead: slim.wrap(model, mean=..., std=...)."
-        )
-    normalized = processor.get("do_normalize", True) and processor.get("image_mean") is not None
-    mean, std = (processor["image_mean"], processor["image_std"]) if normalized else ([0.0] * 3, [1.0] * 3)
-    cropped = processor.get("crop_size") if processor.get("do_center_crop") else None
-    return {"image_size": _side(cropped or processor.get("size")), "mean": mean, "std": std}
-
-
-def _side(size: Any) -> int | None:
-    """The side of a square from the ways in which image processors say it."""
-    if isinstance(size, Mapping):
-        size = size.get("height") or size.get("shortest_edge")
-    return int(size) if size else None
+    return wrap(module, layer=layer, class_names=own_names(module), arch=arch, **processor_input(folder))
