@@ -20,4 +20,5 @@ def pool_frame(run: Run) -> pd.DataFrame:
     for verb in ("annotate", "propagate", "locate", "curate"):
         if run.state(verb) == "done":
             parts.append(run.load(verb).to_frame(*arguments.get(verb, ())))
-    return pd.concat(parts, axis="columns")
+    frame: pd.DataFrame = pd.concat(parts, axis="columns")
+    return frame
