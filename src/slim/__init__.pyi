@@ -15,9 +15,14 @@ from slim.errors import (
 )
 from slim.network.build import build, restore, wrap
 from slim.network.classifier import Classifier
+from slim.network.clip import wrap_clip
+from slim.network.export import Exported
 from slim.network.look import Look, Looks
+from slim.network.pretrained import load_pretrained
 from slim.runs.fit import Result, fit
+from slim.runs.group_export import export_groups, group_table
 from slim.runs.look import look
+from slim.runs.model_export import export_model
 from slim.runs.run import Run, open_run, run
 from slim.runs.settings import RunSettings
 from slim.runs.transfer import export_judgements, import_judgements
@@ -86,6 +91,7 @@ __all__ = [
     "Evaluations",
     "ExplainSettings",
     "Explanation",
+    "Exported",
     "Groups",
     "ImageTable",
     "Judgements",
@@ -135,10 +141,14 @@ __all__ = [
     "evaluate_classifier",
     "evaluate_heads",
     "explain",
+    "export_groups",
     "export_judgements",
+    "export_model",
     "fit",
+    "group_table",
     "import_judgements",
     "load_dataset",
+    "load_pretrained",
     "locate",
     "look",
     "open_run",
@@ -152,4 +162,5 @@ __all__ = [
     "train",
     "train_classifier",
     "wrap",
+    "wrap_clip",
 ]

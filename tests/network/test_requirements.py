@@ -36,28 +36,15 @@ class Applied(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("module", "names"),
-    [
-        (network(1), None),
-        (network(1), ["cat", "dog"]),
-        (network(1, 3, nn.Sigmoid()), None),
-    ],
-    ids=["logit", "logit for two classes", "probability"],
-)
-def test_a_single_output_is_refused_with_two_that_mean_the_same(module: nn.Module, names: list[str] | None) -> None:
-    with pytest.raises(ModelError, match=r"at least two\. Got a single one\. .*torch\.zeros_like"):
-        wrap(module, image_size=8, class_names=names)
-
-
-@pytest.mark.parametrize(
     "module",
     [
         network(2, 3, nn.Softmax(1)),
         network(3, 3, nn.Sigmoid()),
+        network(1, 3, nn.Sigmoid()),
         network(2, 3, nn.Softmax(1), nn.Identity()),
         Applied(lambda logits: logits.softmax(1)),
     ],
-    ids=["softmax", "sigmoid", "softmax, then nothing", "function"],
+    ids=["softmax", "sigmoid", "a single sigmoid", "softmax, then nothing", "function"],
 )
 def test_probabilities_are_refused(module: nn.Module) -> None:
     with pytest.raises(ModelError, match=r"must return logits\. Got probabilities\."):

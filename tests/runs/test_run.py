@@ -226,3 +226,16 @@ def test_reference_without_a_shortcut_is_kept_and_the_report_says_so(
     assert metrics["retrained"]["train_images"] == metrics["reference"]["train_images"]
     assert metrics["random_subset"]["train_images"] != metrics["reference"]["train_images"]
     assert metrics["headline"] in unescape((finished_run / "10-report" / "report.html").read_text())
+
+
+def test_frame_of_a_run_has_a_row_per_image_with_what_its_stages_found(finished_run: Path) -> None:
+    run = open_run(finished_run)
+    frame, judgements = run.to_frame(), run.load("annotate").frame
+    assert frame["path"].tolist() == run.data.train.paths
+    assert frame["answer"].dropna().to_dict() == judgements.set_index("index")["answer"].sort_index().to_dict()
+    assert frame["score"].tolist() == run.load("propagate").values.tolist()
+    assert frame["copies"].sum() == len(run.load("curate"))
+    assert frame["confidence"].between(0.5, 1).all()
+    assert frame["object_area"].between(0, 1).all()
+    (finished_run / "05-scores" / "manifest.json").unlink()
+    assert not {"score", "copies"} & set(open_run(finished_run).to_frame())

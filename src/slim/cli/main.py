@@ -17,6 +17,7 @@ from slim.cli.group import main as main
 from slim.cli.options import Option, given, settings_options
 from slim.cli.shared import (
     JSON,
+    LOGGER,
     RUN,
     RUN_OPTIONS,
     all_settings,
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 @main.command("run", short_help="Run all stages; continue where it stopped.")
 @RUN
 @run_options
+@LOGGER
 @all_settings
 @JSON
 def run_command(run: str, as_json: bool, **values: Any) -> None:
@@ -132,6 +134,8 @@ def _stage_command(verb: str) -> None:
 
     def command(run: str, as_json: bool, **values: Any) -> None:
         others = {name: values.pop(name) for name in RUN_OPTIONS}
+        if verb == "train":
+            others["logger"] = values.pop("logger")
         if verb == "annotate":
             others["annotator"] = _page_at(run, values.pop("host"), values.pop("port"), values["annotator"])
         opened = open_with(run, given(values, verb), **others)
@@ -150,6 +154,8 @@ def _stage_command(verb: str) -> None:
         f"{stage.purpose}.\n\nThe result goes to {stage.folder} in the run folder RUN, unless it is up to date."
     )
     command = run_options(JSON(command))
+    if verb == "train":
+        command = LOGGER(command)
     if verb == "annotate":
         for name, how in _PAGE_OPTIONS.items():
             command = click.option(f"--{name}", cls=Option, heading="Page (not saved with the run)", **how)(command)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import click
 from rich.console import Console
 
 from slim.cli.options import Option, settings_options
+from slim.network.choices import LoggerName
 from slim.progress import announce
 from slim.runs.run import Run, open_run
 from slim.runs.settings import recipes
@@ -29,10 +31,18 @@ RUN_OPTIONS: dict[str, dict[str, Any]] = {
     },
     "root": {"type": click.Path(), "help": "Your copy of the benchmark.  [default: what slim data downloaded]"},
     "attribute": {"multiple": True, "help": "Column of the spurious attribute; repeat it for several."},
-    "mask": {"help": "Column of the object masks.  [default: mask_filename]"},
+    "mask": {"help": "Column of the object masks, or a COCO file of them.  [default: mask_filename]"},
     "recipe": {"help": f"Settings to start from: {', '.join(recipes())}, or a TOML file of your own."},
     "seed": {"type": click.INT, "help": "Random seed.  [default: 0]"},
 }
+
+LOGGER = click.option(
+    "--logger",
+    cls=Option,
+    heading="Training (not saved with the run)",
+    type=click.Choice(get_args(LoggerName)),
+    help="Log each epoch of the reference model to RUN/logs, for TensorBoard or, offline, Weights & Biases.",
+)
 
 
 def run_options(command: F) -> F:
@@ -53,10 +63,16 @@ def open_with(
     recipe: str | None,
     seed: int | None,
     annotator: BrowserAnnotator | None = None,
+    logger: LoggerName | None = None,
 ) -> Run:
     """The run that the options describe."""
     load = loading(data, root, attribute, mask)
-    return open_run(folder, data=data, recipe=recipe, settings=overrides, load=load, seed=seed, annotator=annotator)
+    options: dict[str, Any] = {"settings": overrides, "load": load, "seed": seed, "annotator": annotator}
+    if logger is not None:
+        from slim.training.loggers import make_logger
+
+        options["loggers"] = [make_logger(logger, Path(folder) / "logs")]
+    return open_run(folder, data=data, recipe=recipe, **options)
 
 
 def loading(data: str | None, root: str | None, attribute: tuple[str, ...], mask: str | None) -> dict[str, Any]:

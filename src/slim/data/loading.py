@@ -7,7 +7,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -15,15 +15,21 @@ import pandas as pd
 from slim.arrays import Floats
 from slim.data.benchmarks import NAMES
 from slim.data.checks import check, with_paths
+from slim.data.coco import is_coco, with_coco_masks
+from slim.data.hugging_face import hugging_face_frame, is_saved_dataset
 from slim.data.metadata import Rows, read_metadata, table_rows
 from slim.data.splits import SPLITS
 from slim.data.table import BOX_COLUMNS, Dataset, ImageTable
 from slim.data.trees import tree_rows
 from slim.errors import DataError, SettingsError
 
+if TYPE_CHECKING:
+    from datasets import Dataset as ArrowDataset
+    from datasets import DatasetDict
+
 
 def load_dataset(
-    source: str | Path | pd.DataFrame,
+    source: str | Path | pd.DataFrame | ArrowDataset | DatasetDict,
     *,
     root: str | Path | None = None,
     attribute: str | Sequence[str] | None = None,
@@ -46,6 +52,8 @@ def load_dataset(
         - an ImageFolder tree, ``train/<class>/*.jpg`` with ``val`` and ``test`` beside ``train``, or
           ``<class>/*.jpg``.
         - a DataFrame with the columns of ``metadata.csv``.
+        - a ``Dataset`` or ``DatasetDict`` of Hugging Face's datasets, or the folder that its ``save_to_disk`` wrote: an
+          image feature, and ``label`` (or the only feature of classes). Splits are train, validation and test.
         - the name of a benchmark: ``"waterbirds"``, ``"waterbirds-fixed"``, ``"celeba"``, ``"isic"``, ``"nico"`` or
           ``"imagenet9"``, as it is published, unpacked or in archives. A folder of that name comes first, unless `root`
           is given.
@@ -56,7 +64,8 @@ def load_dataset(
         Column of the spurious attribute, or several, which are crossed: ``"sticker=0, corners=1"``. ``[]`` means no
         attribute, whatever the table holds.
     mask
-        Column of the mask files. An empty value means that the image has no mask.
+        Column of the mask files, where an empty value means that the image has no mask; or a COCO annotation file
+        (``.json``), whose segmentations or boxes become the masks.
     seed
         Random seed of missing splits: a tenth of the train images becomes val and a fifth test, stratified by label.
 
@@ -94,13 +103,22 @@ def load_dataset(
         raise SettingsError(f"seed must be at least 0. Got {seed}. Use 0 or a larger whole number.")
     if isinstance(source, str) and source in NAMES and (root is not None or not Path(source).exists()):
         return _benchmark(source, root, attribute, mask, seed)
+    if type(source).__module__.partition(".")[0] == "datasets":
+        return _hugging_face(source, None, attribute, mask, seed)
+    if not isinstance(source, pd.DataFrame) and is_saved_dataset(Path(source)):
+        return _hugging_face(Path(source), Path(source).absolute(), attribute, mask, seed)
+    column = None if is_coco(mask) else mask
     if isinstance(source, pd.DataFrame):
         name, home = "table", None if root is None else Path(root).absolute()
-        rows = table_rows(source, "The table", attribute, mask, seed)
+        rows = table_rows(source, "The table", attribute, column, seed)
     else:
-        rows, name, home = _read_source(Path(source), root, attribute, mask, seed)
+        rows, name, home = _read_source(Path(source), root, attribute, column, seed)
     given = None if isinstance(source, pd.DataFrame) else str(Path(source).absolute())
-    homes = () if home is None else (home,)
+    homes: tuple[Path, ...] = () if home is None else (home,)
+    if mask is not None and is_coco(mask):
+        mask = str(Path(mask).absolute())
+        rows, folder = with_coco_masks(rows, Path(mask))
+        homes = (*(homes or (Path.cwd(),)), folder)
     return _dataset(rows, name, homes, _arguments(given, root, attribute, mask, seed))
 
 
@@ -115,6 +133,16 @@ def _benchmark(
     data = _dataset(rows, name, homes, _arguments(name, folder, attribute, mask, seed))
     BENCHMARKS[name].warn_of_differences(data)
     return data
+
+
+def _hugging_face(
+    source: Any, folder: Path | None, attribute: str | Sequence[str] | None, mask: str | None, seed: int
+) -> Dataset:
+    """A data set of Hugging Face's datasets, in memory or in a folder."""
+    frame, home = hugging_face_frame(source, mask, seed)
+    rows = table_rows(frame, "The data set", attribute, mask, seed)
+    given, name = (None, "dataset") if folder is None else (str(folder), folder.name)
+    return _dataset(rows, name, (home,), _arguments(given, None, attribute, mask, seed))
 
 
 def _dataset(rows: Rows, name: str, homes: Sequence[Path], arguments: dict[str, Any]) -> Dataset:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from warnings import warn
 
 import torch
-from timm.data.config import resolve_model_data_config
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from slim.errors import ModelError
-from slim.network.architectures import create, head_name
+from slim.errors import ModelError, SlimWarning
+from slim.network.adapters import adapted, own_names
+from slim.network.architectures import create, head_name, input_config
 from slim.network.checkpoints import load_tensors, packaged_weights, read_state_dict
 from slim.network.classifier import Classifier, default_names
 from slim.network.devices import undisturbed
+from slim.network.processor import processor_input
 from slim.network.requirements import check_input, check_network
 from slim.network.sharing import uncompiled
 from slim.network.tracing import find_finer, find_layer, run_once
@@ -31,17 +32,18 @@ def build(
     layer: str | None = None,
     seed: int = 0,
 ) -> Classifier:
-    """Build a network by its timm name.
+    """Build a network by the name of its architecture.
 
     Parameters
     ----------
     arch
-        Any name in ``timm.list_models()``.
+        Any name in ``timm.list_models()``; or ``torchvision:NAME``; or ``transformers:FOLDER``, a folder that
+        ``save_pretrained`` of transformers wrote.
     class_names
         One per logit.
     weights
-        ``"imagenet"`` for timm's pretrained weights, the path of a checkpoint, or None for random ones. If a
-        checkpoint has another number of classes, its head is left out.
+        ``"imagenet"`` for the pretrained weights of timm, torchvision or the folder, the path of a checkpoint, or None
+        for random ones. If a checkpoint has another number of classes, its head is left out.
     image_size
         Side of the input in pixels; the architecture's own by default.
     layer
@@ -63,16 +65,11 @@ def build(
     with undisturbed(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = _initialized(arch, len(class_names), weights, image_size)
-    config: dict[str, Any] = resolve_model_data_config(module)
-    return wrap(
-        module,
-        layer=layer,
-        image_size=image_size or config["input_size"][-1],
-        mean=config["mean"],
-        std=config["std"],
-        class_names=class_names,
-        arch=arch,
-    )
+    source, _, name = arch.partition(":")
+    config = processor_input(Path(name)) if source == "transformers" else input_config(module)
+    if image_size is not None:
+        config["image_size"] = image_size
+    return wrap(module, layer=layer, class_names=class_names, arch=arch, **config)
 
 
 def restore(
@@ -110,9 +107,9 @@ def wrap(
     module: nn.Module,
     *,
     layer: str | None = None,
-    image_size: int = 224,
-    mean: Sequence[float] = (0.485, 0.456, 0.406),
-    std: Sequence[float] = (0.229, 0.224, 0.225),
+    image_size: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
     class_names: Sequence[str] | None = None,
     arch: str | None = None,
 ) -> Classifier:
@@ -121,25 +118,34 @@ def wrap(
     Parameters
     ----------
     module
-        Float32 images (b, 3, image_size, image_size) in, logits (b, n_classes) of at least two classes out. If it is
-        compiled, SLIM runs the module that was compiled.
+        Float32 images (b, 3, image_size, image_size) in, logits (b, n_classes) of at least two classes out. An object
+        or mapping with ``logits`` will do, as networks of transformers return it, and so will a single logit, of the
+        second of two classes, which becomes one logit for each. If it is compiled, SLIM runs the module that was
+        compiled.
     layer
         The submodule to attend to. By default the last one that still has a spatial grid, for instance ``layer4``
         of a ResNet; for transformers the first norm of the last block.
     image_size
-        Side of the square input in pixels.
+        Side of the square input in pixels; by default what the module's config says, else 224.
     mean, std
-        Per channel, of images in [0, 1]; ImageNet's by default. The mean is in [0, 1], std in (0, 1].
+        Per channel, of images in [0, 1]; by default what timm says of its own networks, else ImageNet's. The mean is in
+        [0, 1], std in (0, 1].
     class_names
-        One per logit; numbers by default.
+        One per logit; by default as the config of a network of transformers names them, else numbers.
     arch
-        The timm name, if the module was built from one.
+        What `build` would build the module from, if it was built from a name.
 
     Raises
     ------
     ModelError
-        The module does not take such images, does not return logits, is scripted, quantised or not in float32, has no
-        layer of that name, or has no layer with a grid; or the size, the mean or `std` is out of range.
+        The module does not take such images, does not return logits, predicts several labels per image, is scripted,
+        quantised or not in float32, has no layer of that name, or has no layer with a grid; or the size, the mean or
+        `std` is out of range.
+
+    Warns
+    -----
+    SlimWarning
+        The module is one of transformers, whose image processor knows mean and std, and these are not passed.
 
     Examples
     --------
@@ -148,11 +154,12 @@ def wrap(
     >>> model.layer, model.head, model.class_names
     ('1', '4', ('0', '1'))
     """
+    image_size, mean, std = _input(module, image_size, mean, std)
     check_input(image_size, mean, std)
-    module = _plain(module)
+    module = adapted(_plain(module), image_size)
     trace = run_once(module, image_size)
     n_classes = trace.logits.shape[1]
-    names = tuple(class_names) if class_names is not None else default_names(n_classes)
+    names = tuple(class_names) if class_names is not None else own_names(module) or default_names(n_classes)
     if len(names) != n_classes:
         raise ModelError(
             f"The network must have one output per class. Got {n_classes} outputs for {len(names)} classes "
@@ -174,6 +181,29 @@ def wrap(
         mean=(float(mean[0]), float(mean[1]), float(mean[2])),
         std=(float(std[0]), float(std[1]), float(std[2])),
         class_names=names,
+    )
+
+
+def _input(
+    module: nn.Module, image_size: int | None, mean: Sequence[float] | None, std: Sequence[float] | None
+) -> tuple[int, Sequence[float], Sequence[float]]:
+    """Size, mean and std of the input: those that are given, else what the module's config says of them."""
+    known = input_config(module)
+    config = getattr(module, "config", None)
+    if hasattr(config, "id2label"):  # of transformers
+        size = getattr(config, "image_size", None)
+        known["image_size"] = size if isinstance(size, int) else known["image_size"]
+        if mean is None or std is None:
+            warn(
+                "mean= and std= of the network's input are not given: those of ImageNet are taken. Its image processor "
+                "knows them: slim.wrap(model, mean=processor.image_mean, std=processor.image_std).",
+                SlimWarning,
+                stacklevel=3,
+            )
+    return (
+        known["image_size"] if image_size is None else image_size,
+        known["mean"] if mean is None else mean,
+        known["std"] if std is None else std,
     )
 
 

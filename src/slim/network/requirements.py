@@ -86,24 +86,19 @@ def check_logits(logits: object, last: Sequence[nn.Module] = ()) -> Tensor:
     Raises
     ------
     ModelError
-        It is something else: several outputs, a single logit, or probabilities.
+        It is something else: several outputs, or probabilities.
 
     Examples
     --------
-    >>> check_logits(torch.zeros(2, 1))
+    >>> check_logits((torch.zeros(2, 2), torch.zeros(2, 5)))
     Traceback (most recent call last):
     ...
-    slim.errors.ModelError: The network must return one logit per class, at least two. Got a single one. ...
+    slim.errors.ModelError: The network must return logits (images, classes). Got tuple. Wrap it in a module that does.
     """
-    if not isinstance(logits, Tensor) or logits.ndim != 2:
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ModelError(
             f"The network must return logits (images, classes). Got {shape}. Wrap it in a module that does."
-        )
-    if logits.shape[1] < 2:
-        raise ModelError(
-            "The network must return one logit per class, at least two. Got a single one. Wrap it in a module that "
-            "returns torch.cat([torch.zeros_like(logit), logit], 1), which stands for the same probabilities."
         )
     if any(isinstance(child, nn.Sigmoid | nn.Softmax) for child in last) or _are_probabilities(logits):
         raise ModelError(

@@ -13,7 +13,9 @@ from slim.errors import ModelError
 from slim.network.devices import device_of, undisturbed
 from slim.network.requirements import check_logits
 
-_TRACED = 2  # images in the pass
+TRACED = 2
+"""Images in the pass."""
+
 # Modules that only forward, scale, pool or drop the output of the previous layer: never the layer to attend to.
 _PASSIVE = ("Identity", "Dropout", "Pool", "Flatten", "Softmax")
 
@@ -45,7 +47,7 @@ class Trace:
         return {
             name: shape
             for name, shape in self.outputs.items()
-            if shape[:1] == (_TRACED,) and not any(p in self.kinds[name] for p in _PASSIVE)
+            if shape[:1] == (TRACED,) and not any(p in self.kinds[name] for p in _PASSIVE)
         }
 
 
@@ -73,18 +75,47 @@ def run_once(module: nn.Module, image_size: int) -> Trace:
 
     hooks = [child.register_forward_hook(record) for child in names]
     try:
-        with evaluating(module), torch.no_grad():
-            logits = module(torch.zeros(_TRACED, 3, image_size, image_size, device=device_of(module)))
-    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
-        raise _not_taken(module, image_size, error) from error
+        logits = returned(module, image_size)
     finally:
         for hook in hooks:
             hook.remove()
     kinds = {names[child]: type(child).__name__ for child in names}
-    last = [child for child, output in reversed(vectors) if output is logits]
-    logits = check_logits(logits, last)
+    last = [child for child, output in reversed(vectors) if _is_same(output, logits)]
+    checked = check_logits(logits, last)
     head = next((names[child] for child in last if isinstance(child, nn.Linear)), None)
-    return Trace(inputs, outputs, kinds, logits, head)
+    return Trace(inputs, outputs, kinds, checked, head)
+
+
+def _is_same(output: Tensor, logits: object) -> bool:
+    """Whether the output of a submodule is the network's, perhaps seen as another tensor, as by ``squeeze``."""
+    if output is logits or not isinstance(logits, Tensor) or output.is_meta:
+        return output is logits
+    return output.shape == logits.shape and output.data_ptr() == logits.data_ptr()
+
+
+def returned(module: nn.Module, image_size: int, *, differentiable: bool = False) -> object:
+    """What a network returns for two grey images, in evaluation mode.
+
+    Parameters
+    ----------
+    module
+        The network.
+    image_size
+        Side of the images.
+    differentiable
+        Whether autograd records how the result was computed.
+
+    Raises
+    ------
+    ModelError
+        It does not take such images.
+    """
+    try:
+        with evaluating(module), torch.set_grad_enabled(differentiable):
+            images = torch.zeros(TRACED, 3, image_size, image_size, device=device_of(module))
+            return module(images.requires_grad_(differentiable).clone())  # a copy, which may be overwritten
+    except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+        raise _not_taken(module, image_size, error) from error
 
 
 def _not_taken(module: nn.Module, image_size: int, error: Exception) -> ModelError:
@@ -205,7 +236,7 @@ def _part(name: str) -> str:
 
 def _side(shape: tuple[int, ...]) -> int:
     """Side of the square grid of each image, from (2, d, h, w) or (2, h, w, d); 0 if there is no grid."""
-    return sorted(shape[1:])[1] if len(shape) == 4 and shape[0] == _TRACED else 0
+    return sorted(shape[1:])[1] if len(shape) == 4 and shape[0] == TRACED else 0
 
 
 @contextmanager

@@ -6,7 +6,7 @@ What takes time to import is imported where it is needed, so that looking at a r
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -30,6 +30,7 @@ from slim.stages import STAGES, Stage
 if TYPE_CHECKING:
     import pandas as pd
     import torch
+    from lightning_fabric.loggers.logger import Logger
 
     from slim.data import Dataset
     from slim.network.classifier import Classifier
@@ -56,6 +57,8 @@ class Run:
         A classifier of your own to adopt as the reference model.
     annotator
         Who answers, instead of the annotator that the settings name.
+    loggers
+        Loggers of Lightning Fabric for the training of the reference model.
     before
         Versions of the files that `given` was read from, before it was read.
     """
@@ -65,6 +68,7 @@ class Run:
     given: Dataset | None = None
     reference: Classifier | None = None
     annotator: Annotator | BrowserAnnotator | None = None
+    loggers: Sequence[Logger] = ()
     before: Versions | None = None
 
     def __repr__(self) -> str:
@@ -160,6 +164,7 @@ class Run:
             "folder": folder,
             "reference": self.reference,
             "annotator": self.annotator,
+            "loggers": self.loggers,
             "training": self.settings["train"],
             "propagation": self.settings["propagate"],
             "facts": self._facts(),
@@ -185,6 +190,29 @@ class Run:
         """What identifies the caller's own classifier."""
         return None if self.reference is None else self.reference.digest()
 
+    def to_frame(self) -> pd.DataFrame:
+        """What the run knows of each image of the pool, as far as its stages are done.
+
+        Returns
+        -------
+        DataFrame
+            One row per image, in the order of the split: ``path``, ``y``, and what else the data say of it;
+            ``prediction``, ``confidence``, ``plane_x``, ``plane_y``, ``answer``, ``annotator``, ``score``,
+            ``object_area``, ``core_cluster``, ``environment_cluster``, ``kept`` and ``copies`` in the curated subset.
+
+        Raises
+        ------
+        ArtifactError
+            The run has no attention space yet.
+
+        Examples
+        --------
+        ``slim.open_run("runs/birds").to_frame().groupby(["y", "environment_cluster"])["score"].mean()``
+        """
+        from slim.runs.frame import pool_frame
+
+        return pool_frame(self)
+
     def inputs(self, stage: Stage) -> dict[str, str]:
         """Digests of everything that a stage reads; empty where a stage is not done."""
         digests = {verb: self.folder.digest(STAGES[verb].folder) or "" for verb in stage.before}
@@ -196,8 +224,9 @@ class Run:
             digests["explanation"] = explained
         files = {"train": self.settings["train"].checkpoint, "annotate": self.settings["annotate"].recorded}
         path = files.get(stage.verb)
-        if path is not None and Path(path).is_file():
-            digests["file"] = file_digest(Path(path))
+        file = None if path is None else Path(path) / "model.safetensors" if Path(path).is_dir() else Path(path)
+        if file is not None and file.is_file():
+            digests["file"] = file_digest(file)
         return digests
 
     def damage(self, verb: str, *, read: bool = False) -> str:
@@ -414,6 +443,7 @@ def open_run(
     seed: int | None = None,
     reference: Classifier | None = None,
     annotator: Annotator | BrowserAnnotator | None = None,
+    loggers: Sequence[Logger] = (),
     load: dict[str, Any] | None = None,
 ) -> Run:
     """Open a run folder, or start a new one.
@@ -433,7 +463,7 @@ def open_run(
         Values by stage and name, for instance ``{"train": {"epochs": 3}}``.
     seed
         Random seed.
-    reference, annotator
+    reference, annotator, loggers
         See `Run`.
     load
         More keywords for `slim.load_dataset`.
@@ -454,7 +484,7 @@ def open_run(
         current = replace(current, data=dict(given.source))
     if seed is not None:
         current = replace(current, seed=seed)
-    run = Run(run_folder, current.anchored(), given, reference, annotator, before)
+    run = Run(run_folder, current.anchored(), given, reference, annotator, loggers, before)
     if stored is None:
         run.data  # noqa: B018 (bad data is refused before a folder is created)
         run._save()
@@ -469,7 +499,7 @@ def run(folder: str | Path, **options: Any) -> dict[str, Any]:
     folder
         Receives a subfolder per stage; see ``docs/runs.md``.
     **options
-        As for `open_run`: ``data, recipe, settings, seed, reference, annotator, load``.
+        As for `open_run`: ``data, recipe, settings, seed, reference, annotator, loggers, load``.
 
     Returns
     -------

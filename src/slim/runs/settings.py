@@ -124,8 +124,10 @@ class RunSettings:
         """
         training, annotation = self["train"], self["annotate"]
         weights = training.weights if training.weights == "imagenet" else _absolute(training.weights)
+        source, _, name = training.arch.partition(":")
+        arch = f"{source}:{_absolute(name)}" if name and source != "torchvision" else training.arch
         anchored = {
-            "train": replace(training, weights=weights, checkpoint=_absolute(training.checkpoint)),
+            "train": replace(training, arch=arch, weights=weights, checkpoint=_absolute(training.checkpoint)),
             "annotate": replace(annotation, recorded=_absolute(annotation.recorded)),
         }
         return replace(self, stages={**self.stages, **anchored})

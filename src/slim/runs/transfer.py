@@ -10,7 +10,7 @@ from slim.runs.formats import Format
 from slim.runs.lock import alone_in
 from slim.runs.run import Run, open_run
 from slim.stages.annotate.annotate import annotation_pool, judgement_store
-from slim.stages.annotate.formats import Sheet, merge_answers
+from slim.stages.annotate.formats import Found, Sheet, merge_answers
 from slim.stages.annotate.formats.fiftyone import read_fiftyone, write_fiftyone
 from slim.stages.annotate.formats.label_studio import read_label_studio, write_label_studio
 from slim.stages.annotate.formats.lightly import read_lightly, write_lightly
@@ -70,14 +70,21 @@ def export_judgements(run: str | Path | Run, target: str | Path, to: Format = "c
     """
     opened = run if isinstance(run, Run) else open_run(run)
     opened.check_ready("annotate")
-    scores = opened.load("propagate").values if opened.state("propagate") == "done" else None
     about = opened.data, opened.load("attend"), opened.load("embed")
     folder, queries = opened.stage_folder("annotate"), _queries(opened, about)
     with judgement_store(*about, folder) as store:
         pool = annotation_pool(*about, opened.settings["propagate"], folder)
-        sheet = Sheet.from_store(pool, queries.index, store, scores)
+        sheet = Sheet.from_store(pool, queries.index, store, _found(opened, about[2].pool))
     WRITERS[to](sheet, str(target))
     return len(sheet.index)
+
+
+def _found(run: Run, pool: str) -> Found:
+    """What the stages after the judgements found, as far as they are done."""
+    done = {verb for verb in ("propagate", "locate", "curate") if run.state(verb) == "done"}
+    scores = run.load("propagate").values if "propagate" in done else None
+    objects = run.load("locate").split(pool) if "locate" in done else None
+    return Found(scores, objects, run.load("curate").to_frame() if "curate" in done else None)
 
 
 def _queries(run: Run, about: tuple[Dataset, Attention, Space]) -> Queries:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, overload
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -120,6 +121,11 @@ class SplitAttention(Record):
             return f"<p>{escape(repr(self))}</p>"
         shown = Looks([self[int(i)] for i in np.linspace(0, len(self) - 1, min(_SHOWN, len(self)))])
         return f"<p>{escape(repr(self))}</p>{shown._repr_html_()}"
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per image: ``prediction``, the number of a class, and its ``confidence``, a probability."""
+        probabilities = np.asarray(self.probabilities)
+        return pd.DataFrame({"prediction": probabilities.argmax(1), "confidence": probabilities.max(1)})
 
     def __repr__(self) -> str:
         return f"SplitAttention({len(self)} images; maps of {' x '.join(map(str, self.maps.shape[1:]))})"

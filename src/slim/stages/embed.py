@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import pandas as pd
 import torch
 from numpy.typing import NDArray
 from sklearn.decomposition import PCA
@@ -54,6 +55,10 @@ class Space(Record):
 
     def __len__(self) -> int:
         return len(self.plane)
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per image of the pool: its place in the plane, ``plane_x`` and ``plane_y``."""
+        return pd.DataFrame(np.asarray(self.plane), columns=["plane_x", "plane_y"])
 
     def __repr__(self) -> str:
         return f"Space({len(self)} {self.pool} images, {self.components.shape[1]} components)"

@@ -282,6 +282,10 @@ class Judgements(Record):
         places[self._positions(n)] = self.frame[list(PLACE_COLUMNS)].to_numpy()
         return places
 
+    def to_frame(self, n: int) -> pd.DataFrame:
+        """One row for each of n images of the pool: ``answer``, and ``annotator``; NaN without an answer."""
+        return self.frame.set_index("index")[["answer", "annotator"]].reindex(range(n)).reset_index(drop=True)
+
     def _positions(self, n: int) -> Ints:
         """Positions of the judged images; refuses those outside a pool of n."""
         index = self.frame["index"].to_numpy()

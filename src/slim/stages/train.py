@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+
+from lightning_fabric.loggers.logger import Logger
 
 from slim.data import Dataset
 from slim.network.build import restore
 from slim.network.classifier import Classifier
 from slim.network.devices import resolve_device
+from slim.network.pretrained import load_pretrained
 from slim.training import TrainSettings, train_classifier
 
 
@@ -16,6 +20,7 @@ def train(
     settings: TrainSettings | None = None,
     *,
     reference: Classifier | None = None,
+    loggers: Sequence[Logger] = (),
     seed: int = 0,
     folder: str | Path | None = None,
 ) -> Classifier:
@@ -31,6 +36,8 @@ def train(
         See `TrainSettings`; with a ``checkpoint`` nothing is trained.
     reference
         A classifier of your own, which is adopted unchanged and not moved to another device.
+    loggers
+        Loggers of Lightning Fabric, such as its ``TensorBoardLogger``, which get loss and accuracy of each epoch.
     seed
         Random seed.
     folder
@@ -55,7 +62,10 @@ def train(
     names = data.train.class_names
     if reference is not None:
         return reference.for_classes(names)
+    if settings.checkpoint is not None and Path(settings.checkpoint).is_dir():
+        model = load_pretrained(settings.checkpoint, layer=settings.layer).for_classes(names)
+        return model.to(resolve_device(settings.device))
     if settings.checkpoint is not None:
         model = restore(settings.checkpoint, settings.arch, names, image_size=settings.image_size, layer=settings.layer)
         return model.to(resolve_device(settings.device))
-    return train_classifier(data.train, data.val, settings, seed=seed, folder=folder)
+    return train_classifier(data.train, data.val, settings, seed=seed, folder=folder, loggers=loggers)

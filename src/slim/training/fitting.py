@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import replace
@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.loggers.logger import Logger
 
 from slim import processes
 from slim.data import ImageTable, Recomposition
@@ -33,6 +34,7 @@ def train_classifier(
     initial: Classifier | None = None,
     group_dro: float | None = None,
     recomposition: Recomposition | None = None,
+    loggers: Sequence[Logger] = (),
 ) -> Classifier:
     """Train a classifier and return it with the weights of its best epoch, in evaluation mode.
 
@@ -58,6 +60,8 @@ def train_classifier(
         step size of the groups' shares, above 0; the paper uses 0.01. Class weights are ignored.
     recomposition
         Train on recomposed images: the object of each image of `table` on other images' backgrounds.
+    loggers
+        Of Lightning Fabric, which get each epoch's row of the history.
 
     Raises
     ------
@@ -107,6 +111,7 @@ def train_classifier(
         initial=initial,
         group_dro=group_dro,
         recomposition=recomposition,
+        loggers=loggers,
     ).classifier
 
 
@@ -120,6 +125,7 @@ def fit(
     initial: Classifier | None = None,
     group_dro: float | None = None,
     recomposition: Recomposition | None = None,
+    loggers: Sequence[Logger] = (),
 ) -> Training:
     """Train like `train_classifier`, with the same parameters, errors and warnings, and return the history too."""
     settings = settings or TrainSettings()
@@ -128,7 +134,7 @@ def fit(
     device = _device(settings)
     with _contained(device):
         precision = resolve_precision(settings.precision, device)
-        fabric = Fabric(accelerator=device.type, precision=precision, **processes.strategy())
+        fabric = Fabric(accelerator=device.type, precision=precision, loggers=list(loggers), **processes.strategy())
         fabric.launch()
         model = _first_model(task, initial)
         flags = {name: values.requires_grad for name, values in model.module.named_parameters()}

@@ -173,6 +173,7 @@ class Loop:
         row |= {"lr": self._lr(), "seconds": round(state.seconds + perf_counter() - start, 3)}
         _check_finite(row["val_loss"], f"on the validation images after epoch {state.epoch}", self._lr())
         state.history.append(row)
+        self.fabric.log_dict({name: value for name, value in row.items() if name != "epoch"}, step=state.epoch)
         value = row[_SELECT_BY[settings.select_by]] * (-1 if settings.select_by == "loss" else 1)
         if state.best_value is None or value > state.best_value:
             self._remember(value, np.unique(logits.argmax(1).numpy()))
@@ -242,6 +243,8 @@ class Loop:
                 SlimWarning,
                 stacklevel=5,  # the caller of `train_classifier`
             )
+        for logger in self.fabric.loggers:
+            logger.finalize("success")
         if self.folder is not None and processes.first():
             self.model.save(self.folder)
         return Training(self.model, pd.DataFrame(state.history), state.best_epoch)

@@ -19,9 +19,11 @@ class TrainSettings:
     Parameters
     ----------
     arch
-        Architecture: any name that timm knows.
+        Architecture: any name that timm knows, torchvision:NAME, or transformers:FOLDER for a model that transformers
+        saved there.
     weights
-        Initial weights: imagenet, the path of a checkpoint, or none for random values.
+        Initial weights: imagenet (those of the folder with transformers:FOLDER), the path of a checkpoint, or none for
+        random values.
     image_size
         Side of the square input in pixels; by default the architecture's own.
     layer
@@ -62,7 +64,8 @@ class TrainSettings:
     device
         auto (a GPU if there is one), cpu or cuda.
     checkpoint
-        A model trained elsewhere to take as the reference model, read without running code from it; nothing is
+        A model trained elsewhere to take as the reference model, read without running code from it: a file with its
+        state_dict, or the folder in which transformers or timm saved it, which also says the architecture; nothing is
         trained then.
 
     Raises

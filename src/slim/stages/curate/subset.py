@@ -73,6 +73,12 @@ class Subset(Record):
         """(size,) positions in the pool; an image occurs as often as the subset contains it."""
         return np.repeat(self.frame["index"].to_numpy(), self.frame["copies"].to_numpy())
 
+    def to_frame(self) -> pd.DataFrame:
+        """One row per image of the pool: ``core_cluster``, ``environment_cluster``, ``kept``, and ``copies`` in it."""
+        copies = np.bincount(self.index, minlength=len(self.kept))
+        clusters = {"core_cluster": self.core_cluster, "environment_cluster": self.environment_cluster}
+        return pd.DataFrame({**clusters, "kept": self.kept, "copies": copies})
+
     def cell(self, *, with_val: bool) -> Ints:
         """(n,) cells, besides the class, by which a last layer weights, resamples and tunes.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import pandas as pd
+
 from slim.arrays import Bytes
 from slim.record import Record
 from slim.stages.settings import MapSource
@@ -58,6 +60,10 @@ class ObjectMaps(Record):
         """The maps of the split ``"train"`` or ``"val"``."""
         maps: Bytes = {"train": self.train, "val": self.val}[name]
         return maps
+
+    def to_frame(self, split: str = "train") -> pd.DataFrame:
+        """One row per image of a split: ``object_area``, the share of the image that its object covers, in [0, 1]."""
+        return pd.DataFrame({"object_area": (self.split(split) > 127).mean((1, 2))})
 
     def __repr__(self) -> str:
         trusted = ""

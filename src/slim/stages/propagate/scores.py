@@ -70,6 +70,10 @@ class Scores(Record):
     def _tables(self) -> dict[str, pd.DataFrame]:
         return {"how far to trust them": pd.DataFrame([asdict(trust) for trust in self.trust])}
 
+    def to_frame(self) -> pd.DataFrame:
+        """One row per image of the pool: its ``score``."""
+        return pd.DataFrame({"score": np.asarray(self.values)})
+
     def __repr__(self) -> str:
         rows: list[tuple[str, ...]] = [
             ("class", "core", "spurious", "unsure", "unasked", "gamma", "AUC (95% interval)", "verdict")

@@ -6,11 +6,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from slim import Place, Store
 from slim.data import ImageTable
-from slim.stages.annotate.formats import Sheet
+from slim.stages.annotate.formats import Found, Sheet
 from slim.stages.annotate.page.session import Pool
 from slim.stages.annotate.store import Post
 
@@ -42,7 +43,11 @@ def store() -> Iterator[Store]:
 @pytest.fixture
 def sheet(shown: Pool, store: Store) -> Sheet:
     scores = np.array([0.1, 0.9, np.nan, np.nan, 0.75, 0.4, np.nan, np.nan])
-    return Sheet.from_store(shown, np.array([0, 1, 5]), store, scores)
+    cells = pd.DataFrame(
+        {"core_cluster": [0, 1] * 4, "environment_cluster": [1] * 8, "copies": [2, 0, 0, 0, 1, 0, 0, 0]}
+    )
+    found = Found(scores, np.linspace(0, 1, 72).reshape(8, 3, 3), cells)
+    return Sheet.from_store(shown, np.array([0, 1, 5]), store, found)
 
 
 @pytest.fixture

@@ -58,7 +58,13 @@ def test_fiftyone_dataset_holds_everything_and_comes_back(
     np.testing.assert_allclose(sample.clicks.keypoints[0].points, [[1 / 3, 0.25]])
     np.testing.assert_allclose(sample.boxes.detections[0].bounding_box, [0.35, 0.5, 0.3, 0.2])
     np.testing.assert_allclose(sample.attention.map, sheet.pool.maps[0], atol=1e-6)
-    assert sorted(sample.tags) == ["judged", "query"]
+    np.testing.assert_allclose(sample.object.map, sheet.found.objects[0], atol=1e-6)
+    assert (sample.core.label, sample.environment.label, sample.copies) == ("core 0", "environment 1", 2)
+    assert sorted(sample.tags) == ["judged", "query", "subset"]
+    views = {name: dataset.load_saved_view(name).values("filepath") for name in dataset.list_saved_views()}
+    assert views["subset"] == [pool.paths[0], pool.paths[4]]
+    assert views["query"] == [pool.paths[i] for i in (0, 1, 4, 5)]
+    assert views["judged"] == [pool.paths[0], pool.paths[4]]  # people have answered, so the oracle does not count
     assert dataset[pool.paths[5]].tags == ["query"]
     with pytest.raises(AnnotationError, match="must have a new name"):
         write_fiftyone(sheet, fiftyone_name)

@@ -1,6 +1,6 @@
 """Exchange of judgements with other programs."""
 
 from slim.stages.annotate.formats.merge import merge_answers
-from slim.stages.annotate.formats.records import Sheet
+from slim.stages.annotate.formats.records import Found, Sheet
 
-__all__ = ["Sheet", "merge_answers"]
+__all__ = ["Found", "Sheet", "merge_answers"]

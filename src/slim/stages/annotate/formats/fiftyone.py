@@ -8,22 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from slim.errors import AnnotationError, SlimError
+from slim.errors import AnnotationError
+from slim.optional import optional
 from slim.stages.annotate.formats.records import AnsweredImage, AnswerRow, Sheet
 from slim.stages.annotate.formats.tables import answer_row
 from slim.stages.judgements import Place
 
+_TAGS = ("query", "judged", "subset")
+
 
 def _fiftyone() -> ModuleType:
-    try:
-        import fiftyone
-    except ImportError as error:
-        raise SlimError(
-            "FiftyOne must be installed to exchange judgements with it. Got no such package. "
-            "Install it: pip install 'slim-vision[fiftyone]'"
-        ) from error
-    module: ModuleType = fiftyone
-    return module
+    return optional("fiftyone", "fiftyone", "exchange judgements with it")
 
 
 def write_fiftyone(sheet: Sheet, name: str) -> None:
@@ -32,7 +27,10 @@ def write_fiftyone(sheet: Sheet, name: str) -> None:
     ``ground_truth`` and ``prediction`` (classifications), ``attention`` (heatmap), ``attention_score``, ``judgement``
     (the answer that counts, with its ``annotator``), ``answers`` (everybody's, with ``annotator``, ``seconds``,
     ``time`` and ``settles``), ``clicks`` (keypoints) and ``boxes`` (detections) that say where the object is, with
-    ``annotator`` and ``settles`` of the answer that they belong to. Tags: ``query`` and ``judged``.
+    ``annotator`` and ``settles`` of the answer that they belong to. Of later stages, where they are done: ``object``
+    (heatmap), ``environment`` and ``core`` (classifications: the clusters that make a cell with the label), and
+    ``copies`` (how often the curated subset has the image). Tags: ``query``, ``judged`` and ``subset``; each is also a
+    saved view of that name, if it holds images.
 
     Raises
     ------
@@ -51,16 +49,27 @@ def write_fiftyone(sheet: Sheet, name: str) -> None:
     queried = {image.index: image for image in sheet}
     images = (queried.get(index) or sheet.image(index) for index in range(len(sheet.pool.table)))
     dataset.add_samples([_sample(fo, sheet, image, queried=image.index in queried) for image in images])
+    for tag in _TAGS:
+        if tag in dataset.distinct("tags"):
+            dataset.save_view(tag, dataset.match_tags(tag))
     dataset.persistent = True  # last: FiftyOne drops an unfinished dataset with the process
 
 
 def _sample(fo: ModuleType, sheet: Sheet, image: AnsweredImage, *, queried: bool) -> Any:
-    tags = [tag for tag, holds in (("query", queried), ("judged", image.judgement is not None)) if holds]
-    sample = fo.Sample(image.path, tags=tags)
+    found = sheet.found
+    cell = None if found.cells is None else found.cells.iloc[image.index]
+    holds = queried, image.judgement is not None, cell is not None and cell["copies"] > 0
+    sample = fo.Sample(image.path, tags=[tag for tag, held in zip(_TAGS, holds, strict=True) if held])
     sample["ground_truth"] = fo.Classification(label=image.label)
     if image.prediction is not None:
         sample["prediction"] = fo.Classification(label=image.prediction, confidence=image.confidence)
-    sample["attention"] = fo.Heatmap(map=np.asarray(sheet.pool.maps[image.index], dtype=np.float32), range=[0, 1])
+    sample["attention"] = _heatmap(fo, sheet.pool.maps[image.index])
+    if found.objects is not None:
+        sample["object"] = _heatmap(fo, found.objects[image.index])
+    if cell is not None:
+        sample["core"] = fo.Classification(label=f"core {cell['core_cluster']}")
+        sample["environment"] = fo.Classification(label=f"environment {cell['environment_cluster']}")
+        sample["copies"] = int(cell["copies"])
     if image.score is not None:
         sample["attention_score"] = image.score
     if image.judgement is not None:
@@ -76,6 +85,10 @@ def _sample(fo: ModuleType, sheet: Sheet, image: AnsweredImage, *, queried: bool
         sample["answers"] = fo.Classifications(classifications=answers)
         _add_places(fo, sample, image.answers)
     return sample
+
+
+def _heatmap(fo: ModuleType, values: Any) -> Any:
+    return fo.Heatmap(map=np.asarray(values, dtype=np.float32), range=[0, 1])
 
 
 def _add_places(fo: ModuleType, sample: Any, answers: Sequence[AnswerRow]) -> None:

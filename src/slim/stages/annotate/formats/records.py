@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -88,6 +88,25 @@ class AnsweredImage:
 
 
 @dataclass(frozen=True, eq=False)
+class Found:
+    """What later stages found about each image of the pool; None where they are not done.
+
+    Attributes
+    ----------
+    scores
+        (n,) attention scores.
+    objects
+        (n, h, w) object maps in [0, 1].
+    cells
+        ``core_cluster``, ``environment_cluster`` and ``copies`` in the curated subset, one row per image.
+    """
+
+    scores: Floats | None = None
+    objects: Floats | None = None
+    cells: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True, eq=False)
 class Sheet:
     """What an export contains. Iterate to get each `AnsweredImage`.
 
@@ -101,25 +120,26 @@ class Sheet:
         Current answers and those that settle a disagreement, with the columns of `Store.history`.
     counted
         The answer that counts for each image, as `answers_that_count` returns it.
-    scores
-        (n,) attention scores; None if there are none.
+    found
+        What later stages found, as far as they are done.
     """
 
     pool: Pool
     index: Ints
     answers: pd.DataFrame
     counted: pd.DataFrame
-    scores: Floats | None = None
+    found: Found = field(default_factory=lambda: Found())
 
     @classmethod
-    def from_store(cls, pool: Pool, queried: Ints, store: Store, scores: Floats | None = None) -> Sheet:
+    def from_store(cls, pool: Pool, queried: Ints, store: Store, found: Found | None = None) -> Sheet:
         """The queries, the images added to them, and all images that a store has answers about."""
         current, settled, people = store.answers(), store.settled(), store.people()
         answers = pd.concat([current.assign(settles=False), settled.assign(settles=True)])
         index = list(dict.fromkeys([*queried.tolist(), *store.added(), *answers["index"].tolist()]))
         # An oracle's answers count only where no person has answered.
         votes = current[current["annotator"].isin(people)] if people else current
-        return cls(pool, np.array(index, dtype=np.int64), answers, answers_that_count(votes, settled), scores)
+        counted = answers_that_count(votes, settled)
+        return cls(pool, np.array(index, dtype=np.int64), answers, counted, found or Found())
 
     def __iter__(self) -> Iterator[AnsweredImage]:
         by_image = {int(cast(int, index)): rows for index, rows in self.answers.groupby("index")}
@@ -130,7 +150,7 @@ class Sheet:
         """One image of the pool, with these rows of `answers`."""
         table, probabilities = self.pool.table, self.pool.probabilities
         predicted = None if probabilities is None else np.asarray(probabilities[index])
-        score = float("nan") if self.scores is None else float(self.scores[index])
+        score = float("nan") if self.found.scores is None else float(self.found.scores[index])
         nothing = {"answer": None, "annotator": None, **dict.fromkeys(PLACE_COLUMNS, float("nan"))}
         counted: Any = self.counted.loc[index] if index in self.counted.index else nothing
         return AnsweredImage(

@@ -1,0 +1,81 @@
+"""Masks from COCO's annotation files: polygons, counts along the columns, and boxes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from slim.data import load_dataset
+from slim.errors import DataError, SlimError
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Ten photos, 8 x 4 pixels, in each of the folders of two classes."""
+    monkeypatch.setenv("SLIM_CACHE", str(tmp_path / "cache"))
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(10):
+            Image.new("RGB", (8, 4)).save(tmp_path / "photos" / name / f"{name}{i}.png")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., str]:
+    """Writes annotations of images by their names."""
+
+    def file(by_name: dict[str, list[dict[str, Any]]]) -> str:
+        images = [{"id": k, "file_name": name, "width": 8, "height": 4} for k, name in enumerate(by_name)]
+        notes = [note | {"image_id": k} for k, some in enumerate(by_name.values()) for note in some]
+        (tmp_path / "objects.json").write_text(json.dumps({"images": images, "annotations": notes, "categories": []}))
+        return str(tmp_path / "objects.json")
+
+    return file
+
+
+HALF = {"segmentation": [[0, 0, 4, 0, 4, 4, 0, 4]]}
+COUNTS = {"segmentation": {"size": [4, 8], "counts": [24, 8]}}  # the last two columns
+BOX = {"bbox": [2, 1, 3, 2], "segmentation": []}
+
+
+def test_masks_are_the_union_of_what_marks_an_image(folder: Path, write: Callable[..., str]) -> None:
+    pytest.importorskip("pycocotools", reason="needs pip install 'slim-vision[coco]'")
+    path = write({"cat/cat0.png": [HALF, COUNTS], "dog1.png": [BOX], "elsewhere.png": [HALF], "cat2.png": []})
+    data = load_dataset(folder, mask=path)
+    masks = {
+        Path(file).stem: np.array(Image.open(mask)) > 0
+        for table in (data.train, data.val, data.test)
+        if "mask" in table.frame
+        for file, mask in table.frame[["path", "mask"]].values.tolist()
+        if mask
+    }
+    columns, rows = np.arange(8), np.arange(4)[:, None]
+    assert sorted(masks) == ["cat0", "dog1"]
+    assert (masks["cat0"] == ((columns < 4) | (columns > 5)) & (rows >= 0)).all()
+    assert (masks["dog1"] == (columns > 1) & (columns < 5) & (rows > 0) & (rows < 3)).all()
+    again = load_dataset(**data.source)
+    assert again.fingerprint == data.fingerprint
+
+
+def test_files_that_do_not_fit_are_refused(folder: Path, write: Callable[..., str], tmp_path: Path) -> None:
+    pytest.importorskip("pycocotools")
+    with pytest.raises(DataError, match="must have images of the data. Got lion.png"):
+        load_dataset(folder, mask=write({"lion.png": [HALF]}))
+    (folder / "dog" / "cat0.png").write_bytes((folder / "cat" / "cat0.png").read_bytes())
+    with pytest.raises(DataError, match=r"Got 'cat0.png', which may be cat/cat0.png or dog/cat0.png"):
+        load_dataset(folder, mask=write({"cat0.png": [HALF]}))
+    (tmp_path / "list.json").write_text("[]")
+    with pytest.raises(DataError, match="must be a COCO file with images and annotations"):
+        load_dataset(folder, mask=str(tmp_path / "list.json"))
+
+
+def test_package_that_is_not_installed_is_named_with_its_extra(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "pycocotools.mask", None)
+    with pytest.raises(SlimError, match=r"pip install 'slim-vision\[coco\]'"):
+        load_dataset(folder, mask="objects.json")
