@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
@@ -150,7 +151,7 @@ def read_cells(path: Path, **options: Any) -> pd.DataFrame:
     OSError
         The file cannot be read.
     ValueError
-        It is empty, ragged or not in UTF-8.
+        It is empty, ragged, not in UTF-8, or names two columns alike.
 
     Examples
     --------
@@ -164,7 +165,12 @@ def read_cells(path: Path, **options: Any) -> pd.DataFrame:
 
     with path.open(encoding="utf-8-sig", errors=NAMES) as stream:
         head = stream.readline()
-    options = {"sep": max(",;\t", key=head.count), "dtype": str, "keep_default_na": False, **options}
+    separator = max(",;\t", key=head.count)
+    names = [name.strip() for name in next(csv.reader([head], delimiter=separator, skipinitialspace=True), [])]
+    double = next((name for name in names if name and names.count(name) > 1), None)
+    if double is not None:
+        raise ValueError(f"the column {double!r} twice")
+    options = {"sep": separator, "dtype": str, "keep_default_na": False, **options}
     frame: pd.DataFrame = pd.read_csv(path, encoding="utf-8-sig", skipinitialspace=True, **options)
     return frame.rename(columns=lambda name: str(name).strip())
 

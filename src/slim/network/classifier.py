@@ -221,7 +221,11 @@ class Classifier(Record):
     def digest(self) -> str:
         """What identifies the network's tensors and what SLIM knows about it: 16 hexadecimal digits."""
         known = {name: value for name, value in vars(self).items() if name not in ("module", "class_names")}
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.module.state_dict().items()}
+        state = self.module.state_dict()
+        # Copies, since tensors that share memory are refused.
+        tensors = {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()
+        }
         return hashlib.sha256(repr(known).encode() + safetensors.torch.save(tensors)).hexdigest()[:16]
 
     def save(self, folder: str | Path) -> None:

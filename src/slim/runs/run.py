@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from inspect import signature
@@ -137,8 +136,11 @@ class Run:
             )
         load = STAGES[verb].record.load
         # A copy: it receives the saved tensors, and the caller's own network stays unchanged.
-        own = None if self.reference is None else deepcopy(self.reference.module)
-        options = {"module": own} if "module" in signature(load).parameters else {}
+        options: dict[str, Any] = {}
+        if "module" in signature(load).parameters:
+            from slim.network.sharing import independent_copy
+
+            options["module"] = None if self.reference is None else independent_copy(self.reference.module)
         record: Any = load(self.stage_folder(verb), **options)
         return record.to(self._device()) if verb == "train" else record
 

@@ -8,6 +8,7 @@ from slim.data import Dataset
 from slim.network.build import restore
 from slim.network.classifier import Classifier
 from slim.network.devices import resolve_device
+from slim.network.probing import probe
 from slim.training import TrainSettings, train_classifier
 
 
@@ -45,7 +46,13 @@ def train(
     ------
     DataError, SettingsError, ModelError
         As for `train_classifier`; or the checkpoint does not fit the architecture, or the outputs of `reference` are
-        not the classes of the images.
+        not the classes of the images; or the adopted network gives logits that are not finite, or that do not depend on
+        the attended layer.
+
+    Warns
+    -----
+    SlimWarning
+        The adopted network takes all of some images for one class.
 
     Examples
     --------
@@ -54,8 +61,11 @@ def train(
     settings = settings or TrainSettings()
     names = data.train.class_names
     if reference is not None:
-        return reference.for_classes(names)
-    if settings.checkpoint is not None:
+        model = reference.for_classes(names)
+    elif settings.checkpoint is not None:
         model = restore(settings.checkpoint, settings.arch, names, image_size=settings.image_size, layer=settings.layer)
-        return model.to(resolve_device(settings.device))
-    return train_classifier(data.train, data.val, settings, seed=seed, folder=folder)
+        model = model.to(resolve_device(settings.device))
+    else:
+        return train_classifier(data.train, data.val, settings, seed=seed, folder=folder)
+    probe(model, data.train)
+    return model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Self
@@ -11,6 +10,7 @@ from torch import nn
 
 from slim.arrays import Ints
 from slim.network.classifier import Classifier
+from slim.network.sharing import independent_copy
 from slim.record import Record
 from slim.stages.retrain.choices import Images, Mode, ModelKey
 from slim.stages.retrain.reliance import Reliance
@@ -79,6 +79,9 @@ class Retrained(Record):
         """Read what `save` wrote; `module` receives the tensors if timm does not know the network."""
         folder = Path(folder)
         values = cls._values(folder)
-        model, random = (Classifier.load(folder / name, deepcopy(module)) for name in ("model", "random"))
+        modules = (None if module is None else independent_copy(module) for _ in range(2))
+        model, random = (
+            Classifier.load(folder / name, own) for name, own in zip(("model", "random"), modules, strict=True)
+        )
         others = {name: cls._load_field(folder, name, values) for name in ("random_index", *values)}
         return cls(model, random, **others)
