@@ -13,6 +13,7 @@ from slim.errors import ModelError, SlimWarning
 from slim.network.build import wrap
 from slim.network.classifier import Classifier
 from slim.network.probing import probe
+from slim.network.sharing import independent_copy
 
 pytestmark = pytest.mark.usefixtures("small_and_quiet")
 
@@ -51,6 +52,14 @@ def test_a_network_that_cannot_be_explained_is_refused(
 ) -> None:
     with pytest.raises(ModelError, match=message):
         probe(model(make), photos(16))
+
+
+def test_a_network_that_keeps_its_activations_can_be_copied_afterwards(photos: Callable[..., ImageTable]) -> None:
+    classifier = model(lambda means: means - means.mean())
+    conv = classifier.module.get_submodule("conv")
+    conv.register_forward_hook(lambda child, _, output: setattr(child, "kept", output))
+    probe(classifier, photos(16))
+    independent_copy(conv)
 
 
 def test_a_network_that_knows_one_class_is_told(photos: Callable[..., ImageTable]) -> None:

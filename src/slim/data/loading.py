@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pandas as pd
 from slim.arrays import Floats
 from slim.data.benchmarks import NAMES
 from slim.data.checks import check, with_paths
+from slim.data.inspection import faults_in
 from slim.data.metadata import Rows, read_metadata, table_rows
 from slim.data.splits import SPLITS
 from slim.data.table import BOX_COLUMNS, Dataset, ImageTable
@@ -29,6 +31,7 @@ def load_dataset(
     attribute: str | Sequence[str] | None = None,
     mask: str | None = None,
     seed: int = 0,
+    without: str | Path | None = None,
 ) -> Dataset:
     """Load images with labels and splits, and with a spurious attribute and object regions if there are any.
 
@@ -59,6 +62,9 @@ def load_dataset(
         Column of the mask files. An empty value means that the image has no mask.
     seed
         Random seed of missing splits: a tenth of the train images becomes val and a fifth test, stratified by label.
+    without
+        CSV file whose column ``path`` names images to leave out, as ``slim check DATA --write FILE`` writes it. The
+        others keep their splits.
 
     Returns
     -------
@@ -93,7 +99,7 @@ def load_dataset(
     if seed < 0:
         raise SettingsError(f"seed must be at least 0. Got {seed}. Use 0 or a larger whole number.")
     if isinstance(source, str) and source in NAMES and (root is not None or not Path(source).exists()):
-        return _benchmark(source, root, attribute, mask, seed)
+        return _benchmark(source, root, attribute, mask, seed, without)
     if isinstance(source, pd.DataFrame):
         name, home = "table", None if root is None else Path(root).absolute()
         rows = table_rows(source, "The table", attribute, mask, seed)
@@ -101,18 +107,23 @@ def load_dataset(
         rows, name, home = _read_source(Path(source), root, attribute, mask, seed)
     given = None if isinstance(source, pd.DataFrame) else str(Path(source).absolute())
     homes = () if home is None else (home,)
-    return _dataset(rows, name, homes, _arguments(given, root, attribute, mask, seed))
+    return _dataset(rows, name, homes, _arguments(given, root, attribute, mask, seed, without))
 
 
 def _benchmark(
-    name: str, root: str | Path | None, attribute: str | Sequence[str] | None, mask: str | None, seed: int
+    name: str,
+    root: str | Path | None,
+    attribute: str | Sequence[str] | None,
+    mask: str | None,
+    seed: int,
+    without: str | Path | None,
 ) -> Dataset:
     """A benchmark, by its name."""
     from slim.data.benchmarks.registry import BENCHMARKS, benchmark_rows, home_of
 
     folder = home_of(name, root)
     rows, homes = benchmark_rows(name, folder, attribute, mask, seed)
-    data = _dataset(rows, name, homes, _arguments(name, folder, attribute, mask, seed))
+    data = _dataset(rows, name, homes, _arguments(name, folder, attribute, mask, seed, without))
     BENCHMARKS[name].warn_of_differences(data)
     return data
 
@@ -120,6 +131,9 @@ def _benchmark(
 def _dataset(rows: Rows, name: str, homes: Sequence[Path], arguments: dict[str, Any]) -> Dataset:
     """The checked data set; file names are relative to the first home."""
     frame = with_paths(rows.frame, homes[0] if homes else Path.cwd())
+    if arguments.get("without") is not None:
+        kept = ~frame["path"].isin([fault.path for fault in faults_in(arguments["without"])]).to_numpy()
+        rows, frame = replace(rows, frame=rows.frame[kept].reset_index(drop=True)), frame[kept].reset_index(drop=True)
     check(rows, frame)
     train, val, test = (_split_table(rows, frame, split) for split in SPLITS)
     return Dataset(train, val, test, fingerprint=_fingerprint(rows, homes), source=arguments, name=name)
@@ -131,6 +145,7 @@ def _arguments(
     attribute: str | Sequence[str] | None,
     mask: str | None,
     seed: int,
+    without: str | Path | None,
 ) -> dict[str, Any]:
     """The arguments of `load_dataset` as plain values, with absolute paths; the source of a DataFrame is None."""
     return {
@@ -139,6 +154,7 @@ def _arguments(
         "attribute": attribute if attribute is None or isinstance(attribute, str) else list(attribute),
         "mask": mask,
         "seed": int(seed),
+        **({} if without is None else {"without": str(Path(without).absolute())}),
     }
 
 

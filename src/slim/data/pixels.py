@@ -6,14 +6,17 @@ the image.
 
 from __future__ import annotations
 
+import io
+import os
 import struct
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from slim.arrays import Flags, Floats, Ints
 from slim.errors import DataError, SlimWarning
@@ -50,6 +53,42 @@ def read_cutout(path: str) -> Image.Image:
             "Save it as PNG with an alpha channel."
         )
     return cutout
+
+
+def check_image(path: str) -> tuple[bytes, bool]:
+    """Read all of an image file as `read_image` does, faster where it can be; its bytes, and whether it has one colour.
+
+    Raises
+    ------
+    DataError
+        `read_image` would raise it.
+    """
+    if path.endswith(".npy"):
+        image = read_image(path)
+        return image.tobytes(), _is_flat(image)
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return content, _opened(path, lambda image: _is_flat(_decoded(image, path)), io.BytesIO(content))
+
+
+def _decoded(image: Image.Image, path: str) -> Image.Image:
+    """The pixels, of a JPEG an eighth as large, which reads the whole file too."""
+    if image.format != "JPEG":
+        return _rgb(image, path)
+    image.draft(None, (1, 1))  # None keeps the mode
+    image.load()
+    return image
+
+
+def _is_flat(image: Image.Image) -> bool:
+    """Whether all pixels are the same, of more than one."""
+    if image.width * image.height == 1:
+        return False
+    extrema = image.getextrema()
+    pairs = extrema if isinstance(extrema[0], tuple) else (extrema,)
+    return all(low == high for low, high in pairs)
 
 
 def squared(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
@@ -108,16 +147,23 @@ def box_region(box: tuple[float, float, float, float], image_path: str, size: in
     return region
 
 
-def _opened(path: str, use: Callable[[Image.Image], T]) -> T:
-    """The result of `use` on the opened file, which is closed afterwards."""
+def _opened(path: str, use: Callable[[Image.Image], T], content: io.BytesIO | None = None) -> T:
+    """The result of `use` on the opened file, or on its content, which is closed afterwards."""
     try:
-        with Image.fromarray(_array(path)) if path.endswith(".npy") else Image.open(path) as image:
+        with Image.fromarray(_array(path)) if path.endswith(".npy") else Image.open(content or path) as image:
             return use(image)
     except _UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(
-            f"{path} must be a readable image. Got: {reason}. Copy the file again, or drop it from the data set."
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: Exception) -> DataError:
+    """The error of a file that is no image."""
+    if isinstance(error, UnidentifiedImageError):
+        error = ValueError("an empty file" if os.path.getsize(path) == 0 else "no format of images that is known")
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return DataError(
+        f"{path} must be a readable image. Got: {reason}. Copy the file again, or drop it from the data set."
+    )
 
 
 def _array(path: str) -> npt.NDArray[Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import torch
 
 from slim.data import ImageTable, image_batches
 from slim.errors import ModelError, SlimWarning
@@ -52,6 +53,9 @@ def probe(classifier: Classifier, table: ImageTable) -> None:
             # Most heads show a gradient in the first batch, and the others need no further one.
             steers = steers or bool(forward.channel_weights(y.to(forward.logits.device)).any())
             predicted += forward.logits.argmax(1).tolist()
+        # What the network keeps of a forward pass, such as a normed weight, has no gradient then and can be copied.
+        with torch.no_grad():
+            classifier.module(classifier.normalize(images))
     if not steers:
         raise ModelError(
             "The logits must depend on the attended layer, or nothing can be said about where the network looks. "

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from slim.stages.report.records import RunFacts
 
 State = Literal["done", "stale", "damaged", "missing"]
+BadImages = Literal["stop", "skip"]
 
 
 @dataclass(frozen=True)
@@ -371,20 +372,47 @@ class Run:
                 write_text(path, before)
             raise
 
-    def all_stages(self) -> None:
+    def all_stages(self, bad_images: BadImages = "stop") -> None:
         """Read what is there, run every stage that is not done, and announce it.
+
+        Parameters
+        ----------
+        bad_images
+            What to do about images that cannot be read, or whose mask or box does not fit, which are looked for first:
+            "stop", or "skip" them. Either way they are listed in ``bad-images.csv``.
 
         Raises
         ------
         ArtifactError
             Another command is at work in the folder.
+        DataError
+            There are such images, and they are not skipped.
         """
         with alone_in(self.folder.path):
-            self._make_all()
+            self._make_all(bad_images)
 
-    def _make_all(self) -> None:
+    def _usable(self, bad_images: BadImages) -> Run:
+        """The run without images that cannot be used; of several processes, the first looks for them."""
+        without = None
+        if processes.first() and self.state("report") != "done":
+            from slim.runs.foresight import with_usable_images
+
+            data = with_usable_images(self.data, self.folder.path, bad_images)
+            without = None if data is self.data else data.source["without"]
+        without = processes.agreed(without)
+        if without is None:
+            return self
+        from slim.data import load_dataset
+
+        data = load_dataset(**{**self.data.source, "without": without})
+        return replace(self, given=data, settings=replace(self.settings, data=dict(data.source)))
+
+    def _make_all(self, bad_images: BadImages) -> None:
         """Run every stage that is not done, in a folder that is held."""
         self.verify()
+        usable = self._usable(bad_images)
+        if usable is not self:
+            return usable._make_all("stop")
         if processes.first() and self.state("report") != "done":
             from slim.runs.foresight import foresee
 
@@ -463,13 +491,15 @@ def open_run(
     return run
 
 
-def run(folder: str | Path, **options: Any) -> dict[str, Any]:
+def run(folder: str | Path, *, bad_images: BadImages = "stop", **options: Any) -> dict[str, Any]:
     """Run all stages in a folder; continue where an earlier call stopped.
 
     Parameters
     ----------
     folder
         Receives a subfolder per stage; see ``docs/runs.md``.
+    bad_images
+        What to do about images that cannot be used: see `Run.all_stages`.
     **options
         As for `open_run`: ``data, recipe, settings, seed, reference, annotator, load``.
 
@@ -483,7 +513,7 @@ def run(folder: str | Path, **options: Any) -> dict[str, Any]:
     ``slim.run("runs/pets", data="pets", settings={"train": {"epochs": 3}})``
     """
     opened = open_run(folder, **options)
-    opened.all_stages()
+    opened.all_stages(bad_images)
     metrics: dict[str, Any] = opened.load("report").metrics
     return metrics
 
