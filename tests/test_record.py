@@ -21,7 +21,7 @@ from hypothesis.extra import numpy as hnp
 from typing_extensions import TypeAliasType
 
 from slim import Classifier, Space, run
-from slim.errors import ArtifactError
+from slim.errors import ArtifactError, SlimError
 from slim.record import Record, array_to_fill
 from slim.stages import STAGES
 
@@ -179,3 +179,27 @@ def test_array_has_its_room_on_the_disk_before_it_is_filled(tmp_path: Path, monk
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
     with pytest.raises(OSError, match="No space left"):
         array_to_fill(tmp_path, "features", (1000, 100))
+
+
+@pytest.mark.parametrize("verb", ["train", "embed", "annotate", "curate", "report"])
+@pytest.mark.parametrize("change", ["lost", "list", "number", "renamed"])
+def test_values_of_another_structure_are_refused_in_one_line(verb: str, change: str, finished_run: Path) -> None:
+    stage = STAGES[verb]
+    folder = finished_run / stage.folder
+    file = folder / ("model.json" if verb == "train" else "record.json")
+    content = json.loads(file.read_text())
+    values = content if verb == "train" else content["values"]
+    name = "layer" if verb == "train" else next(iter(values), "values")
+    if change == "lost" or not values:
+        del (values if name in values else content)[name]
+    elif change == "renamed":
+        values[name + "x"] = values.pop(name)
+    else:
+        values[name] = {"list": [[]], "number": 2**70}[change]
+    file.write_text(json.dumps(content))
+    try:
+        stage.record.load(folder)
+    except SlimError as error:
+        assert "\n" not in str(error)
+    else:
+        assert change in ("list", "number")  # a value that the record takes as it is

@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 from slim.errors import ArtifactError
@@ -19,6 +20,17 @@ VERSION = "0.2.0"
 """Of SLIM; pyproject.toml reads it here."""
 NAMES = "surrogateescape"
 """How text keeps the names of files that are not in UTF-8: byte for byte."""
+MALFORMED = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    SyntaxError,
+    TokenError,
+    TypeError,
+    ValueError,
+)
+"""What reading a file of another structure than expected may raise."""
 _MAX_DEPTH = 100
 _SEAL = "digest"
 

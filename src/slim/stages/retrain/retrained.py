@@ -11,7 +11,7 @@ from torch import nn
 from slim.arrays import Ints
 from slim.network.classifier import Classifier
 from slim.network.sharing import independent_copy
-from slim.record import Record
+from slim.record import Record, as_written
 from slim.stages.retrain.choices import Images, Mode, ModelKey
 from slim.stages.retrain.reliance import Reliance
 
@@ -78,6 +78,12 @@ class Retrained(Record):
     def load(cls, folder: str | Path, module: nn.Module | None = None) -> Self:
         """Read what `save` wrote; `module` receives the tensors if timm does not know the network."""
         folder = Path(folder)
+        with as_written(folder):
+            return cls._loaded(folder, module)
+
+    @classmethod
+    def _loaded(cls, folder: Path, module: nn.Module | None) -> Self:
+        """What `save` wrote, whose files may be damaged."""
         values = cls._values(folder)
         modules = (None if module is None else independent_copy(module) for _ in range(2))
         model, random = (
