@@ -5,7 +5,7 @@ python benchmarks/faults/fuzz.py FOLDER [--cases 10000] [--seed 0] [--only KIND]
 FOLDER receives a small data set and a finished run, which a later call uses again. Each case damages one file: bits,
 bytes and parts of it, words and numbers in text, values anywhere in JSON, another version. Whoever reads it, in this
 process, must succeed or raise a `SlimError` of one line, within ten seconds. Prints every other ending with its number,
-which `--case` repeats.
+which `--case` repeats, and the figures at the end, also after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -304,7 +305,7 @@ def outcome(kind: Kind, path: Path) -> str:
         return "named" if str(error) and "\n" not in str(error) else f"message of several lines: {error!r}"
     except TimeoutError:
         return "hang"
-    except BaseException as error:
+    except Exception as error:
         places = [
             f"{Path(f.filename).name}:{f.lineno}"
             for f in traceback.extract_tb(error.__traceback__)
@@ -337,7 +338,8 @@ def main() -> None:
     assert set(whole.values()) == {"success"}, whole
     counts: Counter[tuple[str, str]] = Counter()
     numbers = range(options.cases) if options.case is None else [options.case]
-    with tempfile.TemporaryDirectory() as folder:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with tempfile.TemporaryDirectory() as folder, suppress(KeyboardInterrupt):
         for number in numbers:
             rng = random.Random(f"{options.seed}-{number}")
             kind = every[number % len(every)]

@@ -91,7 +91,7 @@ def answer_row(
     try:
         if not known:
             raise ValueError("an empty answer")
-        found = Place(**place) if isinstance(place, Mapping) else place
+        found = place if isinstance(place, Place | None) else Place(**place)  # a TypeError where it is no mapping
         check_place(known, found)
         seconds = max(float(seconds or 0), 0.0)
         return AnswerRow(known, str(annotator), seconds, utc(str(time or "")), bool(settles), found)
