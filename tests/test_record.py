@@ -179,3 +179,21 @@ def test_array_has_its_room_on_the_disk_before_it_is_filled(tmp_path: Path, monk
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
     with pytest.raises(OSError, match="No space left"):
         array_to_fill(tmp_path, "features", (1000, 100))
+
+
+@pytest.mark.parametrize("verb", ["train", "embed", "annotate", "curate", "report"])
+@pytest.mark.parametrize("change", ["lost", "renamed"])
+def test_values_of_another_structure_are_refused_in_one_line(verb: str, change: str, finished_run: Path) -> None:
+    stage = STAGES[verb]
+    folder = finished_run / stage.folder
+    file = folder / ("model.json" if verb == "train" else "record.json")
+    content = json.loads(file.read_text())
+    values = content if verb == "train" or not content["values"] else content["values"]
+    name = "layer" if verb == "train" else next(iter(values)) if values is not content else "values"
+    value = values.pop(name)
+    if change == "renamed":
+        values[f"{name}x"] = value
+    file.write_text(json.dumps(content))
+    with pytest.raises(ArtifactError, match=rf"must be as it was written. Got KeyError: '{name}'") as caught:
+        stage.record.load(folder)
+    assert "\n" not in str(caught.value)

@@ -1,5 +1,5 @@
 from slim.comparison import compare
-from slim.data import Dataset, ImageTable, Recomposition, load_dataset, recomposed_batches
+from slim.data import Dataset, ImageTable, Inspection, Recomposition, check, load_dataset, recomposed_batches
 from slim.data.composing.card import BenchmarkCard
 from slim.data.composing.compose import compose
 from slim.data.composing.settings import ComposeSettings
@@ -94,6 +94,7 @@ __all__ = [
     "Exported",
     "Groups",
     "ImageTable",
+    "Inspection",
     "Judgements",
     "LocateSettings",
     "Look",
@@ -131,6 +132,7 @@ __all__ = [
     "attend",
     "attend_split",
     "build",
+    "check",
     "compare",
     "compose",
     "compose_demo",

@@ -13,7 +13,10 @@ Every message is one line: what must hold, what SLIM got instead, and what to do
 
 
 class SlimError(Exception):
-    """A problem that the user can fix; its text is the whole message."""
+    """A problem that the user can fix; its text is the whole message, on one line whatever names are in it."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message.replace("\r", "\\r").replace("\n", "\\n"))
 
 
 class DataError(SlimError):

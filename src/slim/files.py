@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
 
 from slim.errors import ArtifactError
@@ -18,6 +20,17 @@ VERSION = "0.2.0"
 """Of SLIM; pyproject.toml reads it here."""
 NAMES = "surrogateescape"
 """How text keeps the names of files that are not in UTF-8: byte for byte."""
+MALFORMED = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    RecursionError,
+    SyntaxError,
+    TokenError,
+    TypeError,
+    ValueError,
+)
+"""What reading a file of another structure than expected may raise."""
 _MAX_DEPTH = 100
 _SEAL = "digest"
 
@@ -150,7 +163,7 @@ def read_cells(path: Path, **options: Any) -> pd.DataFrame:
     OSError
         The file cannot be read.
     ValueError
-        It is empty, ragged or not in UTF-8.
+        It is empty, ragged, not in UTF-8, or names two columns alike.
 
     Examples
     --------
@@ -164,7 +177,12 @@ def read_cells(path: Path, **options: Any) -> pd.DataFrame:
 
     with path.open(encoding="utf-8-sig", errors=NAMES) as stream:
         head = stream.readline()
-    options = {"sep": max(",;\t", key=head.count), "dtype": str, "keep_default_na": False, **options}
+    separator = max(",;\t", key=head.count)
+    names = [name.strip() for name in next(csv.reader([head], delimiter=separator, skipinitialspace=True), [])]
+    double = next((name for name in names if name and names.count(name) > 1), None)
+    if double is not None:
+        raise ValueError(f"the column {double!r} twice")
+    options = {"sep": separator, "dtype": str, "keep_default_na": False, **options}
     frame: pd.DataFrame = pd.read_csv(path, encoding="utf-8-sig", skipinitialspace=True, **options)
     return frame.rename(columns=lambda name: str(name).strip())
 

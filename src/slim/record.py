@@ -8,7 +8,8 @@ in which format. Nothing is pickled.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import Field, asdict, fields, is_dataclass
 from html import escape
 from pathlib import Path
@@ -21,7 +22,7 @@ import pandas as pd
 
 from slim import processes
 from slim.errors import ArtifactError, SlimError
-from slim.files import NAMES, read_json, write_json, write_text
+from slim.files import MALFORMED, NAMES, read_json, write_json, write_text
 from slim.notebook import table_html
 
 FILE = "record.json"
@@ -89,12 +90,13 @@ class Record:
             The folder holds no such record, or one that another version of SLIM wrote.
         """
         folder = Path(folder)
-        values = cls._values(folder)
-        loaded = {item.name: cls._load_field(folder, item.name, values) for item in _fields(cls)}
-        try:
-            return cls(**loaded)
-        except SlimError as error:  # a file was changed into what no such record may hold
-            raise ArtifactError(f"{folder}: {error}") from error
+        with as_written(folder):
+            values = cls._values(folder)
+            loaded = {item.name: cls._load_field(folder, item.name, values) for item in _fields(cls)}
+            try:
+                return cls(**loaded)
+            except SlimError as error:  # a file was changed into what no such record may hold
+                raise ArtifactError(f"{folder}: {error}") from error
 
     def _tables(self) -> dict[str, pd.DataFrame]:
         """The tables that a notebook shows, by title."""
@@ -117,7 +119,8 @@ class Record:
     @classmethod
     def _values(cls, folder: Path) -> dict[str, Any]:
         """The plain values of a saved record of this class."""
-        values: dict[str, Any] = cls._content(folder, FILE)["values"]
+        with as_written(folder):
+            values: dict[str, Any] = dict(cls._content(folder, FILE)["values"])
         return values
 
     @classmethod
@@ -135,6 +138,33 @@ class Record:
                 "which another version of SLIM wrote. Use a new run folder, or install that version."
             )
         return dict(content)
+
+
+@contextmanager
+def as_written(folder: Path) -> Iterator[None]:
+    """Refuse files that were changed into what no record may hold, whatever it is.
+
+    Raises
+    ------
+    ArtifactError
+        Reading them in the block went wrong.
+
+    Examples
+    --------
+    >>> with as_written(Path("runs/birds/03-space")):
+    ...     {"pool": "train"}["points"]
+    Traceback (most recent call last):
+    ...
+    slim.errors.ArtifactError: runs/birds/03-space must be as it was written. Got KeyError: 'points'. ...
+    """
+    try:
+        yield
+    except MALFORMED as error:
+        reason = (str(error).splitlines() or [""])[0].rstrip(".")
+        raise ArtifactError(
+            f"{folder} must be as it was written. Got {type(error).__name__}: {reason}. "
+            "Run the stage that writes it again."
+        ) from error
 
 
 def array_to_fill(
@@ -222,7 +252,7 @@ def _opened(path: Path, read: Any) -> Any:
     """A file's content, or an error that names it."""
     try:
         return read(path)
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, EOFError, *MALFORMED) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise ArtifactError(
             f"{path} must be as it was written. Got: {reason}. Run the stage that writes it again."

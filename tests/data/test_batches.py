@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +152,21 @@ def test_processes_that_do_not_start_say_what_a_script_needs(
         raise RuntimeError(reason)
 
     monkeypatch.setattr(torch.utils.data.DataLoader, "__iter__", fail)
-    with pytest.raises(SettingsError, match=r"The 2 processes .* Got: (DataLoader|An attempt).*'__main__'") as error:
+    with pytest.raises(
+        SettingsError, match=r"The 2 processes .* Got: (DataLoader|An attempt).*Leave workers out"
+    ) as error:
         list(image_batches(plain[1].train, 8, workers=2))
     assert "\n" not in str(error.value)
+
+
+def test_processes_start_in_a_script_without_a_guard(plain: tuple[pd.DataFrame, Dataset], tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    paths = [Path(path).as_posix() for path in plain[1].train.paths]
+    script.write_text(
+        "import multiprocessing\nimport pandas as pd\nfrom slim.data import ImageTable, image_batches\n"
+        "multiprocessing.set_start_method('spawn', force=True)\n"
+        f"table = ImageTable(pd.DataFrame({{'path': {paths}, 'y': {plain[1].train.y.tolist()}}}), ('a', 'b'))\n"
+        "print(sum(len(y) for _, y, _ in image_batches(table, 8, workers=1)))\n"
+    )
+    ended = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=100, check=False)
+    assert (ended.stdout, ended.returncode) == (f"{len(paths)}\n", 0), ended.stderr

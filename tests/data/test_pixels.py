@@ -158,3 +158,33 @@ def test_unreadable_image_is_named(tmp_path: Path, damage: str) -> None:
     with pytest.raises(DataError, match=r"image\.jpg must be a readable image. Got: ") as caught:
         table.image(0)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("bounds", [(0, 1), (-0.02, 1.03), (0, 1.0001)])
+def test_fractions_may_overshoot_a_little(tmp_path: Path, bounds: tuple[float, float]) -> None:
+    Image.fromarray(np.linspace(*bounds, 64, dtype=np.float32).reshape(8, 8)).save(tmp_path / "image.tif")
+    pixels = rgb(tmp_path / "image.tif")
+    assert (pixels.min(), pixels.max()) == (0, 255)
+    assert 120 < pixels.mean() < 135
+
+
+@pytest.mark.parametrize("name", ["image.png", "image.tif", "float.tif"])
+def test_grey_values_that_would_come_out_black_are_refused(tmp_path: Path, name: str) -> None:
+    values = np.arange(10).reshape(2, 5)
+    Image.fromarray(values.astype(np.float32 if name == "float.tif" else np.uint16)).save(tmp_path / name)
+    with pytest.raises(DataError, match=r"must fill 8, 12 or 16 bits. Got at most 9 in .*, which is black"):
+        rgb(tmp_path / name)
+
+
+def test_colours_of_12_bits_in_a_portable_pixmap_are_refused(tmp_path: Path) -> None:
+    values = np.linspace(0, 4095, 12).astype(">u2")
+    (tmp_path / "image.ppm").write_bytes(b"P6 2 2 65535\n" + values.tobytes())
+    with pytest.raises(DataError, match="only the lower 12"):
+        rgb(tmp_path / "image.ppm")
+
+
+@pytest.mark.parametrize("array", [np.zeros((4, 4, 3)), np.zeros(4), np.zeros((0, 4)), np.zeros((4, 4), complex)])
+def test_array_that_is_no_image_is_refused(tmp_path: Path, array: npt.NDArray[Any]) -> None:
+    np.save(tmp_path / "image.npy", array)
+    with pytest.raises(DataError, match=r"image\.npy must be a readable image. Got: an array of"):
+        rgb(tmp_path / "image.npy")

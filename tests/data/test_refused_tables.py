@@ -11,7 +11,7 @@ import pytest
 from tests.data.conftest import N
 
 from slim.data import load_dataset
-from slim.errors import DataError, SettingsError
+from slim.errors import DataError, SettingsError, SlimWarning
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_image_that_a_link_repeats_is_refused(
     copy = tmp_path / ("copy.png" if kind == "file" else "copies/00.png")
     frame.loc[19, "img_filename"] = str(copy)
     message = "only one row. Got 2 rows for" if drawn else "in one split only, or it leaks. Got"
-    with pytest.raises(DataError, match=rf"{message} .*/00\.png, the same file as {copy},"):
+    with pytest.raises(DataError, match=rf"{message} .*/00\.png \(the same file as {copy}\)"):
         load_dataset(frame.drop(columns="split") if drawn else frame, root=files)
 
 
@@ -169,3 +169,59 @@ def test_missing_file_comes_with_what_may_be_wrong_with_its_name(tmp_path: Path,
     frame = pd.DataFrame({"filename": [*(f"{i}.png" for i in range(19)), name], "y": np.arange(20) % 2})
     with pytest.raises(DataError, match=f"Got 1 of 20 missing, the first is .*{remedy}"):
         load_dataset(frame, root=tmp_path)
+
+
+def test_boxes_in_fractions_are_refused(files: Path, frame: pd.DataFrame) -> None:
+    table = frame.assign(box_x=0.25, box_y=0.1, box_width=0.5, box_height=0.9)
+    with pytest.raises(
+        DataError, match=r"must be in pixels. Got fractions of the image, such as 0\.25, 0\.1, 0\.5, 0\.9"
+    ):
+        load_dataset(table, root=files)
+
+
+def test_column_that_a_csv_names_twice_is_refused(files: Path, frame: pd.DataFrame, tmp_path: Path) -> None:
+    text = frame[["img_filename", "y", "place"]].to_csv(index=False).replace("place", " y", 1)
+    (tmp_path / "metadata.csv").write_text(text)
+    with pytest.raises(DataError, match=r"Got: the column 'y' twice"):
+        load_dataset(tmp_path / "metadata.csv", root=files)
+
+
+def test_quotation_mark_that_swallows_rows_is_told(files: Path, frame: pd.DataFrame, tmp_path: Path) -> None:
+    rows = frame[["img_filename", "y"]].assign(note="none").to_csv(index=False).splitlines()
+    rows[3], rows[6] = rows[3].replace("none", '"3'), rows[6].replace("none", 'three"')
+    (tmp_path / "metadata.csv").write_text("\n".join(rows))
+    with pytest.warns(SlimWarning, match="line break in column 'note' of row 2"):
+        data = load_dataset(tmp_path / "metadata.csv", root=files)
+    assert len(data.train) + len(data.val) + len(data.test) == N - 3
+
+
+def test_label_that_no_integer_holds_is_refused(files: Path, frame: pd.DataFrame) -> None:
+    with pytest.raises(DataError, match="Got 100000000000000000000, which no integer of 64 bits holds"):
+        load_dataset(frame.assign(y=[str(10**20 * (i % 2)) for i in range(N)]), root=files)
+
+
+def test_attribute_that_is_another_in_each_image_is_refused(files: Path, frame: pd.DataFrame) -> None:
+    with pytest.raises(DataError, match="must have values that many images share. Got 20 different ones for 20"):
+        load_dataset(frame.assign(place=range(N)), root=files)
+
+
+def test_attribute_values_that_differ_in_case_are_told_and_unicode_forms_are_one(
+    files: Path, frame: pd.DataFrame
+) -> None:
+    names = np.array(["caf\u00e9", "cafe\u0301"])[frame["place"]]
+    assert load_dataset(frame.assign(place=names), root=files).train.n_attributes == 1
+    with pytest.warns(SlimWarning, match="called 'Land' and 'land', which are taken for two"):
+        load_dataset(frame.assign(place=np.array(["Land", "land"])[frame["place"]]), root=files)
+
+
+def test_name_with_a_line_break_stays_in_one_line(files: Path, frame: pd.DataFrame) -> None:
+    frame.loc[0, "img_filename"] = "new\nline.png"
+    with pytest.raises(DataError, match=r"the first is .*new\\nline\.png") as caught:
+        load_dataset(frame, root=files)
+    assert "\n" not in str(caught.value)
+
+
+def test_zero_byte_in_a_name_is_refused(files: Path, frame: pd.DataFrame) -> None:
+    frame.loc[3, "img_filename"] = "a\0b.png"
+    with pytest.raises(DataError, match="may hold a zero byte"):
+        load_dataset(frame, root=files)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pytest
 from hypothesis import given
@@ -149,7 +151,7 @@ def test_box_region_equals_that_of_the_same_box_drawn_as_a_mask(
 
 
 def test_tiny_box_covers_one_pixel_and_box_beyond_the_edge_is_cut(tmp_path: Path) -> None:
-    box = {"box_x": [38.0], "box_y": [0.1], "box_width": [100.0], "box_height": [0.1]}
+    box = {"box_x": [38.0], "box_y": [0.1], "box_width": [6.0], "box_height": [0.1]}
     table = one_image(tmp_path, np.zeros((20, 40, 3), dtype=np.uint8), **box)
     assert np.argwhere(table.region(0, 4)).tolist() == [[0, 3]]
 
@@ -159,3 +161,53 @@ def test_box_outside_its_image_is_refused(tmp_path: Path) -> None:
     table = one_image(tmp_path, np.zeros((20, 40, 3), dtype=np.uint8), **box)
     with pytest.raises(DataError, match="must overlap its image .*40 x 20 pixels. Got x 40"):
         table.region(0, 4)
+
+
+def region_of(folder: Path, mask: npt.NDArray[Any], name: str = "mask.png") -> npt.NDArray[np.bool_]:
+    """The region that a mask of a 16 x 16 image gives."""
+    if name.endswith(".npy"):
+        np.save(folder / name, mask)
+    else:
+        Image.fromarray(mask).save(folder / name)
+    photo = np.zeros((16, 16, 3), dtype=np.uint8)
+    return one_image(folder, photo, mask=[str(folder / name)]).region(0, 16)
+
+
+@pytest.mark.parametrize("levels", [(0, 100, 200), (0, 15, 255), (150, 200, 200)], ids=["objects", "border", "grey"])
+def test_mask_that_may_number_several_objects_is_refused(tmp_path: Path, levels: tuple[int, int, int]) -> None:
+    outside, left, right = levels
+    mask = np.full((16, 16), outside, dtype=np.uint8)
+    mask[2:14, 2:12], mask[2:14, 12:14] = left, right
+    with pytest.raises(DataError, match=r"Got .* in .*mask\.png, which may number several objects"):
+        region_of(tmp_path, mask)
+
+
+def test_soft_edges_noise_and_votes_of_annotators_are_no_objects(tmp_path: Path) -> None:
+    inside = np.zeros((16, 16), dtype=bool)
+    inside[3:13, 3:13] = True
+    soft = np.zeros((16, 16), dtype=np.uint8)
+    soft[2:14, 2:14], soft[3:13, 3:13] = 90, 255
+    votes = np.where(inside, 204, 51).astype(np.uint8)
+    noisy = np.where(inside, 252, np.random.default_rng(0).integers(0, 4, (16, 16))).astype(np.uint8)
+    for mask in (soft, votes, noisy):
+        np.testing.assert_array_equal(region_of(tmp_path, mask), inside)
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+def test_mask_in_an_array_may_have_one_channel(tmp_path: Path, axis: int) -> None:
+    inside = np.zeros((16, 16), dtype=bool)
+    inside[2:5, 7:9] = True
+    np.testing.assert_array_equal(region_of(tmp_path, np.expand_dims(inside, axis), "mask.npy"), inside)
+
+
+@pytest.mark.parametrize(
+    ("box", "message"),
+    [((20, 10, 30, 30), "less than a quarter of it inside"), ((12, 9, 16, 12), "less than a quarter")],
+    ids=["corner", "edge"],
+)
+def test_box_that_is_mostly_outside_its_image_is_refused(
+    tmp_path: Path, box: tuple[int, int, int, int], message: str
+) -> None:
+    columns = dict(zip(("box_x", "box_y", "box_width", "box_height"), ([value] for value in box), strict=True))
+    with pytest.raises(DataError, match=message):
+        one_image(tmp_path, np.zeros((12, 24, 3), dtype=np.uint8), **columns).region(0, 8)

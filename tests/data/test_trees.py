@@ -169,3 +169,43 @@ def test_tree_refuses_arguments_of_tables(tmp_path: Path, argument: str) -> None
     root = tree(tmp_path, {"a": 9, "b": 9})
     with pytest.raises(DataError, match=f"With {argument}=, the source must be a table.*no metadata.csv"):
         load_dataset(root, **{argument: "x"})  # type: ignore[arg-type]
+
+
+def test_classes_that_are_numbers_are_in_the_order_of_numbers_and_a_warning_tells_the_other(tmp_path: Path) -> None:
+    root = tree(tmp_path, {str(n): 10 for n in (2, 10, 1)})
+    with pytest.warns(SlimWarning, match=r"ordered by number, 1, 2, 10\. .*ImageFolder has them in .* 1, 10, 2"):
+        data = load_dataset(root)
+    assert data.train.class_names == ("1", "2", "10")
+    assert {Path(path).parent.name for path in data.train[data.train.y == 2].paths} == {"10"}
+
+
+@pytest.mark.parametrize("names", [("1", "02", "x10"), ("8", "9"), ("a10", "a9")])
+def test_classes_of_other_names_are_in_the_order_of_text(tmp_path: Path, names: tuple[str, ...]) -> None:
+    assert load_dataset(tree(tmp_path, dict.fromkeys(names, 10))).train.class_names == tuple(sorted(names))
+
+
+@pytest.mark.parametrize("names", [("Cat", "cat"), ("caf\u00e9", "cafe\u0301"), ("dog", "dog ")])
+def test_folders_that_differ_in_what_is_easily_overlooked_are_told(tmp_path: Path, names: tuple[str, str]) -> None:
+    with pytest.warns(SlimWarning, match="taken for two"):
+        assert load_dataset(tree(tmp_path, dict.fromkeys(names, 10))).train.n_classes == 2
+
+
+@pytest.mark.parametrize("names", [("images", "masks"), ("cat", "dog", "Annotations")])
+def test_folder_of_masks_among_the_classes_is_told(tmp_path: Path, names: tuple[str, ...]) -> None:
+    with pytest.warns(SlimWarning, match="which is taken for a class"):
+        load_dataset(tree(tmp_path, dict.fromkeys(names, 10)))
+
+
+@pytest.mark.parametrize("parts", [("train_set", "val_set", "test_set"), ("trn", "dev", "tst"), ("train1", "train2")])
+def test_folders_that_seem_to_be_splits_are_not_taken_for_classes(tmp_path: Path, parts: tuple[str, ...]) -> None:
+    root = tree(tmp_path, {f"{part}/{name}": 4 for part in parts for name in ("a", "b")})
+    with pytest.raises(DataError, match="must be called train, val and test. Got"):
+        load_dataset(root)
+
+
+def test_photo_that_a_hard_link_puts_into_two_splits_leaks(tmp_path: Path) -> None:
+    root = tree(tmp_path, {f"{part}/{name}": 3 for part in ("train", "val", "test") for name in ("a", "b")})
+    (root / "test/a/0.jpg").unlink()
+    (root / "test/a/0.jpg").hardlink_to(root / "train/a/0.jpg")
+    with pytest.raises(DataError, match=r"or it leaks. Got .*the same file as .*\) in test and train\. "):
+        load_dataset(root)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ from skimage import data
 from tests.network.conftest import NAMES, outputs
 from torch import nn
 
-from slim.errors import ModelError
+from slim.errors import ModelError, SlimWarning
 from slim.network.build import build, restore, wrap
 from slim.network.checkpoints import packaged_weights, read_state_dict
 from slim.network.classifier import Classifier
+from slim.network.sharing import independent_copy
 from slim.network.tracing import evaluating
 
 pytestmark = pytest.mark.usefixtures("small_and_quiet")
@@ -214,3 +216,104 @@ def test_packaged_weights_recognise_photographs(photo: Callable[[], np.ndarray],
         probabilities = classifier.module(classifier.normalize(images)).softmax(1)[0]
     assert probabilities.argmax() == class_index
     assert probabilities.max() > 0.6
+
+
+@pytest.mark.parametrize("names", [["b", "a"], ["a", "b", "c"]])
+def test_restoring_refuses_classes_that_the_checkpoint_calls_otherwise(names: list[str], tmp_path: Path) -> None:
+    module = timm.create_model("resnet10t", num_classes=2)
+    torch.save({"state_dict": module.state_dict(), "class_names": ["a", "b"]}, tmp_path / "file.pt")
+    assert restore(tmp_path / "file.pt", "resnet10t", ["a", "b"], image_size=32).class_names == ("a", "b")
+    with pytest.raises(ModelError):
+        restore(tmp_path / "file.pt", "resnet10t", names, image_size=32)
+
+
+class Changed(nn.Module):
+    """A small network whose outputs are changed."""
+
+    def __init__(self, change: Callable[[torch.Tensor], torch.Tensor], n_classes: int = 2) -> None:
+        super().__init__()
+        self.change = change
+        layers = (nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, n_classes))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.change(self.layers(images))
+
+
+@pytest.mark.parametrize("change", [torch.sigmoid, lambda y: y.sigmoid().clamp(0.1, 0.9)])
+def test_outputs_between_0_and_1_are_told(change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    with pytest.warns(SlimWarning, match="lie between 0 and 1, even on noise"):
+        wrap(Changed(change, 3), image_size=16)
+
+
+@pytest.mark.parametrize(
+    "change", [lambda y: y, lambda y: y.log_softmax(1), lambda y: y * 0, lambda y: y.sigmoid() - 0.5]
+)
+def test_other_outputs_are_taken_for_logits(change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    assert wrap(Changed(change), image_size=16).n_classes == 2
+
+
+@pytest.mark.parametrize(
+    "change", [lambda y: y.squeeze(), lambda y: y[:1].expand(2, 2), lambda y: y.mean(0).expand(2, 2)]
+)
+def test_other_shapes_of_a_single_image_are_refused(change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    with pytest.raises(ModelError, match=r"must return logits \(1, 2\) for a single image. Got \(2"):
+        wrap(Changed(change), image_size=16)
+
+
+@pytest.mark.parametrize("names", [("a", "a"), (1, 1), ("x", "y", "x")])
+def test_two_outputs_of_one_name_are_refused(names: tuple[Any, ...]) -> None:
+    with pytest.raises(ModelError, match="a name of its own"):
+        wrap(Changed(lambda y: y, len(names)), image_size=16, class_names=names)
+
+
+def test_names_of_outputs_may_be_numbers() -> None:
+    model = wrap(Changed(lambda y: y), image_size=np.int64(16), class_names=[1, 0])  # type: ignore[arg-type,list-item]
+    assert (model.class_names, model.image_size) == (("1", "0"), 16)
+    with pytest.raises(ModelError, match="same order"):
+        model.for_classes(("0", "1"))
+
+
+def test_images_that_would_be_normalised_twice_are_told() -> None:
+    net = nn.Sequential(torchvision.transforms.Normalize((0.5,) * 3, (0.2,) * 3), Changed(lambda y: y))
+    with pytest.warns(SlimWarning, match=r"normalises images itself, in '0'.*std=\(1, 1, 1\)"):
+        wrap(net, image_size=16)
+    wrap(net, image_size=16, mean=(0, 0, 0), std=(1, 1, 1))
+
+
+def test_weights_that_are_nan_are_refused() -> None:
+    net = Changed(lambda y: y)
+    net.layers[4].weight.data[0, 0] = float("nan")
+    with pytest.raises(ModelError, match=r"must hold numbers. Got NaN in layers\.4\.weight"):
+        wrap(net, image_size=16)
+
+
+@pytest.mark.parametrize("value", [lambda x: x, nn.Identity, "resnet18", {"fc.weight": 1}, None])
+def test_what_is_no_module_is_refused(value: Any) -> None:
+    with pytest.raises(ModelError, match=r"must be a PyTorch module"):
+        wrap(value, image_size=16)
+
+
+@pytest.mark.parametrize("mean", [0.5, "abc", None, [None] * 3, [[0.5] * 3], [0.5] * 4])
+def test_a_mean_that_is_not_three_numbers_is_refused(mean: Any) -> None:
+    with pytest.raises(ModelError, match="mean must be three numbers"):
+        wrap(Changed(lambda y: y), image_size=16, mean=mean)
+
+
+@pytest.mark.parametrize("size", [True, 16.0, "16", (16, 16), None, -1])
+def test_a_size_that_is_not_one_whole_number_is_refused(size: Any) -> None:
+    with pytest.raises(ModelError, match="image_size must be one whole number"):
+        wrap(Changed(lambda y: y), image_size=size)
+
+
+def test_a_network_that_cannot_be_copied_is_refused_by_name_of_what_it_holds() -> None:
+    net = Changed(lambda y: y)
+    net.lock = threading.Lock()
+    with pytest.raises(ModelError, match=r"can be copied .* Got: cannot pickle '_thread.lock' object"):
+        independent_copy(net)
+
+
+def test_a_network_with_one_layer_under_two_names_has_a_digest() -> None:
+    net = Changed(lambda y: y)
+    net.again = net.layers
+    assert wrap(net, image_size=16).digest() == wrap(net, image_size=16).digest()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from slim.errors import ModelError, SlimWarning
 from slim.network import checkpoints
-from slim.network.checkpoints import load_tensors, packaged_weights, read_state_dict, write_tensors
+from slim.network.checkpoints import load_tensors, packaged_weights, read_checkpoint, read_state_dict, write_tensors
 
 
 def network(classes: int = 2, width: int = 4, seed: int = 0) -> nn.Sequential:
@@ -205,14 +205,16 @@ def renamed(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def test_other_names_fit_in_order_where_every_shape_and_last_part_agrees() -> None:
     module, other = network(seed=0), network(seed=1)
-    load_tensors(module, renamed(other.state_dict()))
+    with pytest.warns(SlimWarning, match="taken in order"):
+        load_tensors(module, renamed(other.state_dict()))
     assert same(module.state_dict(), other.state_dict())
 
 
 def test_other_names_fit_in_order_with_another_head() -> None:
     module, other = network(2, seed=0), network(7, seed=1)
     head = module.fc.weight.detach().clone()
-    load_tensors(module, renamed(other.state_dict()), head="fc")
+    with pytest.warns(SlimWarning, match="taken in order"):
+        load_tensors(module, renamed(other.state_dict()), head="fc")
     assert torch.equal(module.conv.weight, other.conv.weight)
     assert torch.equal(module.fc.weight, head)
 
@@ -270,7 +272,8 @@ def stack(n: int, seed: int = 0) -> nn.Sequential:
 def test_names_in_the_order_of_the_alphabet_are_not_matched_in_order(words: list[str]) -> None:
     named = {f"{word}.weight": tensor for word, tensor in zip(words, stack(12, 1).state_dict().values(), strict=True)}
     module = stack(12)
-    load_tensors(module, named)
+    with pytest.warns(SlimWarning, match="taken in order"):
+        load_tensors(module, named)
     assert same(module.state_dict(), stack(12, 1).state_dict())
     with pytest.raises(ModelError, match="no tensor for"):
         load_tensors(stack(12), dict(sorted(named.items())))
@@ -404,3 +407,38 @@ def test_only_the_packaged_architecture_has_packaged_weights() -> None:
     file = packaged_weights("tf_efficientnet_lite0")
     assert file is not None
     assert file.is_file()
+
+
+@pytest.mark.parametrize("value", [torch.int8, torch.bool])
+def test_numbers_that_are_not_floating_point_are_refused(value: torch.dtype) -> None:
+    tensors = {name: t.to(value) if name == "conv.weight" else t for name, t in network().state_dict().items()}
+    with pytest.raises(ModelError, match=r"Got no floating-point numbers for conv\.weight"):
+        load_tensors(network(), tensors)
+
+
+def test_nan_in_a_checkpoint_is_refused() -> None:
+    module, tensors = network(), network().state_dict()
+    tensors["conv.weight"].view(-1)[0] = float("nan")
+    with pytest.raises(ModelError, match=r"must hold numbers. Got NaN in conv\.weight"):
+        load_tensors(module, tensors)
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"class_names": ["dog", "cat"]},
+        {"classes": ("dog", "cat")},
+        {"class_to_idx": {"cat": 1, "dog": 0}},
+        {"idx_to_class": {0: "dog", 1: "cat"}},
+        {"idx_to_class": {"1": "cat", "0": "dog"}},
+    ],
+)
+def test_names_of_classes_beside_the_tensors_are_read(beside: dict[str, Any], tmp_path: Path) -> None:
+    torch.save({"state_dict": network().state_dict(), **beside}, tmp_path / "file.pt")
+    assert read_checkpoint(tmp_path / "file.pt")[1] == ("dog", "cat")
+
+
+def test_what_is_no_list_of_names_is_not_taken_for_one(tmp_path: Path) -> None:
+    for value in ({"classes": 2}, {"class_names": None}, {"class_to_idx": {"cat": 1, "dog": 5}}):
+        torch.save({"state_dict": network().state_dict(), **value}, tmp_path / "file.pt")
+        assert read_checkpoint(tmp_path / "file.pt")[1] is None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Column, Table
 
-from slim.cli import compare, compose, data, doctor, explain, look, recompose, transfer  # noqa: F401 (adds their commands)
+from slim.cli import check, compare, compose, data, doctor, explain, look, recompose, transfer  # noqa: F401
 from slim.cli.group import main as main
 from slim.cli.options import Option, given, settings_options
 from slim.cli.shared import (
@@ -33,24 +33,33 @@ from slim.runs.run import open_run
 from slim.stages import STAGES
 
 if TYPE_CHECKING:
+    from slim.runs.run import BadImages
     from slim.stages.annotate.page.server import BrowserAnnotator
 
 
 @main.command("run", short_help="Run all stages; continue where it stopped.")
 @RUN
+@click.option(
+    "--bad-images",
+    type=click.Choice(["stop", "skip"]),
+    default="stop",
+    show_default=True,
+    help="What to do about images that cannot be used; all are read first, and listed in RUN/bad-images.csv.",
+)
 @run_options
 @LOGGER
 @all_settings
 @JSON
-def run_command(run: str, as_json: bool, **values: Any) -> None:
+def run_command(run: str, as_json: bool, bad_images: BadImages, **values: Any) -> None:
     """Run all stages in the run folder RUN, or continue where it stopped.
 
+    All images are read first, as by slim check.
     Options are saved with the run; only the stages that a changed option affects are run again.
     """
     stages = {name: value for name, value in values.items() if "__" in name}
     others = {name: value for name, value in values.items() if "__" not in name}
     opened = open_with(run, given(stages), **others)
-    opened.all_stages()
+    opened.all_stages(bad_images)
     show_results(opened, as_json)
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
 from os import cpu_count
+from types import ModuleType
 from typing import Literal, TypeVar, get_args
 
 import numpy as np
@@ -258,7 +261,9 @@ def _by_processes(images: _Images, chunks: Sequence[Sequence[int]], workers: int
         generator=torch.Generator(),  # else the loader draws its seed from the global generator
     )
     try:
-        for batch in loader:
+        with _without_script():
+            batches = iter(loader)  # starts the processes
+        for batch in batches:
             if isinstance(batch, DataError):
                 raise batch
             yield batch
@@ -266,8 +271,19 @@ def _by_processes(images: _Images, chunks: Sequence[Sequence[int]], workers: int
         reason = " ".join(str(error).split()).partition(". ")[0]
         raise SettingsError(
             f"The {workers} processes that read images must start and keep running. Got: {reason}. "
-            "In a script, put all but imports and functions under if __name__ == '__main__', or leave workers out."
+            "Leave workers out: threads read images then."
         ) from error
+
+
+@contextmanager
+def _without_script() -> Iterator[None]:
+    """Processes that start in the block do not run the caller's script again, so that it needs no guard."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def _unchanged(batch: T) -> T:

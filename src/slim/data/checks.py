@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from slim.data.columns import folded
 from slim.data.metadata import Rows
 from slim.data.splits import SPLITS
 from slim.errors import DataError
@@ -21,7 +21,7 @@ def check(rows: Rows, frame: pd.DataFrame) -> None:
     _check_classes(rows)
     paths = frame["path"].tolist()
     folders = _listed(paths)
-    _check_repeats(frame.assign(file=[_real(path, folders) for path in paths]), rows.drawn)
+    _check_repeats(frame.assign(file=_real_files(paths, folders)), rows.drawn)
     _check_files(paths, folders, "image")
     if "mask" in frame:
         masks = [path for path in frame["mask"].tolist() if path]
@@ -36,6 +36,9 @@ def with_paths(frame: pd.DataFrame, home: Path) -> pd.DataFrame:
 
 def _absolute(names: Sequence[str], home: Path) -> list[str]:
     """The path of each name; `""` for an empty one."""
+    impossible = next((name for name in names if "\0" in name), None)
+    if impossible is not None:
+        raise DataError(f"No file's name may hold a zero byte. Got {impossible!r}. Write the table again.")
     return [os.path.normpath(os.path.join(home, name)) if name else "" for name in names]
 
 
@@ -74,7 +77,7 @@ def _check_repeats(frame: pd.DataFrame, drawn: bool) -> None:
     leaks = bool(crossing.any()) and not drawn
     rows = frame[frame["file"] == frame.loc[crossing[crossing].index if leaks else repeated, "file"].iloc[0]]
     path, *others = dict.fromkeys(rows["path"])
-    image = f"{path}, the same file as {others[0]}," if others else path
+    image = f"{path} (the same file as {others[0]})" if others else path
     splits = list(dict.fromkeys(rows["split"]))
     if leaks:
         raise DataError(
@@ -105,22 +108,18 @@ def _remedy(path: str, folders: Mapping[str, _Folder]) -> str:
         return f"It is a link to {os.readlink(path)}, which is not there: copy the file itself"
     if os.path.isfile(path.replace("\\", "/")):
         return "Write / in place of its backslashes"
-    alike = [other for other in sorted(folders[folder].links) if _folded(other) == _folded(name)]
+    alike = [other for other in sorted(folders[folder].links) if folded(other) == folded(name)]
     if alike:
         return f"Write {alike[0]!r}, which is there, with the same case, spaces and Unicode form (composed or not)"
     return "Check root=, the folder that file names are relative to, or copy the files there"
 
 
-def _folded(name: str) -> str:
-    """A name without what is easily overlooked."""
-    return unicodedata.normalize("NFC", name).strip().casefold()
-
-
 @dataclass(frozen=True)
 class _Folder:
-    """What a folder holds: the name of each entry and whether it is a link; and where the folder really is."""
+    """What a folder holds: the name of each entry, whether it is a link, and its number; where the folder really is."""
 
     links: dict[str, bool]
+    numbers: dict[str, int]
     real: str
 
 
@@ -128,9 +127,27 @@ def _listed(paths: Sequence[str]) -> dict[str, _Folder]:
     """The folders of files, each listed once, since checking each file is slow on network disks."""
     folders = {}
     for folder in {os.path.dirname(path) for path in paths}:
-        entries = os.scandir(folder) if os.path.isdir(folder) else ()
-        folders[folder] = _Folder({entry.name: entry.is_symlink() for entry in entries}, os.path.realpath(folder))
+        entries = list(os.scandir(folder)) if os.path.isdir(folder) else []
+        links = {entry.name: entry.is_symlink() for entry in entries}
+        numbers = {entry.name: entry.inode() for entry in entries}
+        folders[folder] = _Folder(links, numbers, os.path.realpath(folder))
     return folders
+
+
+def _real_files(paths: Sequence[str], folders: Mapping[str, _Folder]) -> list[str]:
+    """Where each file is, whatever links lead to it; of hard links to one file the first."""
+    files = [_real(path, folders) for path in paths]
+    first: dict[int, str] = {}
+    for i, path in enumerate(paths):
+        folder, name = os.path.split(path)
+        number = folders[folder].numbers.get(name)
+        if number is None or folders[folder].links[name]:
+            continue
+        # Other disks number their files in the same way, so that the files themselves are compared.
+        other = first.setdefault(number, files[i])
+        if other != files[i] and os.path.samefile(other, files[i]):
+            files[i] = other
+    return files
 
 
 def _real(path: str, folders: Mapping[str, _Folder]) -> str:

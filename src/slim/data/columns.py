@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
+import unicodedata
+import warnings
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -15,7 +17,7 @@ import pandas as pd
 from slim.arrays import Floats, Ints
 from slim.data.splits import SPLIT_ALIASES, SPLIT_CODES
 from slim.data.table import BOX_COLUMNS
-from slim.errors import DataError
+from slim.errors import DataError, SlimWarning
 
 FILE_COLUMNS = ("img_filename", "filename")
 ID_COLUMN = "img_id"
@@ -72,6 +74,11 @@ def labels(frame: pd.DataFrame, what: str) -> tuple[Ints, tuple[str, ...]]:
         raise DataError(
             f"Labels in column 'y' must be whole numbers. Got {values[first]!r} in {_row(first)}. "
             "Use an ImageFolder tree (one folder per class), or number the classes with pandas.factorize."
+        )
+    for huge in (number for number in numbers if number is not None and abs(number) >= 2**63):
+        raise DataError(
+            f"Labels in column 'y' must be numbers of classes. Got {_plain(huge)}, which no integer of 64 bits holds. "
+            "Number the classes with pandas.factorize."
         )
     codes, names = _coded(numbers)
     column = next((name for name in CLASS_NAME_COLUMNS if name in frame.columns), None)
@@ -152,6 +159,11 @@ def boxes(frame: pd.DataFrame, columns: Sequence[str], files: Sequence[str]) -> 
             "A box must hold numbers of pixels, with a decimal point and not a comma. "
             f"Got {cells.iat[row, column]!r} in column {columns[column]!r} for {files[row]}. Correct it."
         )
+    if (values[:, :2] + values[:, 2:] <= 1).all():
+        raise DataError(
+            f"A box must be in pixels. Got fractions of the image, such as {', '.join(f'{v:g}' for v in values[0])} "
+            f"for {files[0]}. Multiply them by the width and the height of each image."
+        )
     flat = (values[:, 2:] <= 0).any(axis=1)
     if flat.any():
         first = int(np.argmax(flat))
@@ -162,6 +174,26 @@ def boxes(frame: pd.DataFrame, columns: Sequence[str], files: Sequence[str]) -> 
     return values
 
 
+def warn_of_twins(names: Sequence[str], what: str, wanted: str) -> None:
+    """Say that names differ only in case, spaces or Unicode form, and yet stand for different classes or groups."""
+    seen: dict[str, str] = {}
+    for name in names:
+        other = seen.setdefault(folded(name), name)
+        if other != name:
+            warnings.warn(
+                f"There are {what} called {other!r} and {name!r}, which are taken for two. "
+                f"If they are the same, write them alike: {wanted}.",
+                SlimWarning,
+                stacklevel=5,
+            )
+            return
+
+
+def folded(name: str) -> str:
+    """A name without what is easily overlooked: case, spaces around it, and whether characters are composed."""
+    return unicodedata.normalize("NFC", name).strip().casefold()
+
+
 def listed(names: Sequence[str] | pd.Index[str]) -> str:
     """Names for a message; only the first twelve."""
     shown = [str(name) for name in names][:12]
@@ -170,11 +202,13 @@ def listed(names: Sequence[str] | pd.Index[str]) -> str:
 
 def _attribute(frame: pd.DataFrame, column: str) -> tuple[Ints, list[str]]:
     """Codes and names of one column: in numerical order if all values are numbers, else in alphabetical order."""
-    values = required_texts(frame, column, "Attributes")
+    values = [unicodedata.normalize("NFC", value) for value in required_texts(frame, column, "Attributes")]
     numbers = _numbers(values)
     codes, names = _coded(values if None in numbers else numbers)
     measured = None not in numbers and not _whole(numbers)
-    if len(names) > (_FEW if measured else max(_FEW, len(values) // 2)):
+    warn_of_twins(names, f"values in column {column!r}", "one value per group")
+    unshared = len(names) == len(values) > 2
+    if unshared or len(names) > (_FEW if measured else max(_FEW, len(values) // 2)):
         raise DataError(
             f"An attribute must have values that many images share. Got {len(names)} different ones for {len(values)} "
             f"images in column {column!r}, such as {names[-1]}. Cut them into a few bins, or name another column."

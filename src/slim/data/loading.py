@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from slim.data.benchmarks import NAMES
 from slim.data.checks import check, with_paths
 from slim.data.coco import is_coco, with_coco_masks
 from slim.data.hugging_face import hugging_face_frame, is_saved_dataset
+from slim.data.inspection import faults_in
 from slim.data.metadata import Rows, read_metadata, table_rows
 from slim.data.splits import SPLITS
 from slim.data.table import BOX_COLUMNS, Dataset, ImageTable
@@ -35,6 +37,7 @@ def load_dataset(
     attribute: str | Sequence[str] | None = None,
     mask: str | None = None,
     seed: int = 0,
+    without: str | Path | None = None,
 ) -> Dataset:
     """Load images with labels and splits, and with a spurious attribute and object regions if there are any.
 
@@ -68,6 +71,9 @@ def load_dataset(
         (``.json``), whose segmentations or boxes become the masks.
     seed
         Random seed of missing splits: a tenth of the train images becomes val and a fifth test, stratified by label.
+    without
+        CSV file whose column ``path`` names images to leave out, as ``slim check DATA --write FILE`` writes it. The
+        others keep their splits.
 
     Returns
     -------
@@ -102,11 +108,11 @@ def load_dataset(
     if seed < 0:
         raise SettingsError(f"seed must be at least 0. Got {seed}. Use 0 or a larger whole number.")
     if isinstance(source, str) and source in NAMES and (root is not None or not Path(source).exists()):
-        return _benchmark(source, root, attribute, mask, seed)
+        return _benchmark(source, root, attribute, mask, seed, without)
     if type(source).__module__.partition(".")[0] == "datasets":
-        return _hugging_face(source, None, attribute, mask, seed)
+        return _hugging_face(source, None, attribute, mask, seed, without)
     if not isinstance(source, pd.DataFrame) and is_saved_dataset(Path(source)):
-        return _hugging_face(Path(source), Path(source).absolute(), attribute, mask, seed)
+        return _hugging_face(Path(source), Path(source).absolute(), attribute, mask, seed, without)
     column = None if is_coco(mask) else mask
     if isinstance(source, pd.DataFrame):
         name, home = "table", None if root is None else Path(root).absolute()
@@ -119,35 +125,48 @@ def load_dataset(
         mask = str(Path(mask).absolute())
         rows, folder = with_coco_masks(rows, Path(mask))
         homes = (*(homes or (Path.cwd(),)), folder)
-    return _dataset(rows, name, homes, _arguments(given, root, attribute, mask, seed))
+    return _dataset(rows, name, homes, _arguments(given, root, attribute, mask, seed, without))
 
 
 def _benchmark(
-    name: str, root: str | Path | None, attribute: str | Sequence[str] | None, mask: str | None, seed: int
+    name: str,
+    root: str | Path | None,
+    attribute: str | Sequence[str] | None,
+    mask: str | None,
+    seed: int,
+    without: str | Path | None,
 ) -> Dataset:
     """A benchmark, by its name."""
     from slim.data.benchmarks.registry import BENCHMARKS, benchmark_rows, home_of
 
     folder = home_of(name, root)
     rows, homes = benchmark_rows(name, folder, attribute, mask, seed)
-    data = _dataset(rows, name, homes, _arguments(name, folder, attribute, mask, seed))
+    data = _dataset(rows, name, homes, _arguments(name, folder, attribute, mask, seed, without))
     BENCHMARKS[name].warn_of_differences(data)
     return data
 
 
 def _hugging_face(
-    source: Any, folder: Path | None, attribute: str | Sequence[str] | None, mask: str | None, seed: int
+    source: Any,
+    folder: Path | None,
+    attribute: str | Sequence[str] | None,
+    mask: str | None,
+    seed: int,
+    without: str | Path | None,
 ) -> Dataset:
     """A data set of Hugging Face's datasets, in memory or in a folder."""
     frame, home = hugging_face_frame(source, mask, seed)
     rows = table_rows(frame, "The data set", attribute, mask, seed)
     given, name = (None, "dataset") if folder is None else (str(folder), folder.name)
-    return _dataset(rows, name, (home,), _arguments(given, None, attribute, mask, seed))
+    return _dataset(rows, name, (home,), _arguments(given, None, attribute, mask, seed, without))
 
 
 def _dataset(rows: Rows, name: str, homes: Sequence[Path], arguments: dict[str, Any]) -> Dataset:
     """The checked data set; file names are relative to the first home."""
     frame = with_paths(rows.frame, homes[0] if homes else Path.cwd())
+    if arguments.get("without") is not None:
+        kept = ~frame["path"].isin([fault.path for fault in faults_in(arguments["without"])]).to_numpy()
+        rows, frame = replace(rows, frame=rows.frame[kept].reset_index(drop=True)), frame[kept].reset_index(drop=True)
     check(rows, frame)
     train, val, test = (_split_table(rows, frame, split) for split in SPLITS)
     return Dataset(train, val, test, fingerprint=_fingerprint(rows, homes), source=arguments, name=name)
@@ -159,6 +178,7 @@ def _arguments(
     attribute: str | Sequence[str] | None,
     mask: str | None,
     seed: int,
+    without: str | Path | None,
 ) -> dict[str, Any]:
     """The arguments of `load_dataset` as plain values, with absolute paths; the source of a DataFrame is None."""
     return {
@@ -167,6 +187,7 @@ def _arguments(
         "attribute": attribute if attribute is None or isinstance(attribute, str) else list(attribute),
         "mask": mask,
         "seed": int(seed),
+        **({} if without is None else {"without": str(Path(without).absolute())}),
     }
 
 

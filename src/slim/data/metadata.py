@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import pandas as pd
 from slim.data import columns
 from slim.data.splits import carve
 from slim.data.table import BOX_COLUMNS
-from slim.errors import DataError
+from slim.errors import DataError, SlimWarning
 from slim.files import read_cells
 
 
@@ -64,6 +65,16 @@ def _read_csv(path: Path) -> pd.DataFrame:
             f"{path} must be a CSV table in UTF-8. Got: {str(error).splitlines()[0]}. "
             "Save it again as CSV, or pass a DataFrame."
         ) from error
+    for column in frame.columns:
+        broken = frame[column].str.contains("\n", regex=False)
+        if broken.any():
+            warnings.warn(
+                f"{path} has a line break in column {column!r} of row {int(broken.argmax())} (the first is row 0). "
+                "If it should not, a quotation mark there swallows rows: remove it.",
+                SlimWarning,
+                stacklevel=5,
+            )
+            break
     # If rows are longer than the header, pandas takes their first values as row names and shifts the others.
     if not isinstance(frame.index, pd.RangeIndex):
         raise DataError(

@@ -6,26 +6,33 @@ the image.
 
 from __future__ import annotations
 
+import io
+import os
 import struct
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from slim.arrays import Flags, Floats, Ints
 from slim.errors import DataError, SlimWarning
 
 # Pillow's errors for files that are truncated, damaged or not images.
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+_UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, Image.DecompressionBombError)
 _HALF = 127  # of 255: a brighter mask pixel belongs to the object
 _SAME_SHAPE = (2, 3, 4)  # EXIF orientations that keep width and height
 _FLAT = 256  # colours: a palette has no more, while compression and soft edges make more
 _GREYISH = 32  # of 255: how much the channels of a grey may differ
 _DEPTHS = (255, 4095, 65535)  # the largest value of 8, 12 and 16 bits
-_DARKEST = 16  # of 256: what 12 bits fill of 16
+_DARKEST = 16  # of 255: what 12 bits fill of 16
+_OVERSHOOT = 0.1  # how far interpolation may take fractions beyond 0 and 1
+_FEW_LEVELS, _LEAST = 8, 64  # values and pixels of a mask in which several objects may be told apart
+_NOISE = 3  # of 255: what compression makes of black
+_VOTE = 51  # a fifth of 255: masks of five annotators hold their votes
 
 T = TypeVar("T")
 
@@ -46,6 +53,42 @@ def read_cutout(path: str) -> Image.Image:
             "Save it as PNG with an alpha channel."
         )
     return cutout
+
+
+def check_image(path: str) -> tuple[bytes, bool]:
+    """Read all of an image file as `read_image` does, faster where it can be; its bytes, and whether it has one colour.
+
+    Raises
+    ------
+    DataError
+        `read_image` would raise it.
+    """
+    if path.endswith(".npy"):
+        image = read_image(path)
+        return image.tobytes(), _is_flat(image)
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    return content, _opened(path, lambda image: _is_flat(_decoded(image, path)), io.BytesIO(content))
+
+
+def _decoded(image: Image.Image, path: str) -> Image.Image:
+    """The pixels, of a JPEG an eighth as large, which reads the whole file too."""
+    if image.format != "JPEG":
+        return _rgb(image, path)
+    image.draft(None, (1, 1))  # None keeps the mode
+    image.load()
+    return image
+
+
+def _is_flat(image: Image.Image) -> bool:
+    """Whether all pixels are the same, of more than one."""
+    if image.width * image.height == 1:
+        return False
+    extrema = image.getextrema()
+    pairs = extrema if isinstance(extrema[0], tuple) else (extrema,)
+    return all(low == high for low, high in pairs)
 
 
 def squared(image: Image.Image, size: int) -> npt.NDArray[np.uint8]:
@@ -86,7 +129,14 @@ def box_region(box: tuple[float, float, float, float], image_path: str, size: in
     (width, height), orientation = _upright_size(image_path)
     if orientation > 1:
         _warn_about_turned("boxes")
-    if not (x < width and x + box_width > 0 and y < height and y + box_height > 0):
+    inside = max(0.0, min(x + box_width, width) - max(x, 0)) * max(0.0, min(y + box_height, height) - max(y, 0))
+    if inside > 0 and inside < box_width * box_height / 4:
+        raise DataError(
+            f"A box must lie in its image {image_path}, {width} x {height} pixels, but for its edges. "
+            f"Got x {x:g}, y {y:g}, width {box_width:g}, height {box_height:g}, less than a quarter of it inside. "
+            "Check that the last two are not the opposite corner, or in another unit."
+        )
+    if not inside:
         raise DataError(
             f"A box must overlap its image {image_path}, {width} x {height} pixels. "
             f"Got x {x:g}, y {y:g}, width {box_width:g}, height {box_height:g}. "
@@ -97,31 +147,43 @@ def box_region(box: tuple[float, float, float, float], image_path: str, size: in
     return region
 
 
-def _opened(path: str, use: Callable[[Image.Image], T]) -> T:
-    """The result of `use` on the opened file, which is closed afterwards."""
+def _opened(path: str, use: Callable[[Image.Image], T], content: io.BytesIO | None = None) -> T:
+    """The result of `use` on the opened file, or on its content, which is closed afterwards."""
     try:
-        with Image.fromarray(_array(path)) if path.endswith(".npy") else Image.open(path) as image:
+        with Image.fromarray(_array(path)) if path.endswith(".npy") else Image.open(content or path) as image:
             return use(image)
     except _UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(
-            f"{path} must be a readable image. Got: {reason}. Copy the file again, or drop it from the data set."
-        ) from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: Exception) -> DataError:
+    """The error of a file that is no image."""
+    if isinstance(error, UnidentifiedImageError):
+        error = ValueError("an empty file" if os.path.getsize(path) == 0 else "no format of images that is known")
+    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return DataError(
+        f"{path} must be a readable image. Got: {reason}. Copy the file again, or drop it from the data set."
+    )
 
 
 def _array(path: str) -> npt.NDArray[Any]:
     """An array (h, w) of a file of numpy, in a type that Pillow knows."""
     array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+    array = array.squeeze() if array.ndim == 3 and 1 in (array.shape[0], array.shape[2]) else array
+    if array.ndim != 2 or not array.size or not (array.dtype == bool or np.issubdtype(array.dtype, np.number)):
+        raise ValueError(f"an array of {array.dtype} and shape {array.shape}, where numbers (height, width) are needed")
+    if np.iscomplexobj(array):
+        raise ValueError("an array of complex numbers")
     return array.astype(np.uint8 if array.dtype == bool else np.float32)
 
 
 def _rgb(image: Image.Image, path: str) -> Image.Image:
     """An opened image of any mode as RGB, upright, and white where it is transparent."""
-    deep = ";16" in str(getattr(image, "tile", ""))  # known only before the pixels are decoded
+    deep = _is_deep(image)  # known only before the pixels are decoded
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
         image = Image.fromarray(_grey(image, path))
-    elif deep and np.asarray(image.convert("RGB")).max() < _DARKEST:
+    elif deep and np.asarray(image.convert("RGB")).max() <= _DARKEST:
         raise DataError(
             f"An image of 16 bits per colour must use all of them. Got only the lower 12, which are black, in {path}. "
             "Save it with 8 bits."
@@ -132,19 +194,36 @@ def _rgb(image: Image.Image, path: str) -> Image.Image:
     return image.convert("RGB")
 
 
+def _is_deep(image: Image.Image) -> bool:
+    """Whether a file that is not decoded yet has 16 bits per colour, of which Pillow keeps the upper 8."""
+    tiles = getattr(image, "tile", [])
+    return ";16" in str(tiles) or any(tile[0] == "ppm" and max(_ints(tile[3])) > 255 for tile in tiles)
+
+
+def _ints(values: object) -> list[int]:
+    """The whole numbers among the arguments of a decoder."""
+    return [0, *(value for value in (values if isinstance(values, tuple) else (values,)) if isinstance(value, int))]
+
+
 def _grey(image: Image.Image, path: str) -> npt.NDArray[np.uint8]:
     """Grey values of any depth as bytes (h, w); Pillow would clip them at 255. NaN is black.
 
     Files do not tell the depth, so the largest value does: fractions up to 1, or else 8, 12 or 16 bits.
     """
     values = np.nan_to_num(np.asarray(image, dtype=np.float64), nan=0.0)
+    fractions = image.mode == "F" and values.min() >= -_OVERSHOOT and values.max() <= 1 + _OVERSHOOT
+    values = values.clip(0, 1) if fractions else values
     low, high = values.min(), values.max()
     if low < 0 or high > _DEPTHS[-1]:
         raise DataError(
             f"Grey values must be from 0 to {_DEPTHS[-1]}. Got {low:g} to {high:g} in {path}. "
             "Scale them in the same way in every image, and save them with 8 bits."
         )
-    fractions = image.mode == "F" and high <= 1
+    if not fractions and 0 < high < _DARKEST:
+        raise DataError(
+            f"Grey values must fill 8, 12 or 16 bits. Got at most {high:g} in {path}, which is black. "
+            "Scale them in the same way in every image, and save them with 8 bits."
+        )
     largest = 1 if fractions else next(depth for depth in _DEPTHS if high <= depth)
     return np.asarray(values * 255 / largest, dtype=np.uint8)
 
@@ -202,6 +281,7 @@ def _object_pixels(values: Floats, path: str) -> Flags:
     """The mask pixels of the object: the bright ones, or all above 0 if there is only one such value."""
     top = values.max()
     if top > _HALF:
+        _check_levels(values, path)
         return values > _HALF
     if np.isin(values, (0, top)).all():
         return values > 0
@@ -209,6 +289,19 @@ def _object_pixels(values: Floats, path: str) -> Flags:
         f"A mask must hold 0 and 1, or 0 and 255. Got several values up to {top:g} in {path}. "
         "Write the object as 255 and everything else as 0."
     )
+
+
+def _check_levels(values: Floats, path: str) -> None:
+    """Refuse a bright mask of few values, much of which is neither black nor the brightest: numbers of objects."""
+    levels, counts = np.unique(values, return_counts=True)
+    bright = levels > _NOISE
+    between = bright & (levels < levels.max() - 8) & (levels % _VOTE != 0)
+    several = counts[between].sum() > counts[bright].sum() / 3 and counts[between].sum() >= _LEAST
+    if len(levels) <= _FEW_LEVELS and several:
+        raise DataError(
+            f"A mask must hold 0 and 1, or 0 and 255. Got {', '.join(f'{level:g}' for level in levels)} in {path}, "
+            "which may number several objects. Write the object as 255 and everything else as 0."
+        )
 
 
 def _spanned(positions: Ints, frame: int, size: int) -> slice:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from slim.data.columns import listed
+from slim.data.columns import listed, warn_of_twins
 from slim.data.metadata import Rows
 from slim.data.splits import SPLIT_ALIASES, SPLITS, carve
 from slim.errors import DataError, SlimWarning
@@ -22,6 +23,8 @@ _SUFFIXES = {
     *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
 }
 _SYSTEM_FILES = {"desktop.ini", "thumbs.db"}
+_REGION_FOLDERS = {"mask", "masks", "segmentation", "segmentations", "annotation", "annotations"}
+_LIKE_SPLITS = re.compile(r"(training|train|trn|validation|valid|val|dev|eval|testing|test|tst|holdout)[ _-]?[a-z0-9]*")
 _SPLIT_FOLDERS = SPLIT_ALIASES | {"training": "train", "dev": "val", "testing": "test"}
 
 
@@ -36,13 +39,38 @@ def tree_rows(folder: Path, seed: int) -> Rows:
             SlimWarning,
             stacklevel=4,
         )
-    class_names = tuple(sorted(set(names)))
+    class_names = _ordered(set(names))
+    warn_of_twins(class_names, f"folders in {folder}", "one folder per class")
+    regions = [name for name in class_names if name.lower() in _REGION_FOLDERS]
+    if regions:
+        warnings.warn(
+            f"{folder} has a folder {regions[0]}, which is taken for a class. Move masks elsewhere, and name them in "
+            "metadata.csv.",
+            SlimWarning,
+            stacklevel=4,
+        )
     y = np.array([class_names.index(name) for name in names], dtype=np.int64)
     absent = [part for part in SPLITS if part not in split] if "train" in split else []
     if absent:
         train = np.flatnonzero(split == "train")
         split[train] = carve(y[train], [files[i] for i in train], seed, absent)
     return Rows(pd.DataFrame({"file": files, "split": split, "y": y}), class_names, drawn=bool(absent))
+
+
+def _ordered(names: set[str]) -> tuple[str, ...]:
+    """The names of classes in their order: by number if all are whole numbers, else as text."""
+    as_text = tuple(sorted(names))
+    if not all(name.isascii() and name.isdecimal() for name in names):
+        return as_text
+    by_number = tuple(sorted(as_text, key=int))
+    if by_number != as_text:
+        warnings.warn(
+            f"Classes are ordered by number, {listed(by_number)}. A model trained on torchvision's ImageFolder "
+            f"has them in the order of text, {listed(as_text)}: name its outputs (class_names=), or reorder them.",
+            SlimWarning,
+            stacklevel=5,
+        )
+    return by_number
 
 
 def _parts(folder: Path) -> list[tuple[str, Path]]:
@@ -52,6 +80,13 @@ def _parts(folder: Path) -> list[tuple[str, Path]]:
     with_train = "train" in (name.lower() for name in names) or {split for split, _ in parts} > {"train"}
     if parts and (with_train or len(parts) == len(names)):
         return parts
+    if len(names) > 1 and all(_LIKE_SPLITS.fullmatch(name.lower()) for name in names):
+        inner = [set(subfolders(folder / name)) for name in names]
+        if set.intersection(*inner):
+            raise DataError(
+                f"Folders for the splits must be called train, val and test. Got {listed(names)} in {folder}. "
+                "Rename them."
+            )
     below = [{name.lower() for name in subfolders(folder / name)} for name in names]
     if len(below) > 1 and all(inner and inner <= set(_SPLIT_FOLDERS) for inner in below):
         raise DataError(

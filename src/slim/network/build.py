@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
-from warnings import warn
 
 import torch
 from torch import nn
@@ -14,13 +14,13 @@ from torch.nn.parameter import is_lazy
 from slim.errors import ModelError, SlimWarning
 from slim.network.adapters import adapted, own_names
 from slim.network.architectures import create, head_name, input_config
-from slim.network.checkpoints import load_tensors, packaged_weights, read_state_dict
+from slim.network.checkpoints import load_tensors, packaged_weights, read_checkpoint, read_state_dict
 from slim.network.classifier import Classifier, default_names
 from slim.network.devices import undisturbed
 from slim.network.processor import processor_input
 from slim.network.requirements import check_input, check_network
-from slim.network.sharing import uncompiled
-from slim.network.tracing import find_finer, find_layer, run_once
+from slim.network.sharing import independent_copy, uncompiled
+from slim.network.tracing import Trace, check_outputs, find_finer, find_layer, own_normalization, run_once
 
 
 def build(
@@ -92,14 +92,18 @@ def restore(
     Raises
     ------
     ModelError
-        The checkpoint does not fit the architecture or the number of classes.
+        The checkpoint does not fit the architecture or the number of classes, or says that its classes have other names
+        or another order (``class_names``, ``classes``, ``class_to_idx`` or ``idx_to_class`` beside the tensors).
 
     Examples
     --------
     ``reference = slim.restore("erm.pt", "resnet50", ["landbird", "waterbird"])``
     """
     classifier = build(arch, class_names, weights=None, image_size=image_size, layer=layer)
-    load_tensors(classifier.module, read_state_dict(checkpoint), source=f"checkpoint {checkpoint}")
+    tensors, named = read_checkpoint(checkpoint)
+    load_tensors(classifier.module, tensors, source=f"checkpoint {checkpoint}")
+    if named is not None:
+        replace(classifier, class_names=named).for_classes(class_names)
     return classifier
 
 
@@ -138,14 +142,15 @@ def wrap(
     Raises
     ------
     ModelError
-        The module does not take such images, does not return logits, predicts several labels per image, is scripted,
-        quantised or not in float32, has no layer of that name, or has no layer with a grid; or the size, the mean or
-        `std` is out of range.
+        The module does not take such images, does not return logits, or others for a single image, predicts several
+        labels per image, is scripted, quantised or not in float32, holds NaN, has no layer of that name, or has none with
+        a grid; or the size, the mean or `std` is out of range, or two outputs have one name.
 
     Warns
     -----
     SlimWarning
-        The module is one of transformers, whose image processor knows mean and std, and these are not passed.
+        The outputs seem to be probabilities; the module normalises images itself; or it is one of transformers, whose
+        image processor knows mean and std, and these are not passed.
 
     Examples
     --------
@@ -156,15 +161,13 @@ def wrap(
     """
     image_size, mean, std = _input(module, image_size, mean, std)
     check_input(image_size, mean, std)
+    image_size = int(image_size)
     module = adapted(_plain(module), image_size)
     trace = run_once(module, image_size)
+    check_outputs(module, image_size, trace)
+    _warn_of_normalization(trace, mean, std)
     n_classes = trace.logits.shape[1]
-    names = tuple(class_names) if class_names is not None else own_names(module) or default_names(n_classes)
-    if len(names) != n_classes:
-        raise ModelError(
-            f"The network must have one output per class. Got {n_classes} outputs for {len(names)} classes "
-            f"({', '.join(names[:5])}). Build it with num_classes={len(names)}."
-        )
+    names = _named(own_names(module) if class_names is None else class_names, n_classes)
     if layer is not None and layer not in trace.outputs:
         known = ", ".join([name for name, shape in trace.outputs.items() if len(shape) in (3, 4)][-5:])
         raise ModelError(f"The layer to attend to must be one that the network runs. Got {layer!r}. Its last: {known}.")
@@ -194,7 +197,7 @@ def _input(
         size = getattr(config, "image_size", None)
         known["image_size"] = size if isinstance(size, int) else known["image_size"]
         if mean is None or std is None:
-            warn(
+            warnings.warn(
                 "mean= and std= of the network's input are not given: those of ImageNet are taken. Its image processor "
                 "knows them: slim.wrap(model, mean=processor.image_mean, std=processor.image_std).",
                 SlimWarning,
@@ -207,14 +210,38 @@ def _input(
     )
 
 
+def _named(class_names: Sequence[str] | None, n: int) -> tuple[str, ...]:
+    """The names of `n` outputs as text; numbers by default."""
+    names = default_names(n) if class_names is None else tuple(map(str, class_names))
+    if len(names) != n:
+        raise ModelError(
+            f"The network must have one output per class. Got {n} outputs for {len(names)} classes "
+            f"({', '.join(names[:5])}). Build it with num_classes={len(names)}."
+        )
+    if len(set(names)) < n:
+        raise ModelError(f"Each output must have a name of its own. Got {', '.join(names[:5])}. Correct class_names=.")
+    return names
+
+
+def _warn_of_normalization(trace: Trace, mean: Sequence[float], std: Sequence[float]) -> None:
+    """Say that images would be normalised twice."""
+    own = own_normalization(trace)
+    if own is not None and any((*(value != 0 for value in mean), *(value != 1 for value in std))):
+        warnings.warn(
+            f"The network normalises images itself, in {own!r}, and SLIM does so before. "
+            "Pass mean=(0, 0, 0), std=(1, 1, 1) to give it images in [0, 1].",
+            SlimWarning,
+            stacklevel=3,
+        )
+
+
 def _plain(module: nn.Module) -> nn.Module:
     """The module without compilation, or a copy of one whose parameters were made in inference mode."""
-    module = uncompiled(module)
     check_network(module)
+    module = uncompiled(module)
     if not any(values.is_inference() for values in module.parameters() if not is_lazy(values)):
         return module
-    with undisturbed():
-        return deepcopy(module)
+    return independent_copy(module)
 
 
 def _initialized(arch: str, n_classes: int, weights: str | None, image_size: int | None) -> nn.Module:
@@ -227,7 +254,7 @@ def _initialized(arch: str, n_classes: int, weights: str | None, image_size: int
     module = create(arch, n_classes, image_size)
     head = head_name(module)
     _zero(module, head)
-    load_tensors(module, read_state_dict(source), head=head, source=f"checkpoint {source}")
+    load_tensors(module, read_state_dict(source), head=head, source=f"checkpoint {source}", known=weights == "imagenet")
     return module
 
 

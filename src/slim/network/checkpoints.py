@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 from warnings import warn
 
 import torch
@@ -23,6 +23,8 @@ StateDict = dict[str, Tensor]
 
 # Keys under which training scripts store a state_dict: PyTorch's tutorials, Lightning, WILDS.
 _WRAPPERS = ("model_state_dict", "state_dict", "algorithm", "model")
+# Keys of the classes' names beside it, as lists or numbered either way.
+_NAMES = ("class_names", "classes", "class_to_idx", "idx_to_class")
 # Prefixes that DataParallel, WILDS and Lightning add to every name.
 _PREFIXES = ("module.", "model.")
 # Parts of names, anywhere, that torch.compile, FSDP and activation checkpointing add.
@@ -63,8 +65,41 @@ def read_state_dict(path: str | Path) -> StateDict:
     >>> list(read_state_dict(file))
     ['fc.weight']
     """
-    tensors = read_tensors(Path(path))
-    return dict(zip(_without_prefixes(tensors), tensors.values(), strict=True))
+    return read_checkpoint(path)[0]
+
+
+def read_checkpoint(path: str | Path) -> tuple[StateDict, tuple[str, ...] | None]:
+    """The tensors of a checkpoint, see `read_state_dict`, and the names of its classes in the order of its outputs.
+
+    The names are None where the file has none beside the tensors.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "model.pt"
+    >>> torch.save({"state_dict": {"fc.weight": torch.zeros(2, 3)}, "class_to_idx": {"dog": 1, "cat": 0}}, file)
+    >>> read_checkpoint(file)[1]
+    ('cat', 'dog')
+    """
+    content = _read(Path(path))
+    tensors = _unwrapped(content, Path(path))
+    named = _class_names(content) if isinstance(content, Mapping) else None
+    return dict(zip(_without_prefixes(tensors), tensors.values(), strict=True)), named
+
+
+def _class_names(content: Mapping[Any, object]) -> tuple[str, ...] | None:
+    """The names of the classes in the order of the outputs, where they are beside the tensors."""
+    for key in _NAMES:
+        value = content.get(key)
+        if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
+            return tuple(value)
+        if isinstance(value, Mapping) and all(isinstance(number, int) for number in value.values()):
+            value = {number: name for name, number in value.items()}
+        if isinstance(value, Mapping):
+            by_number = {str(number): str(name) for number, name in value.items()}
+            if by_number.keys() == set(map(str, range(len(value)))):
+                return tuple(by_number[str(number)] for number in range(len(value)))
+    return None
 
 
 def read_tensors(path: Path) -> StateDict:
@@ -158,7 +193,14 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     partial.replace(path)
 
 
-def load_tensors(module: nn.Module, tensors: StateDict, *, head: str | None = None, source: str = "checkpoint") -> None:
+def load_tensors(
+    module: nn.Module,
+    tensors: StateDict,
+    *,
+    head: str | None = None,
+    source: str = "checkpoint",
+    known: bool = False,
+) -> None:
     """Copy the tensors of a checkpoint into a module, either all or none.
 
     Names must match, whatever prefix all tensors of the network have in the file, such as ``backbone.``. If few do,
@@ -175,16 +217,20 @@ def load_tensors(module: nn.Module, tensors: StateDict, *, head: str | None = No
         Name of a linear layer that keeps its own values if the checkpoint has another number of classes.
     source
         Name of the checkpoint in messages.
+    known
+        Whether the file is known to hold this network, so that a match in order needs no warning.
 
     Raises
     ------
     ModelError
-        Names or shapes do not match, or there are several such networks in the file; the message names the tensors.
+        Names, shapes or types do not match, tensors hold NaN, or there are several such networks in the file; the
+        message names the tensors.
 
     Warns
     -----
     SlimWarning
-        Beside the network, under its prefix, there are other tensors, such as a loss's; they are left out.
+        Tensors are matched in order; or beside the network, under its prefix, there are other tensors, such as a
+        loss's, which are left out.
 
     Examples
     --------
@@ -198,12 +244,17 @@ def load_tensors(module: nn.Module, tensors: StateDict, *, head: str | None = No
     slim.errors.ModelError: The checkpoint must fit the model. Got another shape for weight (3x3 for 2x2). ...
     """
     own = module.state_dict()
-    tensors, beside = _under_own_names(own, tensors, source)
+    tensors, beside = _under_own_names(own, tensors, source, known)
     kept = _head_to_keep(own, tensors, head)
     wanted = {name: tensor for name, tensor in own.items() if name not in kept}
     offered = {name: tensor for name, tensor in tensors.items() if name not in kept}
     fitting = {name: tensor for name, tensor in offered.items() if name not in beside}
     problem = _mismatch(wanted, fitting) and _mismatch(wanted, offered)
+    broken = [name for name in wanted if name in fitting and fitting[name].isnan().any()]
+    if broken:
+        raise ModelError(
+            f"The {source} must hold numbers. Got NaN in {_listed(broken)}. Take one from before the training diverged."
+        )
     if problem:
         raise ModelError(f"The {source} must fit the model. Got {problem}. {_hint(wanted, fitting)}")
     if beside:
@@ -222,7 +273,7 @@ def _head_to_keep(own: StateDict, tensors: StateDict, head: str | None) -> set[s
     return set() if fits else names
 
 
-def _under_own_names(own: StateDict, tensors: StateDict, source: str) -> tuple[StateDict, set[str]]:
+def _under_own_names(own: StateDict, tensors: StateDict, source: str, known: bool) -> tuple[StateDict, set[str]]:
     """The tensors under the names of the module, whatever prefix they have, and the names of those without the prefix.
 
     In order where few names match.
@@ -231,7 +282,15 @@ def _under_own_names(own: StateDict, tensors: StateDict, source: str) -> tuple[S
     counts = Counter(name[:start] for name in tensors for start in _starts(name) if name[start:] in bare)
     most = max(counts.values(), default=0)
     if not most or (not counts[""] and most < len(own) / 2):
-        return _by_order(own, tensors), set()
+        in_order = _by_order(own, tensors)
+        if own and in_order is not tensors and not known:
+            warn(
+                f"The names in the {source} are not those of the network: its tensors were taken in order, since all "
+                "shapes agree. Check the accuracy.",
+                SlimWarning,
+                stacklevel=4,
+            )
+        return in_order, set()
     prefixes = sorted(prefix for prefix, count in counts.items() if count == most)
     if prefixes[0] and len(prefixes) > 1:
         raise ModelError(
@@ -283,7 +342,12 @@ def _hint(wanted: StateDict, offered: StateDict) -> str:
     """What to do about a checkpoint that does not fit."""
     reshaped = [name for name in wanted if name in offered and wanted[name].shape != offered[name].shape]
     others = wanted.keys() != offered.keys()
-    if not others and len(reshaped) <= 2 and all(wanted[n].shape[1:] == offered[n].shape[1:] for n in reshaped):
+    if (
+        reshaped
+        and not others
+        and len(reshaped) <= 2
+        and all(wanted[n].shape[1:] == offered[n].shape[1:] for n in reshaped)
+    ):
         return f"It has {len(offered[reshaped[0]])} classes: give those that it was trained on."
     return "Name the architecture that it was trained with (--arch)."
 
@@ -295,11 +359,14 @@ def _mismatch(wanted: StateDict, offered: StateDict) -> str:
         return "x".join(map(str, tensor.shape)) or "scalar"
 
     missing = [n for n in wanted.keys() - offered.keys() if not n.endswith("num_batches_tracked")]
-    reshaped = [n for n in wanted.keys() & offered.keys() if wanted[n].shape != offered[n].shape]
+    shared = wanted.keys() & offered.keys()
+    reshaped = [n for n in shared if wanted[n].shape != offered[n].shape]
+    retyped = [n for n in shared if wanted[n].is_floating_point() and not offered[n].is_floating_point()]
     problems = {
         "no tensor for": missing,
         "unknown tensors": offered.keys() - wanted.keys(),
         "another shape for": [f"{n} ({size(offered[n])} for {size(wanted[n])})" for n in reshaped],
+        "no floating-point numbers for": retyped,
     }
     return "; ".join(f"{text} {_listed(sorted(names))}" for text, names in problems.items() if names)
 

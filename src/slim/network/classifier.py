@@ -19,8 +19,9 @@ from slim.files import write_json
 from slim.network.architectures import create
 from slim.network.checkpoints import load_tensors, read_tensors, write_tensors
 from slim.network.devices import device_of
+from slim.network.requirements import check_input
 from slim.network.sharing import shared_copy
-from slim.record import Record
+from slim.record import Record, as_written
 
 _TENSORS, _DESCRIPTION = "model.safetensors", "model.json"
 
@@ -221,7 +222,11 @@ class Classifier(Record):
     def digest(self) -> str:
         """What identifies the network's tensors and what SLIM knows about it: 16 hexadecimal digits."""
         known = {name: value for name, value in vars(self).items() if name not in ("module", "class_names")}
-        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in self.module.state_dict().items()}
+        state = self.module.state_dict()
+        # Copies, since tensors that share memory are refused.
+        tensors = {
+            name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in state.items()
+        }
         return hashlib.sha256(repr(known).encode() + safetensors.torch.save(tensors)).hexdigest()[:16]
 
     def save(self, folder: str | Path) -> None:
@@ -252,21 +257,25 @@ class Classifier(Record):
             The folder was written from a module of your own and `module` is None, or the tensors do not fit.
         """
         folder = Path(folder)
-        content = cls._content(folder, _DESCRIPTION)
-        values = {field.name: content[field.name] for field in fields(cls) if field.name != "module"}
-        for name in ("mean", "std", "class_names"):
-            values[name] = tuple(values[name])
-        if module is None:
-            if values["arch"] is None:
-                raise ModelError(
-                    f"A network that SLIM did not build must be passed when {folder} is loaded. Got no module. "
-                    "Pass the same one again: slim.run(..., reference=slim.wrap(module))."
-                )
-            module = create(values["arch"], len(values["class_names"]), values["image_size"]).eval()
-        tensors = read_tensors(folder / _TENSORS)
-        module = _with_plain_head(module, values["head"], tensors)
-        load_tensors(module, tensors)
-        return cls(module=module.to(memory_format=torch.channels_last), **values)
+        with as_written(folder):
+            content = cls._content(folder, _DESCRIPTION)
+            values = {field.name: content[field.name] for field in fields(cls) if field.name != "module"}
+            for name in ("mean", "std", "class_names"):
+                values[name] = tuple(values[name])
+            if module is None:
+                if values["arch"] is None:
+                    raise ModelError(
+                        f"A network that SLIM did not build must be passed when {folder} is loaded. Got no module. "
+                        "Pass the same one again: slim.run(..., reference=slim.wrap(module))."
+                    )
+                module = create(values["arch"], len(values["class_names"]), values["image_size"]).eval()
+            for layer in (values["layer"], values["finer"]):
+                module.get_submodule(layer)
+            tensors = read_tensors(folder / _TENSORS)
+            module = _with_plain_head(module, values["head"], tensors)
+            load_tensors(module, tensors)
+            check_input(values["image_size"], values["mean"], values["std"])
+            return cls(module=module.to(memory_format=torch.channels_last), **values)
 
 
 def _with_plain_head(module: nn.Module, name: str | None, tensors: dict[str, Tensor]) -> nn.Module:

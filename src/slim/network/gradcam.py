@@ -54,7 +54,13 @@ class ForwardPass:
         # Each logit depends only on its own image, so the gradient of the sum holds the gradients of all images.
         with torch.enable_grad():
             total = self.logits.gather(1, classes[:, None]).sum()
-        (gradient,) = torch.autograd.grad(total, self._leaf, retain_graph=True)
+        if not total.requires_grad:
+            raise ModelError(
+                "The logits must depend on the attended layer by operations that PyTorch can differentiate. "
+                f"Got logits without a gradient at {self._cam.classifier.layer}. "
+                "Leave out detach() and no_grad() in the network, or name another layer (--layer)."
+            )
+        (gradient,) = torch.autograd.grad(total, self._leaf, retain_graph=True, materialize_grads=True)
         return self._cam.classifier.grid(gradient).float().mean((2, 3))
 
     def maps(self, classes: Tensor) -> Tensor:
@@ -194,8 +200,8 @@ def _averages_then_linear(classifier: Classifier) -> bool:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8, generator=generator)
     with (
-        torch.no_grad(),
         evaluating(classifier.module),
+        torch.no_grad(),  # within, since leaving the caller's inference mode switches gradients on
         _recording(classifier, differentiate=False) as record,
     ):
         classifier.module(classifier.normalize(images))

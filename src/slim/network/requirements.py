@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import isfinite
+from numbers import Integral
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from slim.errors import ModelError
 
@@ -17,7 +19,7 @@ def check_network(module: nn.Module) -> None:
     Raises
     ------
     ModelError
-        It is scripted, traced or quantised, or has parameters of another type.
+        It is no module, is scripted, traced or quantised, or has parameters or buffers of another type, or NaN in them.
 
     Examples
     --------
@@ -26,6 +28,11 @@ def check_network(module: nn.Module) -> None:
     ...
     slim.errors.ModelError: The network must compute in float32. Got weight in float16. Pass module.float().
     """
+    if not isinstance(module, nn.Module):
+        raise ModelError(
+            f"The network must be a PyTorch module (nn.Module). Got {_kind(module)}. "
+            "Pass the module itself; slim.build makes one from a timm name, and slim.restore from a checkpoint."
+        )
     if any(isinstance(child, torch.jit.ScriptModule) for child in module.modules()):
         raise ModelError(
             "The network must be a plain PyTorch module, whose layers can be looked at. Got one of TorchScript. "
@@ -38,10 +45,20 @@ def check_network(module: nn.Module) -> None:
                 f"The network must keep its state in tensors of floating-point numbers. Got {name}, which is quantised "
                 "or no tensor. Pass the network as it was before quantisation."
             )
-    for name, value in module.named_parameters():
+    for name, value in state.items():
         if value.is_floating_point() and value.dtype != torch.float32:
             kind = str(value.dtype).removeprefix("torch.")
             raise ModelError(f"The network must compute in float32. Got {name} in {kind}. Pass module.float().")
+        if not is_lazy(value) and not value.is_meta and value.isnan().any():
+            raise ModelError(
+                f"The network must hold numbers. Got NaN in {name}. "
+                "Take a checkpoint from before its training diverged."
+            )
+
+
+def _kind(value: object) -> str:
+    """What a value is, for a message."""
+    return f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
 
 
 def check_input(image_size: int, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -59,18 +76,27 @@ def check_input(image_size: int, mean: Sequence[float], std: Sequence[float]) ->
     ...
     slim.errors.ModelError: mean must be three numbers from 0 to 1, one per channel. Got 123.7, 116.3, 103.5. ...
     """
-    if not isinstance(image_size, int) or image_size < 1:
+    if not isinstance(image_size, Integral) or isinstance(image_size, bool) or image_size < 1:
         raise ModelError(
             f"image_size must be one whole number of pixels, the side of a square. Got {image_size!r}. Try 224."
         )
     rules = {"mean": (mean, "from 0 to 1", 0.0), "std": (std, "above 0 and at most 1", 1e-12)}
     for name, (values, must, least) in rules.items():
-        numbers = [float(value) for value in values]
+        numbers = _numbers(values)
         if len(numbers) != 3 or not all(isfinite(number) and least <= number <= 1 for number in numbers):
+            got = ", ".join(f"{number:g}" for number in numbers) or repr(values)
             raise ModelError(
-                f"{name} must be three numbers {must}, one per channel. Got {', '.join(f'{n:g}' for n in numbers)}. "
+                f"{name} must be three numbers {must}, one per channel. Got {got}. "
                 "Images are in [0, 1]: divide by 255 what was meant for bytes."
             )
+
+
+def _numbers(values: object) -> list[float]:
+    """The numbers of a sequence, array or tensor; none where it holds anything else."""
+    try:
+        return [float(value) for value in values]  # type: ignore[attr-defined]  # else a TypeError
+    except (TypeError, ValueError):
+        return []
 
 
 def check_logits(logits: object, last: Sequence[nn.Module] = ()) -> Tensor:

@@ -1,9 +1,39 @@
-"""Copies of a network that share its parameters but differ in a part, or that run without compilation."""
+"""Copies of a network: with parameters of its own, or sharing them but for a part, or without compilation."""
 
 from __future__ import annotations
 
+from copy import deepcopy
+
 from torch import nn
 from torch._dynamo import OptimizedModule
+
+from slim.errors import ModelError
+from slim.network.devices import undisturbed
+
+
+def independent_copy(module: nn.Module) -> nn.Module:
+    """A copy with parameters of its own, undisturbed by the caller's context.
+
+    Raises
+    ------
+    ModelError
+        The module holds something that cannot be copied, such as a lock or an open file.
+
+    Examples
+    --------
+    >>> net = nn.Linear(2, 2)
+    >>> independent_copy(net).weight is net.weight
+    False
+    """
+    try:
+        with undisturbed():
+            return deepcopy(module)
+    except Exception as error:  # each class may refuse in its own way
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"The network must be one that can be copied (copy.deepcopy). Got: {reason}. "
+            "Remove what cannot, such as a lock, an open file, or tensors kept from a forward pass."
+        ) from error
 
 
 def shared_copy(module: nn.Module, name: str, new: nn.Module) -> nn.Module:

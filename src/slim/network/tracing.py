@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,13 +10,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from slim.errors import ModelError
+from slim.errors import ModelError, SlimWarning
 from slim.network.devices import device_of, undisturbed
 from slim.network.requirements import check_logits
 
 TRACED = 2
 """Images in the pass."""
 
+_NOISE = 8  # images of noise
 # Modules that only forward, scale, pool or drop the output of the previous layer: never the layer to attend to.
 _PASSIVE = ("Identity", "Dropout", "Pool", "Flatten", "Softmax")
 
@@ -116,6 +118,60 @@ def returned(module: nn.Module, image_size: int, *, differentiable: bool = False
             return module(images.requires_grad_(differentiable).clone())  # a copy, which may be overwritten
     except (RuntimeError, TypeError, ValueError, AssertionError) as error:
         raise _not_taken(module, image_size, error) from error
+
+
+def check_outputs(module: nn.Module, image_size: int, trace: Trace) -> None:
+    """Try outputs on a single image and, where they could be probabilities, on noise that drives logits far apart.
+
+    Raises
+    ------
+    ModelError
+        The output of a single image has another shape.
+
+    Warns
+    -----
+    SlimWarning
+        All outputs lie between 0 and 1 whatever the image, so that they seem to be probabilities.
+    """
+    one = _outputs(module, torch.zeros(1, 3, image_size, image_size, dtype=torch.float32))
+    n_classes = trace.logits.shape[1]
+    if not isinstance(one, Tensor) or one.shape != (1, n_classes):
+        got = tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__
+        raise ModelError(
+            f"The network must return logits (1, {n_classes}) for a single image. Got {got}. "
+            "Name the dimension that it removes, such as squeeze(-1), or write flatten(1)."
+        )
+    if trace.logits.is_meta or not _between_0_and_1(trace.logits):
+        return
+    noise = torch.randn(
+        _NOISE, 3, image_size, image_size, generator=torch.Generator().manual_seed(0), dtype=torch.float32
+    )
+    if _between_0_and_1(_outputs(module, 100 * noise)):
+        warnings.warn(
+            "All outputs of the network lie between 0 and 1, even on noise, as probabilities do. SLIM takes them for "
+            "logits: leave out a last softmax or sigmoid.",
+            SlimWarning,
+            stacklevel=3,
+        )
+
+
+def _outputs(module: nn.Module, images: Tensor) -> Tensor:
+    """The outputs for images that are normalised already."""
+    with evaluating(module), torch.no_grad():
+        outputs: Tensor = module(images.to(device_of(module)))
+    return outputs
+
+
+def _between_0_and_1(values: Tensor) -> bool:
+    """Whether all are, and not all equal, as from a head that starts at zero."""
+    return bool((values >= 0).all() and (values <= 1).all() and values.max() > values.min())
+
+
+def own_normalization(trace: Trace) -> str | None:
+    """The submodule that normalises the images, where the network does that itself."""
+    images = trace.inputs.get(next(iter(trace.outputs), ""), ())
+    kinds = ((name, trace.kinds[name]) for name, shape in trace.outputs.items() if shape == images)
+    return next((name for name, kind in kinds if "Normali" in kind and images[1:2] == (3,)), None)
 
 
 def _not_taken(module: nn.Module, image_size: int, error: Exception) -> ModelError:

@@ -7,7 +7,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from slim.data import Dataset
+from slim.data import Dataset, check
 from slim.network.classifier import Classifier
 from slim.progress import announce
 from slim.runs.folder import collecting_warnings
@@ -96,6 +96,7 @@ def fit(
     """
     chosen = RunSettings(seed=seed).updated(read_recipe(recipe) if recipe else {}).updated(settings or {})
     chosen.check_plane()
+    check(data).stop()
     records: dict[str, Any] = {"data": data}
     seconds: dict[str, float] = {}
     warned: list[str] = []

@@ -2,16 +2,55 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from slim.data import Dataset
+from slim.data import Dataset, check, load_dataset
+from slim.data.inspection import faults_in
 from slim.errors import SettingsError
+from slim.files import read_json, write_json
+from slim.progress import announce
 from slim.runs.settings import RunSettings
 from slim.stages.annotate.annotator import Annotator
 from slim.stages.annotate.page.server import BrowserAnnotator
 from slim.stages.annotate.registry import choose_annotator
 from slim.stages.annotate.selection import check_budget
 from slim.stages.locate.locate import check_source
+
+if TYPE_CHECKING:
+    from slim.runs.run import BadImages
+
+
+def with_usable_images(data: Dataset, folder: Path, bad_images: BadImages) -> Dataset:
+    """Read every image, mask and box once in the life of a run.
+
+    Returns
+    -------
+    Dataset
+        The same, or one without the images that cannot be used.
+
+    Raises
+    ------
+    DataError
+        Images cannot be used, and `bad_images` is "stop", or they cannot be left out of a table that came from Python.
+    """
+    marker, listed = folder / "images.json", folder / "bad-images.csv"
+    if marker.exists() and read_json(marker) == {"checked": data.fingerprint}:
+        return data
+    found = check(data)
+    for note in found.notes:
+        announce(f"  note: {note}")
+    if found.faults:
+        earlier = data.source.get("without")
+        replace(found, faults=(*(faults_in(earlier) if earlier else ()), *found.faults)).write(listed)
+    if bad_images == "stop" or data.source.get("source") is None:
+        found.stop(f"{listed} lists all. Replace them, or leave them out: --bad-images skip.")
+    if found.faults:
+        announce(f"  {len(found.faults)} images are left out, see {listed}")
+        data = load_dataset(**{**data.source, "without": str(listed)})
+    write_json(marker, {"checked": data.fingerprint})
+    return data
 
 
 def foresee(

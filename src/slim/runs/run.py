@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from inspect import signature
@@ -39,6 +38,7 @@ if TYPE_CHECKING:
     from slim.stages.report.records import RunFacts
 
 State = Literal["done", "stale", "damaged", "missing"]
+BadImages = Literal["stop", "skip"]
 
 
 @dataclass(frozen=True)
@@ -141,8 +141,11 @@ class Run:
             )
         load = STAGES[verb].record.load
         # A copy: it receives the saved tensors, and the caller's own network stays unchanged.
-        own = None if self.reference is None else deepcopy(self.reference.module)
-        options = {"module": own} if "module" in signature(load).parameters else {}
+        options: dict[str, Any] = {}
+        if "module" in signature(load).parameters:
+            from slim.network.sharing import independent_copy
+
+            options["module"] = None if self.reference is None else independent_copy(self.reference.module)
         record: Any = load(self.stage_folder(verb), **options)
         return record.to(self._device()) if verb == "train" else record
 
@@ -398,20 +401,47 @@ class Run:
                 write_text(path, before)
             raise
 
-    def all_stages(self) -> None:
+    def all_stages(self, bad_images: BadImages = "stop") -> None:
         """Read what is there, run every stage that is not done, and announce it.
+
+        Parameters
+        ----------
+        bad_images
+            What to do about images that cannot be read, or whose mask or box does not fit, which are looked for first:
+            "stop", or "skip" them. Either way they are listed in ``bad-images.csv``.
 
         Raises
         ------
         ArtifactError
             Another command is at work in the folder.
+        DataError
+            There are such images, and they are not skipped.
         """
         with alone_in(self.folder.path):
-            self._make_all()
+            self._make_all(bad_images)
 
-    def _make_all(self) -> None:
+    def _usable(self, bad_images: BadImages) -> Run:
+        """The run without images that cannot be used; of several processes, the first looks for them."""
+        without = None
+        if processes.first() and self.state("report") != "done":
+            from slim.runs.foresight import with_usable_images
+
+            data = with_usable_images(self.data, self.folder.path, bad_images)
+            without = None if data is self.data else data.source["without"]
+        without = processes.agreed(without)
+        if without is None:
+            return self
+        from slim.data import load_dataset
+
+        data = load_dataset(**{**self.data.source, "without": without})
+        return replace(self, given=data, settings=replace(self.settings, data=dict(data.source)))
+
+    def _make_all(self, bad_images: BadImages) -> None:
         """Run every stage that is not done, in a folder that is held."""
         self.verify()
+        usable = self._usable(bad_images)
+        if usable is not self:
+            return usable._make_all("stop")
         if processes.first() and self.state("report") != "done":
             from slim.runs.foresight import foresee
 
@@ -491,13 +521,15 @@ def open_run(
     return run
 
 
-def run(folder: str | Path, **options: Any) -> dict[str, Any]:
+def run(folder: str | Path, *, bad_images: BadImages = "stop", **options: Any) -> dict[str, Any]:
     """Run all stages in a folder; continue where an earlier call stopped.
 
     Parameters
     ----------
     folder
         Receives a subfolder per stage; see ``docs/runs.md``.
+    bad_images
+        What to do about images that cannot be used: see `Run.all_stages`.
     **options
         As for `open_run`: ``data, recipe, settings, seed, reference, annotator, loggers, load``.
 
@@ -511,7 +543,7 @@ def run(folder: str | Path, **options: Any) -> dict[str, Any]:
     ``slim.run("runs/pets", data="pets", settings={"train": {"epochs": 3}})``
     """
     opened = open_run(folder, **options)
-    opened.all_stages()
+    opened.all_stages(bad_images)
     metrics: dict[str, Any] = opened.load("report").metrics
     return metrics
 

@@ -98,7 +98,10 @@ class Stage:
         wanted = {p.name for p in signature(self.function).parameters.values() if p.kind is p.KEYWORD_ONLY}
         inputs = [records[noun] for noun in self.reads.split()]
         keywords = {name: value for name, value in context.items() if name in wanted}
-        return self.function(*inputs, *([settings] if self.settings else []), **keywords)
+        from slim.network.devices import undisturbed
+
+        with undisturbed():
+            return self.function(*inputs, *([settings] if self.settings else []), **keywords)
 
 
 # fmt: off

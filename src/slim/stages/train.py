@@ -12,6 +12,7 @@ from slim.network.build import restore
 from slim.network.classifier import Classifier
 from slim.network.devices import resolve_device
 from slim.network.pretrained import load_pretrained
+from slim.network.probing import probe
 from slim.training import TrainSettings, train_classifier
 
 
@@ -52,7 +53,13 @@ def train(
     ------
     DataError, SettingsError, ModelError
         As for `train_classifier`; or the checkpoint does not fit the architecture, or the outputs of `reference` are
-        not the classes of the images.
+        not the classes of the images; or the adopted network gives logits that are not finite, or that do not depend on
+        the attended layer.
+
+    Warns
+    -----
+    SlimWarning
+        The adopted network takes all of some images for one class.
 
     Examples
     --------
@@ -61,11 +68,18 @@ def train(
     settings = settings or TrainSettings()
     names = data.train.class_names
     if reference is not None:
-        return reference.for_classes(names)
-    if settings.checkpoint is not None and Path(settings.checkpoint).is_dir():
-        model = load_pretrained(settings.checkpoint, layer=settings.layer).for_classes(names)
-        return model.to(resolve_device(settings.device))
-    if settings.checkpoint is not None:
-        model = restore(settings.checkpoint, settings.arch, names, image_size=settings.image_size, layer=settings.layer)
-        return model.to(resolve_device(settings.device))
-    return train_classifier(data.train, data.val, settings, seed=seed, folder=folder, loggers=loggers)
+        model = reference.for_classes(names)
+    elif settings.checkpoint is None:
+        return train_classifier(data.train, data.val, settings, seed=seed, folder=folder, loggers=loggers)
+    else:
+        model = _saved(settings, names).to(resolve_device(settings.device))
+    probe(model, data.train)
+    return model
+
+
+def _saved(settings: TrainSettings, names: Sequence[str]) -> Classifier:
+    """The model that was trained elsewhere."""
+    path = str(settings.checkpoint)
+    if Path(path).is_dir():
+        return load_pretrained(path, layer=settings.layer).for_classes(names)
+    return restore(path, settings.arch, names, image_size=settings.image_size, layer=settings.layer)

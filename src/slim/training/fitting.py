@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from slim.errors import DataError, SettingsError
 from slim.network.build import build
 from slim.network.classifier import Classifier
 from slim.network.devices import resolve_device, resolve_precision, undisturbed
+from slim.network.sharing import independent_copy
 from slim.training.loop import Loop, Training
 from slim.training.settings import Task, TrainSettings
 
@@ -230,4 +230,4 @@ def _first_model(task: Task, initial: Classifier | None) -> Classifier:
             f"The images must have the classes of the model, {', '.join(initial.class_names)}. "
             f"Got {', '.join(names)}. Leave initial= out to train a new model."
         )
-    return replace(initial, module=deepcopy(initial.module), class_names=names)
+    return replace(initial, module=independent_copy(initial.module), class_names=names)

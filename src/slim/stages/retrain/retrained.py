@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Self
@@ -11,7 +10,8 @@ from torch import nn
 
 from slim.arrays import Ints
 from slim.network.classifier import Classifier
-from slim.record import Record
+from slim.network.sharing import independent_copy
+from slim.record import Record, as_written
 from slim.stages.retrain.choices import Images, Mode, ModelKey
 from slim.stages.retrain.reliance import Reliance
 
@@ -78,7 +78,16 @@ class Retrained(Record):
     def load(cls, folder: str | Path, module: nn.Module | None = None) -> Self:
         """Read what `save` wrote; `module` receives the tensors if timm does not know the network."""
         folder = Path(folder)
+        with as_written(folder):
+            return cls._loaded(folder, module)
+
+    @classmethod
+    def _loaded(cls, folder: Path, module: nn.Module | None) -> Self:
+        """What `save` wrote, whose files may be damaged."""
         values = cls._values(folder)
-        model, random = (Classifier.load(folder / name, deepcopy(module)) for name in ("model", "random"))
+        modules = (None if module is None else independent_copy(module) for _ in range(2))
+        model, random = (
+            Classifier.load(folder / name, own) for name, own in zip(("model", "random"), modules, strict=True)
+        )
         others = {name: cls._load_field(folder, name, values) for name in ("random_index", *values)}
         return cls(model, random, **others)

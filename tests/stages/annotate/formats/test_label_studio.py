@@ -187,3 +187,20 @@ def test_label_studio_accepts_the_tasks_and_the_configuration(sheet: Sheet, tmp_
         assert interface.validate_task({"data": task["data"]})
         assert all(interface.validate_annotation(one) for one in task["annotations"])
         assert all(interface.validate_prediction(one) for one in task["predictions"])
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        {"data": {"path": "/0.png"}, "annotations": 3},
+        {"data": {"path": "/0.png"}, "annotations": [[1]]},
+        {"data": {"path": "/0.png"}, "annotations": [{"result": 0.5}]},
+        {"data": {"path": "/0.png", "answers": [{"answer": "core"}]}},
+        {"data": [1], "annotations": []},
+    ],
+)
+def test_tasks_of_another_structure_are_refused_in_one_line(tmp_path: Path, task: dict[str, Any]) -> None:
+    (tmp_path / "back.json").write_text(json.dumps([task]))
+    with pytest.raises(AnnotationError, match=r"back\.json must be as its program wrote it. Got \w+Error: ") as caught:
+        read_label_studio(tmp_path / "back.json")
+    assert "\n" not in str(caught.value)

@@ -22,7 +22,7 @@ from PIL import Image
 from slim.errors import AnnotationError, SlimWarning
 from slim.files import read_json, write_json, write_text
 from slim.overlay import fitted_size, overlay
-from slim.stages.annotate.formats.records import SCORES, AnsweredImage, AnswerRow, Sheet, same_place
+from slim.stages.annotate.formats.records import SCORES, AnsweredImage, AnswerRow, Sheet, same_place, well_formed
 from slim.stages.annotate.formats.tables import answer_row
 from slim.stages.annotate.recorded import WORDS
 from slim.stages.judgements import Place
@@ -141,23 +141,33 @@ def read_label_studio(source: Path) -> list[tuple[str, AnswerRow]]:
         raise AnnotationError(f"{source} must hold Label Studio's tasks. Got something else. Export them as JSON.")
     answers, left_out = [], []
     for number, task in enumerate(tasks, 1):
-        data, where = task["data"] or {}, f"task {number} of {source}"
-        path = data.get("path")
-        if not path:
-            raise AnnotationError(
-                f'Tasks must name their image in "path". Got none in {where}. Start from a file that slim export wrote.'
-            )
-        before = [answer_row(**one, where=where) for one in data.get("answers") or []]
-        for annotation in task.get("annotations") or []:
-            if annotation.get("was_cancelled") or not annotation.get("result"):
-                continue
-            if one := _answer(annotation, before, where):
-                answers.append((str(path), one))
-            else:
-                left_out.append(", ".join(sorted({str(part.get("from_name")) for part in annotation["result"]})))
+        with well_formed(source):
+            found, tags = _of_task(task, f"task {number} of {source}")
+        answers += found
+        left_out += tags
     if left_out:
         _tell_left_out(left_out, source, some=bool(answers))
     return answers
+
+
+def _of_task(task: dict[str, Any], where: str) -> tuple[list[tuple[str, AnswerRow]], list[str]]:
+    """The answers in a task, and the tags of annotations without one."""
+    answers, left_out = [], []
+    data = task["data"] or {}
+    path = data.get("path")
+    if not path:
+        raise AnnotationError(
+            f'Tasks must name their image in "path". Got none in {where}. Start from a file that slim export wrote.'
+        )
+    before = [answer_row(**one, where=where) for one in data.get("answers") or []]
+    for annotation in task.get("annotations") or []:
+        if annotation.get("was_cancelled") or not annotation.get("result"):
+            continue
+        if one := _answer(annotation, before, where):
+            answers.append((str(path), one))
+        else:
+            left_out.append(", ".join(sorted({str(part.get("from_name")) for part in annotation["result"]})))
+    return answers, left_out
 
 
 def _tell_left_out(tags: list[str], source: Path, some: bool) -> None:

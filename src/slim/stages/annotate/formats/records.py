@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
 from slim.arrays import Floats, Ints
+from slim.errors import AnnotationError
+from slim.files import MALFORMED
 from slim.stages.annotate.oracle import is_oracle
 from slim.stages.annotate.page.session import Pool
 from slim.stages.annotate.store import Store
@@ -202,3 +206,29 @@ def utc(time: str) -> str:
     moment = datetime.fromisoformat(time.strip())
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+@contextmanager
+def well_formed(source: Path) -> Iterator[None]:
+    """Refuse answers from another program whose structure is not that of the format.
+
+    Raises
+    ------
+    AnnotationError
+        Reading them in the block went wrong.
+
+    Examples
+    --------
+    >>> with well_formed(Path("answers.json")):
+    ...     {"image": "a.png"}["path"]
+    Traceback (most recent call last):
+    ...
+    slim.errors.AnnotationError: answers.json must be as its program wrote it. Got KeyError: 'path'. ...
+    """
+    try:
+        yield
+    except MALFORMED as error:
+        reason = (str(error).splitlines() or [""])[0].rstrip(".")
+        raise AnnotationError(
+            f"{source} must be as its program wrote it. Got {type(error).__name__}: {reason}. Export it again."
+        ) from error

@@ -11,7 +11,7 @@ import pandas as pd
 
 from slim.errors import AnnotationError
 from slim.files import read_json, write_json, write_text
-from slim.stages.annotate.formats.records import AnswerRow, Sheet, utc
+from slim.stages.annotate.formats.records import AnswerRow, Sheet, utc, well_formed
 from slim.stages.annotate.recorded import INDEX_COLUMN, PLACE_NAMES, YES, key_column, parse_answer, read_rows
 from slim.stages.judgements import PLACE_COLUMNS, Place, check_place
 
@@ -91,9 +91,10 @@ def answer_row(
     try:
         if not known:
             raise ValueError("an empty answer")
-        found = Place(**place) if isinstance(place, Mapping) else place
+        found = place if isinstance(place, Place | None) else Place(**place)  # a TypeError where it is no mapping
         check_place(known, found)
-        return AnswerRow(known, annotator, max(float(seconds or 0), 0.0), utc(str(time or "")), settles, found)
+        seconds = max(float(seconds or 0), 0.0)
+        return AnswerRow(known, str(annotator), seconds, utc(str(time or "")), bool(settles), found)
     except (AnnotationError, TypeError) as error:
         raise AnnotationError(
             "A place must be x, y, width and height from 0 to 1, of the answer core or spurious. "
@@ -120,15 +121,16 @@ def read_json_sheet(source: Path) -> list[tuple[str, AnswerRow]]:
         raise AnnotationError(
             f"{source} must hold {KIND}, version {VERSION}. Got something else. Name its format: --from NAME."
         )
-    return [
-        (
-            image["path"],
-            answer_row(
-                *(a["answer"], a["annotator"], a["seconds"], a["time"], a["settles"]),
-                f"{image['path']} of {source}",
-                a.get("place"),
-            ),
-        )
-        for image in value["images"]
-        for a in image["answers"]
-    ]
+    with well_formed(source):
+        return [
+            (
+                str(image["path"]),
+                answer_row(
+                    *(a["answer"], a["annotator"], a["seconds"], a["time"], a["settles"]),
+                    f"{image['path']} of {source}",
+                    a.get("place"),
+                ),
+            )
+            for image in value["images"]
+            for a in image["answers"]
+        ]

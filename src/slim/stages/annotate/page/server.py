@@ -176,7 +176,7 @@ def _is_free(host: str, port: int) -> bool:
 
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    if not 0 <= port <= 65535:
+    if not (isinstance(port, int) and 0 <= port <= 65535):
         raise _unavailable(host, port, "ports are numbered from 0 to 65535")
     try:
         return socket.create_server((host, port), family=family)
