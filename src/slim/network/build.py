@@ -143,8 +143,8 @@ def wrap(
     ------
     ModelError
         The module does not take such images, does not return logits, or others for a single image, predicts several
-        labels per image, is scripted, quantised or not in float32, holds NaN, has no layer of that name, or has none with
-        a grid; or the size, the mean or `std` is out of range, or two outputs have one name.
+        labels per image, is scripted, quantised or not in float32, holds NaN, has no layer of that name, or none with a
+        grid; or the size, the mean or `std` is out of range, or two outputs have one name.
 
     Warns
     -----
