@@ -86,9 +86,10 @@ def test_names_outside_utf_8_come_back(tmp_path: Path) -> None:
     class Names(Record):
         paths: pd.DataFrame
 
-    names = Names(pd.DataFrame({"path": pd.Series([os.fsdecode(b"/\xe4.png"), "/ä.png"], dtype=str)}))
-    names.save(tmp_path)
-    assert same(names, Names.load(tmp_path))
+    with pd.option_context("mode.string_storage", "python"):  # pyarrow takes no such names
+        names = Names(pd.DataFrame({"path": pd.Series([os.fsdecode(b"/\xe4.png"), "/ä.png"], dtype=str)}))
+        names.save(tmp_path)
+        assert same(names, Names.load(tmp_path))
 
 
 @pytest.mark.parametrize("verb", STAGES)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from tests.data.conftest import save_image
 
@@ -209,3 +212,13 @@ def test_photo_that_a_hard_link_puts_into_two_splits_leaks(tmp_path: Path) -> No
     (root / "test/a/0.jpg").hardlink_to(root / "train/a/0.jpg")
     with pytest.raises(DataError, match=r"or it leaks. Got .*the same file as .*\) in test and train\. "):
         load_dataset(root)
+
+
+@pytest.mark.skipif(find_spec("pyarrow") is None, reason="without pyarrow pandas keeps any name")
+def test_name_outside_utf_8_is_refused_where_pyarrow_keeps_the_names(tmp_path: Path) -> None:
+    root = tree(tmp_path, {f"{part}/{name}": 1 for part in ("train", "val", "test") for name in ("dog", "cat")})
+    (root / "train" / "cat" / "0.jpg").rename(root / "train" / "cat" / os.fsdecode(b"\xe4.jpg"))
+    with pytest.raises(DataError, match=r"must be UTF-8 for pandas with pyarrow. Got '.*\\udce4.jpg'. Rename it"):
+        load_dataset(root)
+    with pd.option_context("mode.string_storage", "python"):
+        assert len(load_dataset(root).train) == 2

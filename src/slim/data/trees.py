@@ -54,7 +54,18 @@ def tree_rows(folder: Path, seed: int) -> Rows:
     if absent:
         train = np.flatnonzero(split == "train")
         split[train] = carve(y[train], [files[i] for i in train], seed, absent)
-    return Rows(pd.DataFrame({"file": files, "split": split, "y": y}), class_names, drawn=bool(absent))
+    return Rows(_table(files, split, y), class_names, drawn=bool(absent))
+
+
+def _table(files: list[str], split: npt.NDArray[np.object_], y: npt.NDArray[np.int64]) -> pd.DataFrame:
+    """The files; pandas keeps their names in pyarrow, if that is installed, which refuses some."""
+    try:
+        return pd.DataFrame({"file": files, "split": split, "y": y})
+    except UnicodeEncodeError as error:
+        raise DataError(
+            f"Names of files must be UTF-8 for pandas with pyarrow. Got {error.object!r}. Rename it, set "
+            "pandas.options.mode.string_storage = 'python' in your program, or uninstall pyarrow."
+        ) from error
 
 
 def _ordered(names: set[str]) -> tuple[str, ...]:
