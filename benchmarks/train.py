@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from slim import TrainSettings, load_dataset, train_classifier
+from slim.arrays import Bytes
 from slim.data import ImageTable, Recomposition
 from slim.network.architectures import create
 from slim.progress import quiet
@@ -67,14 +68,19 @@ def ours(table: ImageTable, val: ImageTable, arch: str, recomposition: Recomposi
         train_classifier(table, val, settings, recomposition=recomposition)
 
 
+def centres(n: int) -> Bytes:
+    """Object maps of n images: the middle of each."""
+    maps = np.zeros((n, 64, 64), np.uint8)
+    maps[:, 16:48, 16:48] = 255
+    return maps
+
+
 def main(data: str, *architectures: str) -> None:
     """Print the rates, and their ratios to the plain loop and to SLIM's own training."""
     images = load_dataset(data)
     table = images.train[np.random.default_rng(0).permutation(len(images.train))[:IMAGES]]
     val = images.val[[0, len(images.val) - 1]]
-    centre = np.zeros((len(table), 64, 64), np.uint8)
-    centre[:, 16:48, 16:48] = 255
-    recomposition = Recomposition(centre)
+    recomposition = Recomposition(centres(len(table)))
     for arch in architectures or ARCHITECTURES:
         found = rates(
             {

@@ -223,5 +223,5 @@ def test_name_with_a_line_break_stays_in_one_line(files: Path, frame: pd.DataFra
 
 def test_zero_byte_in_a_name_is_refused(files: Path, frame: pd.DataFrame) -> None:
     frame.loc[3, "img_filename"] = "a\0b.png"
-    with pytest.raises(DataError, match="may hold a zero byte"):
+    with pytest.raises(DataError, match="must not hold a zero byte"):
         load_dataset(frame, root=files)

@@ -240,15 +240,12 @@ class Changed(nn.Module):
         return self.change(self.layers(images))
 
 
-@pytest.mark.parametrize("change", [torch.sigmoid, lambda y: y.sigmoid().clamp(0.1, 0.9)])
-def test_outputs_between_0_and_1_are_told(change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+def test_outputs_between_0_and_1_are_told() -> None:
     with pytest.warns(SlimWarning, match="lie between 0 and 1, even on noise"):
-        wrap(Changed(change, 3), image_size=16)
+        wrap(Changed(lambda y: y.sigmoid().clamp(0.1, 0.9), 3), image_size=16)
 
 
-@pytest.mark.parametrize(
-    "change", [lambda y: y, lambda y: y.log_softmax(1), lambda y: y * 0, lambda y: y.sigmoid() - 0.5]
-)
+@pytest.mark.parametrize("change", [lambda y: y, lambda y: y.log_softmax(1), lambda y: y * 0, lambda y: -y.sigmoid()])
 def test_other_outputs_are_taken_for_logits(change: Callable[[torch.Tensor], torch.Tensor]) -> None:
     assert wrap(Changed(change), image_size=16).n_classes == 2
 
@@ -294,13 +291,13 @@ def test_what_is_no_module_is_refused(value: Any) -> None:
         wrap(value, image_size=16)
 
 
-@pytest.mark.parametrize("mean", [0.5, "abc", None, [None] * 3, [[0.5] * 3], [0.5] * 4])
+@pytest.mark.parametrize("mean", [0.5, "abc", [None] * 3, [[0.5] * 3], [0.5] * 4])
 def test_a_mean_that_is_not_three_numbers_is_refused(mean: Any) -> None:
     with pytest.raises(ModelError, match="mean must be three numbers"):
         wrap(Changed(lambda y: y), image_size=16, mean=mean)
 
 
-@pytest.mark.parametrize("size", [True, 16.0, "16", (16, 16), None, -1])
+@pytest.mark.parametrize("size", [True, 16.0, "16", (16, 16), -1])
 def test_a_size_that_is_not_one_whole_number_is_refused(size: Any) -> None:
     with pytest.raises(ModelError, match="image_size must be one whole number"):
         wrap(Changed(lambda y: y), image_size=size)

@@ -18,7 +18,7 @@ from slim.stages import STAGES
 SOURCE = Path(slim.__file__).parent / "stages"
 
 # The page scores all images after each answer with the stage that does so later for good.
-LIVE = {("annotate", "IncrementalScores"), ("annotate", "no_scores")}
+LIVE = {("annotate", "IncrementalScores"), ("annotate", "no_scores"), ("report", "section")}
 
 
 @pytest.mark.parametrize("verb", STAGES)

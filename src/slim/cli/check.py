@@ -15,7 +15,7 @@ from slim.cli.shared import JSON, RUN_OPTIONS, console, loading
 _SHOWN = 20
 
 
-@main.command("check", short_help="Read every image before hours of work, and list what cannot be used.")
+@main.command("check", short_help="Read every image, and list those that cannot be used.")
 @click.argument("data", metavar="DATA", type=click.Path())
 @click.option("--root", **RUN_OPTIONS["root"])
 @click.option("--attribute", **RUN_OPTIONS["attribute"])

@@ -14,7 +14,7 @@ from slim.cli.shared import JSON
 from slim.data.composing.settings import ComposeSettings
 
 
-@main.command("compose", short_help="Compose a benchmark with a known shortcut out of cut-outs and scenes.")
+@main.command("compose", short_help="Compose a benchmark out of cut-outs and scenes.")
 @click.argument("target", type=click.Path())
 @click.option("--objects", required=True, metavar="DIR", type=click.Path(), help="A folder per class with cut-outs.")
 @click.option("--scenes", required=True, metavar="DIR", type=click.Path(), help="A folder per scene with photographs.")

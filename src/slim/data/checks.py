@@ -38,7 +38,7 @@ def _absolute(names: Sequence[str], home: Path) -> list[str]:
     """The path of each name; `""` for an empty one."""
     impossible = next((name for name in names if "\0" in name), None)
     if impossible is not None:
-        raise DataError(f"No file's name may hold a zero byte. Got {impossible!r}. Write the table again.")
+        raise DataError(f"Names of files must not hold a zero byte. Got {impossible!r}. Write the table again.")
     return [os.path.normpath(os.path.join(home, name)) if name else "" for name in names]
 
 

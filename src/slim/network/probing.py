@@ -55,7 +55,7 @@ def probe(classifier: Classifier, table: ImageTable) -> None:
             predicted += forward.logits.argmax(1).tolist()
         # What the network keeps of a forward pass, such as a normed weight, has no gradient then and can be copied.
         with torch.no_grad():
-            classifier.module(classifier.normalize(images))
+            cam.classifier.module(classifier.normalize(images))
     if not steers:
         raise ModelError(
             "The logits must depend on the attended layer, or nothing can be said about where the network looks. "

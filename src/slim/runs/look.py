@@ -91,7 +91,9 @@ def looks(
         classifier = classifier.for_classes(table.class_names)
     if explain not in ("label", "predicted", *classifier.class_names):
         known = ", ".join(classifier.class_names[:5])
-        raise ModelError(f"The class to explain must be one of the model's ({known}, ...). Got {explain!r}.")
+        raise ModelError(
+            f"The class to explain must be one of the model's, such as {known}. Got {explain!r}. Name one of them."
+        )
     if objects is not None and len(objects) != len(sources):
         raise DataError(f"Each of the {len(sources)} images must have an object map. Got {len(objects)}. Check both.")
     with GradCam(classifier) as cam:

@@ -85,7 +85,7 @@ def _outputs(path: Path, arch: str) -> int:
     }
     if len(rows) != 1:
         raise ModelError(
-            f"The classes of a checkpoint must be known. Got no head of {arch} in {path}. Name them: --classes cat,dog"
+            f"The classes of a checkpoint must be known. Got no head of {arch} in {path}. Name them (--classes)."
         )
     return rows.pop()
 
@@ -104,7 +104,7 @@ def _from_timm(name: str, image_size: int | None, layer: str | None) -> Classifi
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ModelError(
             f"Weights of {name} must be downloaded from timm's hub. Got: {reason[:200]}. Connect to the internet, or "
-            f"name a checkpoint: slim look model.pt --arch {name} IMAGE"
+            f"name a checkpoint and its --arch {name}."
         ) from error
     config = resolve_model_data_config(module)
     return wrap(

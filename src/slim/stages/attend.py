@@ -100,7 +100,9 @@ class SplitAttention(Record):
 
     def _look(self, i: int) -> Look:
         if self.table is None:
-            raise DataError("An image is shown from its file. Got maps without images. Name them: attention.of(data).")
+            raise DataError(
+                "To be shown, attention must know its images. Got maps alone. Call attention.of(data) first."
+            )
         i = range(len(self))[i]
         names, probabilities = self.table.class_names, np.asarray(self.probabilities[i])
         label, predicted = names[self.table.y[i]], int(probabilities.argmax())
