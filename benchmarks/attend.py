@@ -21,6 +21,7 @@ from slim import AttendSettings, attend_split, load_dataset
 from slim.data import ImageTable, image_batches
 from slim.network.build import build
 from slim.network.classifier import Classifier
+from slim.network.devices import resolve_device
 from slim.progress import quiet
 
 IMAGES, ROUNDS = 192, 3
@@ -35,9 +36,10 @@ def jobs(table: ImageTable, model: Classifier) -> dict[str, Job]:
     batches = [(model.normalize(images), y) for images, y, _ in read]
 
     def bare() -> None:
-        with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.inference_mode(), torch.autocast(model.device.type, dtype=torch.bfloat16):
             for inputs, _ in batches:
                 model.module(inputs)
+        _finish()
 
     def attend() -> None:
         with tempfile.TemporaryDirectory() as folder, quiet():
@@ -63,6 +65,12 @@ def _grad_cam(model: Classifier, batches: Sequence[tuple[Tensor, Tensor]]) -> Jo
     return lambda: [cam(inputs, [ClassifierOutputTarget(int(label)) for label in y]) for inputs, y in batches]
 
 
+def _finish() -> None:
+    """Wait until a GPU has done what it was given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 def rates(todo: dict[str, Job], images: int, rounds: int) -> dict[str, float]:
     """Images per second of each job in its fastest round."""
     seconds = dict.fromkeys(todo, float("inf"))
@@ -79,7 +87,7 @@ def main(data: str, *architectures: str) -> None:
     table = load_dataset(data).train[:IMAGES]
     for arch in architectures or ARCHITECTURES:
         model = build(arch, table.class_names, weights=None, image_size=224)
-        model.module.to(memory_format=torch.channels_last)
+        model.to(resolve_device("auto")).module.to(memory_format=torch.channels_last)
         found = rates(jobs(table, model), len(table), ROUNDS)
         for name, rate in found.items():
             print(f"{arch:22} {name:16} {rate:7.1f} images/s {rate / found['bare forward']:6.2f}", flush=True)

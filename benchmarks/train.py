@@ -22,6 +22,7 @@ from slim import TrainSettings, load_dataset, train_classifier
 from slim.arrays import Bytes
 from slim.data import ImageTable, Recomposition
 from slim.network.architectures import create
+from slim.network.devices import resolve_device
 from slim.progress import quiet
 
 IMAGES, SIZE, BATCH, ROUNDS = 384, 224, 32, 3
@@ -52,11 +53,12 @@ class Photos(Dataset[Any]):
 
 def plain(table: ImageTable, arch: str) -> None:
     """An epoch of a plain loop."""
-    module = create(arch, table.n_classes, SIZE)
+    device = resolve_device("auto")
+    module = create(arch, table.n_classes, SIZE).to(device)
     optimizer = torch.optim.SGD(module.parameters(), lr=1e-3, momentum=0.9)
     for images, y in DataLoader(Photos(table), BATCH, shuffle=True, num_workers=2):
         optimizer.zero_grad()
-        loss = cross_entropy(module(images), y)
+        loss = cross_entropy(module(images.to(device)), y.to(device))
         loss.backward()
         optimizer.step()
 
