@@ -117,3 +117,17 @@ def test_what_is_retrained_on_follows_from_backgrounds_first_and_then_from_error
     )
     assert (retrained.images, retrained.reliance) == (images, reliance)
     assert (retrained.model is made.reference) == (images == "none")
+
+
+@pytest.mark.parametrize(("use_val", "images"), [(False, "none"), (True, "subset")])
+def test_without_val_nothing_speaks_for_a_shortcut_on_the_object(
+    use_val: bool, images: str, records: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = records()
+    settings = CurateSettings(size=8, keep=0.5, balance="environment", core_clusters=1)
+    subset = curate(made.data, made.reference, made.attention, made.space, made.scores, settings)
+    assert subset.evidence is None
+    monkeypatch.setattr("slim.stages.retrain.retrain.background_reliance", lambda *_, **__: Reliance(40, 0.9, 0.88))
+    arguments = (made.data, made.reference, made.objects, subset, RetrainSettings(use_val=use_val), TRAINING)
+    with pytest.warns(SlimWarning, match="reference model is kept" if images == "none" else "on the object itself"):
+        assert choose_images(*arguments, seed=0)[0] == images

@@ -153,6 +153,12 @@ def choose_images(
             "--curate.balance features."
         )
         return "none", reliance
+    if reliance is not None and subset.evidence is None and not settings.use_val:
+        _warn(
+            f"{seen}Whether it took a shortcut that lies on the object, only its errors on val can tell, which are not "
+            "used. The reference model is kept. To retrain anyway: --retrain.images subset."
+        )
+        return "none", reliance
     if reliance is not None:
         _warn(
             f"{seen}If it took a shortcut, it lies on the object itself, such as its colour or something that "
