@@ -21,6 +21,7 @@ from typing import Any
 
 from slim.errors import ArtifactError, SlimWarning
 from slim.files import VERSION, Version, check_seal, file_digest, file_version, read_json, write_sealed
+from slim.runs.log import LOG
 from slim.runs.outputs import MANIFEST, Output, faults, is_of_record, lost_answers, written
 
 
@@ -122,6 +123,8 @@ def collecting_warnings() -> Iterator[list[str]]:
             if issubclass(warning.category, SlimWarning):
                 texts.append(str(warning.message))
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+        for text in dict.fromkeys(texts):
+            LOG.warning(text)
 
 
 @dataclass(frozen=True)

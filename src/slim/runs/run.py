@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 from slim import processes
@@ -19,6 +20,7 @@ from slim.runs.explained import load_explanation
 from slim.runs.folder import RunFolder
 from slim.runs.known_data import remember, versions
 from slim.runs.lock import alone_in
+from slim.runs.log import LOG, logged
 from slim.runs.settings import FILE, Overrides, RunSettings, read_recipe
 from slim.runs.stored import StoredRun
 from slim.stages import STAGES, Stage
@@ -89,7 +91,7 @@ class Run(StoredRun):
         ArtifactError
             A stage that it reads is not done, or another command is at work in the folder.
         """
-        with alone_in(self.folder.path):
+        with alone_in(self.folder.path), logged(self.folder.path):
             return self._make(verb)
 
     def _make(self, verb: str) -> bool:
@@ -97,12 +99,15 @@ class Run(StoredRun):
         if not processes.agreed(processes.first() and self._is_to_do(verb)):
             return False
         stage = STAGES[verb]
+        LOG.info("%s started", verb)
+        start = perf_counter()
         if processes.first():
             with self._writing(verb) as folder, nullcontext() if stage.shared else processes.alone():
                 self._work(stage, folder).save(folder)
         elif stage.shared:
             self._work(stage, self.folder.work(stage.folder, keep=stage.resumes))
         processes.wait()
+        LOG.info("%s done after %.1f s", verb, perf_counter() - start)
         return True
 
     def _is_to_do(self, verb: str) -> bool:
@@ -175,7 +180,7 @@ class Run(StoredRun):
         DataError
             There are such images, and they are not skipped.
         """
-        with alone_in(self.folder.path):
+        with alone_in(self.folder.path), logged(self.folder.path):
             self._make_all(bad_images)
 
     def _usable(self, bad_images: BadImages) -> Run:
