@@ -122,9 +122,10 @@ def collecting_warnings() -> Iterator[list[str]]:
         for warning in caught:
             if issubclass(warning.category, SlimWarning):
                 texts.append(str(warning.message))
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
         for text in dict.fromkeys(texts):
-            LOG.warning(text)
+            LOG.warning("%s", text)
+        for warning in caught:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
 @dataclass(frozen=True)
