@@ -49,6 +49,10 @@ def topic_page(topic: str, names: list[str]) -> str:
     kinds = {name: "class" if isinstance(getattr(slim, name), type) else "function" for name in names}
     return "\n".join(
         [_title(topic, "="), table, *(f"{_title(name, '-')}\n.. auto{kinds[name]}:: {name}\n" for name in names)]
+    ).replace(
+        # Most of what a run can do is written in its base class, which has no public name.
+        ".. autoclass:: Run\n",
+        ".. autoclass:: Run\n   :inherited-members:\n",
     )
 
 

@@ -279,43 +279,6 @@ def test_reader_that_has_seen_enough_is_no_error(
     assert "slim:" not in result.stderr
 
 
-def test_error_of_ours_is_one_line_and_its_traceback_is_in_a_file(
-    finished_run: Path, slim_command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("slim.stages.curate.curate.curate", fail_with(ZeroDivisionError("a bug")))
-    log = finished_run / "slim-error.log"
-    for number in (1, 2):
-        result = slim_command("curate", finished_run, "--size", "10")
-        assert result.exit_code == 70
-        assert result.stderr.splitlines()[-1] == (
-            f"slim: SLIM itself failed with ZeroDivisionError: a bug. Its traceback is in {log}. "
-            "Report it with what slim doctor prints."
-        )
-        assert "Traceback" not in result.stderr
-        assert log.read_text().count("ZeroDivisionError: a bug\n") == number
-    assert "in fail\n    raise error" in log.read_text()
-    assert states(slim_command, finished_run)["curate"] == "stale"  # the old result is there still
-
-
-def test_file_of_tracebacks_stays_small(
-    finished_run: Path, slim_command: Command, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Run, "status", fail_with(ZeroDivisionError("a bug")))
-    (finished_run / "slim-error.log").write_text("x" * 1_000_001)
-    assert slim_command("status", finished_run).exit_code == 70
-    assert (finished_run / "slim-error.log").stat().st_size < 20_000
-    assert (finished_run / "slim-error.log.1").stat().st_size == 1_000_001
-
-
-def test_traceback_of_a_command_without_a_run_is_in_the_working_folder(
-    slim_command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("slim.cli.doctor._versions", fail_with(ZeroDivisionError("a bug")))
-    assert slim_command("doctor").exit_code == 70
-    assert (tmp_path / "slim-error.log").exists()
-
-
 @pytest.mark.skipif(sys.platform == "win32", reason="the size of files cannot be limited")
 def test_disk_that_fills_up_while_a_checkpoint_is_written_is_one_line_and_the_run_goes_on(
     finished_run: Path, slim_command: Command

@@ -20,5 +20,5 @@ def test_activations_too_large_for_half_precision_are_refused() -> None:
 
 
 def test_free_memory_is_known_here() -> None:
-    free = activations._free_memory()
+    free = activations.free_memory()
     assert free is None or free > 10**6

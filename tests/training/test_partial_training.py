@@ -188,10 +188,10 @@ def test_activations_are_kept_in_half_precision_or_refused_when_memory_is_short(
     values = 8 * (SIZE // 2) ** 2 * len(table) * 2  # train and validation images
     settings = replace(FAST, trainable="stage")
     full = fit(table, table, settings, initial=model_of())
-    monkeypatch.setattr(activations, "_free_memory", lambda: values * 4)
+    monkeypatch.setattr(activations, "free_memory", lambda: values * 4)
     half = fit(table, table, settings, initial=model_of())
     assert not same(state_of(full.classifier), state_of(half.classifier))
     np.testing.assert_allclose(full.history["val_loss"], half.history["val_loss"], atol=0.01)
-    monkeypatch.setattr(activations, "_free_memory", lambda: values * 4 - 1)
+    monkeypatch.setattr(activations, "free_memory", lambda: values * 4 - 1)
     with pytest.raises(SettingsError, match=r"free memory, 0\.0 GB\. Got 0\.0 GB"):
         train_classifier(table, table, settings, initial=model_of())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from slim.cli.group import main
 from slim.cli.shared import JSON
 from slim.errors import SlimError
 from slim.files import VERSION
+from slim.room import free_disk, free_memory, gigabytes
 from slim.runs.run import open_run
 
 _PACKAGES = ("torchvision", "timm", "numpy", "pandas", "scikit-learn", "safetensors", "umap-learn")
@@ -58,27 +58,14 @@ def _machine(folder: Path) -> dict[str, str]:
         "bfloat16": "supported" if bfloat16 else "not supported",
         "threads": f"{torch.get_num_threads()} on {os.cpu_count()} processors",
         "memory": _memory(),
-        "disk": f"{_gigabytes(shutil.disk_usage(_existing(folder)).free)} left",
+        "disk": f"{gigabytes(free_disk(folder))} left",
     }
 
 
 def _memory() -> str:
-    """The memory of this machine, where its system says so."""
-    try:
-        page = os.sysconf("SC_PAGE_SIZE")
-        left, total = page * os.sysconf("SC_AVPHYS_PAGES"), page * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return "unknown"
-    return f"{_gigabytes(left)} left of {_gigabytes(total)}"
-
-
-def _gigabytes(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"
-
-
-def _existing(folder: Path) -> Path:
-    """The folder, or the next one above it that exists."""
-    return next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    """The memory that a stage may use, where the system says so."""
+    free = free_memory()
+    return "unknown" if free is None else f"{gigabytes(free)} left"
 
 
 def _states(run: str) -> dict[str, str]:

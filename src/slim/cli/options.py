@@ -11,8 +11,10 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
+from click.core import ParameterSource
 
 from slim.progress import quiet
+from slim.runs.log import command
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,9 +49,10 @@ class Command(click.Command):
         self.params.append(Option(["--quiet"], is_flag=True, expose_value=False, callback=_be_quiet, help=text))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; whoever catches its error knows its folder."""
+        """Run the command; whoever catches its error knows its folder, and the log what was called."""
         folder = ctx.params.get("run") or ctx.params.get("folder")
         ctx.meta[FOLDER] = None if folder is None else Path(folder)
+        command.set(command_line(ctx))
         return super().invoke(ctx)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -62,6 +65,20 @@ class Command(click.Command):
         for heading, records in sections.items():
             with formatter.section(heading):
                 formatter.write_dl(records)
+
+
+def command_line(ctx: click.Context) -> str:
+    """What was called, without texts of the user's own, such as names of folders."""
+    words = [ctx.command_path]
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        if name not in ctx.params or ctx.get_parameter_source(name) is not ParameterSource.COMMANDLINE:
+            continue
+        value = ctx.params[name]
+        plain = isinstance(value, (int, float)) or isinstance(parameter.type, click.Choice) or value == "none"
+        words += [parameter.opts[0]] if isinstance(parameter, click.Option) else []
+        words += [] if isinstance(parameter, click.Option) and parameter.is_flag else [str(value) if plain else "…"]
+    return " ".join(words)
 
 
 class _NoneOr(click.ParamType):  # type: ignore[type-arg]  # not every click that the project admits has type parameters

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from slim.errors import SettingsError
 from slim.network.partial import Cut, Forward
+from slim.room import free_memory
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,7 +106,7 @@ def fitting_dtype(cut: Cut, n: int) -> torch.dtype | None:
     SettingsError
         Not even half precision fits; the message names the gigabytes.
     """
-    free = _free_memory()
+    free = free_memory()
     values = n * torch.Size(cut.shape).numel()
     if free is None or values * 4 <= free / 2:
         return None
@@ -118,29 +117,3 @@ def fitting_dtype(cut: Cut, n: int) -> torch.dtype | None:
         f"{free / 2e9:.1f} GB. Got {values * 2e-9:.1f} GB in half precision. Train the whole network "
         "(--trainable all), a later part (--trainable NAME), or use fewer or smaller images."
     )
-
-
-def _free_memory() -> int | None:
-    """Free memory in bytes, within the limit of a container; None if the system does not report it."""
-    free = [available for available in (_available_memory(), _container_memory()) if available is not None]
-    return min(free, default=None)
-
-
-def _available_memory() -> int | None:
-    """Available memory on Linux; elsewhere all installed memory."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration):
-        names = getattr(os, "sysconf_names", {})
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if "SC_PHYS_PAGES" in names else None
-
-
-def _container_memory() -> int | None:
-    """Memory that a container may still use; None without a limit."""
-    folder = Path("/sys/fs/cgroup")
-    try:
-        limit = (folder / "memory.max").read_text().strip()
-        return None if limit == "max" else int(limit) - int((folder / "memory.current").read_text())
-    except OSError:
-        return None

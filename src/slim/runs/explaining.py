@@ -14,6 +14,7 @@ from slim.files import write_text
 from slim.progress import announce
 from slim.runs.explained import EXPLANATION, READS, load_explanation, made_from
 from slim.runs.lock import alone_in
+from slim.runs.log import logged
 from slim.runs.run import Run
 from slim.stages import STAGES
 from slim.stages.settings import ExplainSettings, plain_settings
@@ -50,7 +51,7 @@ def explain_run(
     SettingsError
         A setting is out of range, or a name is for a concept that was not found.
     """
-    with alone_in(run.folder.path):
+    with alone_in(run.folder.path), logged(run.folder.path):
         for verb in READS:
             _check_done(run, verb)
         current = _settings(run, settings or {})

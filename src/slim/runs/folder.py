@@ -21,6 +21,7 @@ from typing import Any
 
 from slim.errors import ArtifactError, SlimWarning
 from slim.files import VERSION, Version, check_seal, file_digest, file_version, read_json, write_sealed
+from slim.runs.log import LOG
 from slim.runs.outputs import MANIFEST, Output, faults, is_of_record, lost_answers, written
 
 
@@ -121,6 +122,9 @@ def collecting_warnings() -> Iterator[list[str]]:
         for warning in caught:
             if issubclass(warning.category, SlimWarning):
                 texts.append(str(warning.message))
+        for text in dict.fromkeys(texts):
+            LOG.warning("%s", text)
+        for warning in caught:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 

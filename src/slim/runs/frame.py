@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 if TYPE_CHECKING:
-    from slim.runs.run import Run
+    from slim.runs.stored import StoredRun
 
 
-def pool_frame(run: Run) -> pd.DataFrame:
+def pool_frame(run: StoredRun) -> pd.DataFrame:
     """One row per image of the pool, from the records of the stages that are done; see `Run.to_frame`."""
     run.check_ready("annotate")
     space = run.load("embed")

@@ -8,6 +8,7 @@ from pathlib import Path
 from slim.data import Dataset
 from slim.runs.formats import Format
 from slim.runs.lock import alone_in
+from slim.runs.log import logged
 from slim.runs.run import Run, open_run
 from slim.stages.annotate.annotate import annotation_pool, judgement_store
 from slim.stages.annotate.formats import Found, Sheet, merge_answers
@@ -134,7 +135,7 @@ def import_judgements(run: str | Path, source: str | Path, source_format: Format
     about = opened.data, opened.load("attend"), opened.load("embed")
     queries, pool = _queries(opened, about), opened.data.split(about[2].pool)
     folder, done = opened.stage_folder("annotate"), opened.state("annotate") == "done"
-    with alone_in(opened.folder.path), opened.folder.changing(folder.name):
+    with alone_in(opened.folder.path), logged(opened.folder.path), opened.folder.changing(folder.name):
         with judgement_store(*about, folder) as store:
             new = merge_answers(store, pool, rows)
             judgements = judgements_of_people(store, pool, queries.index.tolist())

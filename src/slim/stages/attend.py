@@ -23,9 +23,10 @@ from slim.localization import Places
 from slim.network.classifier import Classifier
 from slim.network.gradcam import ForwardPass, GradCam, pool, upsample
 from slim.network.look import Look, Looks, region_of
-from slim.network.places import GRID, PlaceBasis, PlaceRecorder, place_network
+from slim.network.places import COMPONENTS, GRID, PlaceBasis, PlaceRecorder, place_network
 from slim.progress import track
 from slim.record import Record, array_to_fill, filled
+from slim.room import check_room
 from slim.stages.settings import AttendSettings
 from slim.training import TrainSettings
 
@@ -200,6 +201,8 @@ def attend(
     ------
     ModelError
         The outputs of the reference model are not the classes of the images.
+    SlimError
+        The disk, or the memory, cannot hold the arrays.
 
     Warns
     -----
@@ -211,6 +214,7 @@ def attend(
     ``attention = slim.attend(data, reference)``
     """
     settings = settings or AttendSettings()
+    check_room("attention and places", disk=_bytes(data, reference, settings), folder=folder)
     folders = {name: None if folder is None else Path(folder) / name for name in SPLITS}
     splits = {name: attend_split(reference, data.split(name), settings, folder=folders[name]) for name in SPLITS}
     training = training or TrainSettings()
@@ -221,6 +225,16 @@ def attend(
             places = _places(recorder, basis, data.split(name), settings, folders[name])
             splits[name] = replace(splits[name], places=places)
     return Attention(**splits)
+
+
+def _bytes(data: Dataset, reference: Classifier, settings: AttendSettings) -> int:
+    """The size of all arrays, from the rows of a pass over two images."""
+    with GradCam(reference.for_classes(data.train.class_names), settings.method, settings.precision) as cam:
+        forward = cam(torch.zeros(2, 3, reference.image_size, reference.image_size, dtype=torch.uint8))
+        classes = torch.zeros(2, dtype=torch.int64, device=forward.logits.device)
+        row = sum(rows[0].numel() for rows in _rows(forward, classes, settings.pooling).values())
+    n_places = (len(data.train) + len(data.val)) * GRID * GRID * COMPONENTS
+    return row * 4 * sum(len(data.split(name)) for name in SPLITS) + n_places
 
 
 def _basis(recorder: PlaceRecorder, table: ImageTable, settings: AttendSettings, seed: int) -> PlaceBasis:

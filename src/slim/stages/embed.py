@@ -17,6 +17,7 @@ from sklearn.preprocessing import normalize
 from slim.errors import DataError, SettingsError
 from slim.progress import track
 from slim.record import Record
+from slim.room import check_room
 from slim.stages.attend import Attention
 from slim.stages.settings import EmbedSettings
 
@@ -134,6 +135,8 @@ def embed(attention: Attention, settings: EmbedSettings | None = None, *, seed: 
     if not all(np.isfinite(values).all() for values in (core, environment, contrast)):
         raise DataError("Features must be finite. Got NaN or infinity. Compute them again with --precision 32-true.")
     shown = core if settings.features == "core" else contrast
+    if settings.metric == "cosine":  # which works on a copy
+        check_room("features as directions", memory=max(shown.nbytes, environment.nbytes))
     sources = track((shown, environment), "embedding what the model sees where it looks, and elsewhere")
     components = reduce(contrast, COMPONENTS, seed)
     length = float(np.sqrt(np.square(components).sum(1).mean()))

@@ -28,14 +28,18 @@ from slim.metrics import accuracy_by_group
 from slim.network.classifier import Classifier
 from slim.network.partial import Cut, find_cut, last_stage
 from slim.network.tracing import evaluating
-from slim.progress import track
-from slim.training.checkpoint import State, fingerprint, read_checkpoint, write_checkpoint
+from slim.progress import announce, remaining, track
+from slim.room import check_room
+from slim.training.checkpoint import FILE, State, fingerprint, read_checkpoint, write_checkpoint
 from slim.training.group_dro import balanced_order, robust_loss
 from slim.training.settings import Task, TrainSettings
 from slim.training.sources import Batches, Source, in_batches, open_sources
 
 CHECKPOINT_SECONDS = 60.0
 """Within an epoch, a checkpoint is written once the last one is older than this."""
+
+_LONG = 10.0
+"""Seconds from which on the time that is left is announced after the first epoch."""
 
 _SELECT_BY = {
     "accuracy": "val_accuracy",
@@ -88,11 +92,23 @@ class Loop:
         settings = self.task.settings
         self._resume()
         if not self.state.finished(settings):
+            self._check_room()
             source, val = open_sources(self.model, self.task, self.cut, self.forward, self.fabric.device)
             while not self.state.finished(settings):
                 self._epoch(source)
                 self._validate(val)
         return self._result()
+
+    def _check_room(self) -> None:
+        """Stop where the disk cannot hold the network and a checkpoint, besides the one that it replaces."""
+        if self.folder is None:
+            return
+        settings, changing = self.task.settings, _bytes(self._changing().values())
+        copies = 2 if settings.optimizer == "adamw" else int(settings.momentum > 0)
+        checkpoint = 2 * changing + copies * _bytes(self.trained.values())  # the last weights and the best ones
+        old = self.folder / FILE
+        disk = 2 * checkpoint + _bytes(self.model.module.state_dict().values())
+        check_room("checkpoints", disk=disk - (old.stat().st_size if old.exists() else 0), folder=self.folder)
 
     def _epoch(self, source: Source) -> None:
         """Run the remaining steps of an epoch."""
@@ -104,9 +120,9 @@ class Loop:
         description = f"training, epoch {state.epoch} of {task.settings.epochs}"
         if state.history:
             description += f", loss {state.history[-1]['train_loss']:.2g}"
-        remaining = source.batches(batches, state.epoch, task.settings.augmentation, state.step, spread=True)
+        coming = source.batches(batches, state.epoch, task.settings.augmentation, state.step, spread=True)
         start, before = perf_counter(), state.seconds
-        for inputs, y in track(remaining, description, total=len(batches) - state.step):
+        for inputs, y in track(coming, description, total=len(batches) - state.step):
             self._step(source, inputs, y.to(self.fabric.device), batches)
             state.seconds = before + perf_counter() - start
             if perf_counter() - self.saved >= CHECKPOINT_SECONDS:
@@ -173,6 +189,9 @@ class Loop:
         row |= {"lr": self._lr(), "seconds": round(state.seconds + perf_counter() - start, 3)}
         _check_finite(row["val_loss"], f"on the validation images after epoch {state.epoch}", self._lr())
         state.history.append(row)
+        left = settings.epochs - state.epoch
+        if state.epoch == 1 and row["seconds"] * left > _LONG:
+            announce(f"  about {remaining(row['seconds'], 1, 1 + left)} left for the other {left} epochs at most")
         self.fabric.log_dict({name: value for name, value in row.items() if name != "epoch"}, step=state.epoch)
         value = row[_SELECT_BY[settings.select_by]] * (-1 if settings.select_by == "loss" else 1)
         if state.best_value is None or value > state.best_value:
@@ -248,6 +267,10 @@ class Loop:
         if self.folder is not None and processes.first():
             self.model.save(self.folder)
         return Training(self.model, pd.DataFrame(state.history), state.best_epoch)
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.nbytes for tensor in tensors)
 
 
 def _counts(batch: Ints) -> bool:

@@ -15,6 +15,7 @@ from slim.localization import SIDE, PlaceAnswers, Places, fit_localizer, object_
 from slim.metrics import wilson_interval
 from slim.progress import track
 from slim.record import array_to_fill
+from slim.room import check_room
 from slim.stages.attend import Attention
 from slim.stages.embed import Space
 from slim.stages.judgements import CORE, SPURIOUS, Judgements
@@ -67,6 +68,7 @@ def locate(
     """
     settings = settings or LocateSettings()
     check_source(data, settings.source)
+    check_room("object maps", disk=(len(data.train) + len(data.val)) * SIDE * SIDE, folder=folder)
     if settings.source != "answers":
         train, val = (_region_maps(data.split(name), settings.source, folder, name) for name in ("train", "val"))
         return ObjectMaps(train, val, settings.source)

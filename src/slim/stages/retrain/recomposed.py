@@ -15,6 +15,7 @@ from slim.network.choices import Precision
 from slim.network.classifier import Classifier
 from slim.network.gradcam import GradCam
 from slim.progress import track
+from slim.room import check_room
 from slim.stages.retrain.last_layer import Head, fit_weighted_head
 from slim.stages.settings import RetrainSettings
 from slim.training import TrainSettings, train_classifier
@@ -23,6 +24,7 @@ STRENGTH = 1e-3
 """Inverse strength of the l2 penalty; chosen among four on two data sets, see docs/log.md."""
 
 _BATCH_SIZE = 32
+_COPIES = 4  # of all features, while the head is fitted: split by split, joined, centred, and standardised
 
 
 def recomposed_head(
@@ -38,8 +40,10 @@ def recomposed_head(
 
     Val is recomposed like the pool, so that it cannot bring a shortcut back, however biased it is.
     """
-    reference.linear  # noqa: B018 (refuses a network without a linear head)
     tables = {split: data.split(split) for split in recompositions}
+    n = settings.draws * sum(len(table) for table in tables.values())
+    # A network without a linear head is refused here.
+    check_room("features of recomposed images", memory=_COPIES * n * reference.linear.in_features * 4)
     features = [
         recomposed_features(reference, table, recompositions[split], settings.draws, training.precision, seed)
         for split, table in tables.items()
