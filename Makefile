@@ -14,10 +14,10 @@ test: .venv/installed
 
 # The oldest packages that pyproject.toml allows, in an environment of their own, and tests that use each of them. torch and
 # torchvision stay those of constraints.txt; deprecations, which later versions announce, are no errors here.
-OLDEST := tests/test_record.py tests/test_files.py tests/test_overlay.py tests/data/test_metadata.py tests/data/test_inspection.py \
+OLDEST := tests/test_record.py tests/test_files.py tests/test_overlay.py tests/data/test_tables.py tests/data/test_inspection.py \
 	tests/network tests/stages/test_embed.py tests/stages/curate tests/stages/propagate tests/stages/report \
 	tests/stages/annotate/formats tests/stages/annotate/page/test_app.py tests/stages/annotate/page/test_security.py \
-	tests/stages/annotate/page/test_odd_requests.py tests/comparison/test_table.py tests/runs/test_two_roads.py
+	tests/stages/annotate/page/test_odd_requests.py tests/comparison/test_tables.py tests/runs/test_two_roads.py
 oldest:
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/pip install --quiet --disable-pip-version-check uv

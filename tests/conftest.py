@@ -56,7 +56,7 @@ sys.addaudithook(_forbid_network)
 
 @pytest.fixture(autouse=True)
 def calls_to_other_machines() -> Iterator[list[str]]:
-    """What tried to leave this machine during the test, also where its error was caught; a test clears what it meant."""
+    """What tried to leave this machine during a test, also if its error was caught; what was meant is to be cleared."""
     _CALLS.clear()
     yield _CALLS
     assert _CALLS == []

@@ -23,7 +23,11 @@ PATHS = (
 )
 POSTED = ("/api/posts", "/api/posts", "/api/posts", "/api/more", "/api/add", "/api/session", "/")
 METHODS = ("GET", "GET", "GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE", "CONNECT", "PATCH", "get", "QUERY", "G\0T")
-KINDS = ("application/json",) * 6 + ("text/plain", "multipart/form-data; boundary=x", "application/x-www-form-urlencoded")
+KINDS = ("application/json",) * 6 + (
+    "text/plain",
+    "multipart/form-data; boundary=x",
+    "application/x-www-form-urlencoded",
+)
 LEAKS = (b"root:x:0", b"SQLite format 3", b"from __future__", b'"token":')
 
 
@@ -76,7 +80,11 @@ class Odd:
         query, lines, allowed = self._rights()
         target = f"{path}?{query}" if query else path
         body = self._body(allowed) if posts or rng.random() < 0.1 else b""
-        head = [f"{method} {target} HTTP/{rng.choice(['1.1'] * 60 + ['1.0', '0.9', '2', 'x'])}", *lines, *self._extras()]
+        head = [
+            f"{method} {target} HTTP/{rng.choice(['1.1'] * 60 + ['1.0', '0.9', '2', 'x'])}",
+            *lines,
+            *self._extras(),
+        ]
         complete = "Transfer-Encoding: chunked" not in head
         length = str(len(body)) if rng.random() < 0.97 else rng.choice(["-1", "x", "1", str(len(body) + 9), "9" * 30])
         head += [f"Content-Type: {rng.choice(KINDS)}", f"Content-Length: {length}", "Connection: close"]

@@ -98,7 +98,7 @@ def _with_relative_names(table: pd.DataFrame, run: Run) -> pd.DataFrame:
 
 
 def _write_wilds(table: pd.DataFrame, target: Path) -> None:
-    """For programs that know no apostrophe: a name that begins like a formula is given as ``./=1.jpg``, the same file."""
+    """For programs that know no apostrophe: a name that is like a formula becomes ``./=1.jpg``, the same file."""
     names = [f"./{name}" if guarded(name) != name else name for name in table["img_filename"]]
     write_table(target, table.assign(img_filename=names))
 

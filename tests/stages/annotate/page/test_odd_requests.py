@@ -45,14 +45,13 @@ WEBSOCKET = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version
         (b"GET /api/session HTTP/1.1\r\n" + HEAD + b"Origin: http://[::1\r\n\r\n", b"403"),
         (b"GET /api/session HTTP/1.1\r\n" + HEAD + WEBSOCKET + b"\r\n", b"403"),
         (b"GET /api/session HTTP/1.1\r\n" + HEAD + b"X-Forwarded-For: 127.0.0.1\r\n\r\n", b"403"),
-        (b"GET / HTTP/1.1\r\n" + HEAD + b"X: " + b"a" * 300_000 + b"\r\n\r\n", b"400"),
         (b"GET http://evil.example/api/session HTTP/1.1\r\n" + HEAD + b"\r\n", b"403"),
         (b"G\0T / HTTP/1.1\r\n" + HEAD + b"\r\n", b"400"),
         (b"POST /api/posts HTTP/1.1\r\n" + HEAD + b"Content-Length: 9999999999\r\n\r\n", b"403"),
         (b"GET /api/session HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: evil.example\r\n\r\n", b"400"),
         (b"\x16\x03\x01 a browser that speaks https\r\n\r\n", b"400"),
     ],
-    ids=["origin", "websocket", "proxy", "headers", "address", "method", "size", "hosts", "https"],
+    ids=["origin", "websocket", "proxy", "address", "method", "size", "hosts", "https"],
 )
 def test_server_refuses_odd_bytes_without_a_traceback(
     send: Send, content: bytes, status: bytes, caplog: pytest.LogCaptureFixture

@@ -140,7 +140,9 @@ def test_token_is_in_no_log(session: Session, caplog: pytest.LogCaptureFixture, 
     with serving(session, "127.0.0.1", 0, TOKEN) as (link, _):
         for path in ("", "&x=1", "x"):
             httpx.get(link + path, headers={"Origin": "null"} if path else {})
-    assert all(TOKEN not in record.getMessage() for record in caplog.records if record.name.startswith(("uvicorn", "slim")))
+    assert all(
+        TOKEN not in record.getMessage() for record in caplog.records if record.name.startswith(("uvicorn", "slim"))
+    )
     assert TOKEN not in "".join(capfd.readouterr())
 
 
