@@ -114,10 +114,11 @@ def test_notebook_gets_another_token_each_time_and_keeps_its_port(
 
     def announce(link: str, host: str) -> None:
         links.append(link)
-        browser = httpx.Client(params={"token": link.partition("token=")[2]})
-        body = {"annotator": "ann", "posts": [{"key": link, "index": 3, "answer": "core"}]}
-        browser.post(f"{link.partition('?')[0]}api/posts", json=body).raise_for_status()
-        browser.post(f"{link.partition('?')[0]}api/finish", json={}).raise_for_status()
+        home, _, token = link.partition("?token=")
+        body = {"annotator": "ann", "posts": [{"key": token, "index": 3, "answer": "core"}]}
+        with httpx.Client(params={"token": token}) as browser:
+            browser.post(f"{home}api/posts", json=body).raise_for_status()
+            browser.post(f"{home}api/finish", json={}).raise_for_status()
 
     monkeypatch.setattr(module, "_announce", announce)
     for _ in range(2):
