@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -32,6 +34,32 @@ WIDTH, HEIGHT = 24, 16
 # A busy machine is slow, which is no failure.
 settings.register_profile("slim", deadline=None)
 settings.load_profile("slim")
+
+
+_CALLS: list[str] = []  # to other machines, whoever tried them
+
+
+def _forbid_network(event: str, arguments: tuple[Any, ...]) -> None:
+    """Refuse what leaves this machine: a connection, or the address of a name."""
+    if event not in ("socket.connect", "socket.getaddrinfo", "socket.sendto"):
+        return
+    address = arguments[0] if event == "socket.getaddrinfo" else arguments[1]
+    host = address[0] if isinstance(address, tuple) else address
+    name = host.decode() if isinstance(host, bytes) else str(host or "")
+    if not (name in ("", "localhost", "::1", "0.0.0.0", socket.gethostname()) or name.startswith(("127.", "/", "\0"))):
+        _CALLS.append(f"{event} {name}")
+        raise PermissionError(f"A test must not reach other machines. Got {event} to {name}.")
+
+
+sys.addaudithook(_forbid_network)
+
+
+@pytest.fixture(autouse=True)
+def calls_to_other_machines() -> Iterator[list[str]]:
+    """What tried to leave this machine during a test, also if its error was caught; what was meant is to be cleared."""
+    _CALLS.clear()
+    yield _CALLS
+    assert _CALLS == []
 
 
 @pytest.fixture

@@ -7,10 +7,22 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from slim.errors import ArtifactError
-from slim.files import check_seal, file_digest, known_digest, read_json, write_json, write_sealed, write_text
+from slim.files import (
+    check_seal,
+    file_digest,
+    known_digest,
+    read_cells,
+    read_json,
+    unguarded,
+    write_json,
+    write_sealed,
+    write_table,
+    write_text,
+)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), [1, {"a": float("-inf")}]])
@@ -117,3 +129,13 @@ def test_a_file_is_the_old_or_the_new_one_and_never_a_part(
     write_text(tmp_path / "file.txt", "new")
     assert (tmp_path / "file.txt").read_text() == "new"
     assert os.listdir(tmp_path) == ["file.txt"]
+
+
+def test_no_text_of_a_table_is_a_formula_and_each_comes_back(tmp_path: Path) -> None:
+    texts = ["=HYPERLINK(1)", "+1", "-1", "@SUM(1)", "'=1", "''@", "\tx", "'ann", "ann", "a=1"]
+    frame = pd.DataFrame({"name": texts, "value": pd.Series([-0.1] * len(texts), dtype="float32")})
+    write_table(tmp_path / "table.csv", frame)
+    cells = read_cells(tmp_path / "table.csv")
+    assert not any(cell.startswith(("=", "+", "-", "@", "\t")) for cell in cells["name"])
+    assert cells["name"].map(unguarded).tolist() == texts
+    assert set(cells["value"]) == {"-0.1"}

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from tokenize import TokenError
@@ -32,6 +33,7 @@ MALFORMED = (
 )
 """What reading a file of another structure than expected may raise."""
 _MAX_DEPTH = 100
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _SEAL = "digest"
 
 
@@ -150,6 +152,38 @@ def _sealed(values: Mapping[str, Any]) -> str:
     """A JSON object as text, with its digest as the last value."""
     digest = hashlib.sha256(json.dumps(values, allow_nan=False).encode()).hexdigest()[:16]
     return json.dumps({**values, _SEAL: digest}, indent=2, allow_nan=False) + "\n"
+
+
+def guarded(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula: one that begins like one gets an apostrophe before it.
+
+    `unguarded` takes it away again, so that whatever was written is read.
+
+    Examples
+    --------
+    >>> [guarded(text) for text in ("=1+1", "@ann", "ann", "'=1+1")]
+    ["'=1+1", "'@ann", 'ann', "''=1+1"]
+    """
+    return f"'{text}" if _FORMULA.match(text) else text
+
+
+def unguarded(text: str) -> str:
+    """What `guarded` was given.
+
+    Examples
+    --------
+    >>> [unguarded(text) for text in ("'=1+1", "'ann", "''=1+1")]
+    ['=1+1', "'ann", "'=1+1"]
+    """
+    return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
+def write_table(path: Path, frame: pd.DataFrame) -> None:
+    """Write a table as CSV, atomically, in which no text is a formula; see `guarded`."""
+    cells = frame.copy(deep=False)
+    for name in frame.select_dtypes(exclude=["number", "bool"]):  # numbers keep their precision
+        cells[name] = frame[name].map(lambda value: guarded(value) if isinstance(value, str) else value)
+    write_text(path, cells.to_csv(index=False, lineterminator="\n"))
 
 
 def read_cells(path: Path, **options: Any) -> pd.DataFrame:

@@ -22,7 +22,7 @@ import pandas as pd
 
 from slim import processes
 from slim.errors import ArtifactError, SlimError
-from slim.files import MALFORMED, NAMES, read_json, write_json, write_text
+from slim.files import MALFORMED, NAMES, read_json, unguarded, write_json, write_table, write_text
 from slim.notebook import table_html
 
 FILE = "record.json"
@@ -72,7 +72,7 @@ class Record:
                 _save_array(folder / f"{_stem(item)}.npy", value)
             elif isinstance(value, pd.DataFrame):
                 values[item.name] = {name: str(kind) for name, kind in value.dtypes.items()}
-                write_text(folder / f"{_stem(item)}.csv", value.to_csv(index=False, lineterminator="\n"))
+                write_table(folder / f"{_stem(item)}.csv", value)
             elif "file" in item.metadata:
                 path = folder / _stem(item)
                 write_text(path, value) if isinstance(value, str) else write_json(path, value)
@@ -261,7 +261,7 @@ def _opened(path: Path, read: Any) -> Any:
 
 def _table(path: Path, columns: Mapping[str, str]) -> pd.DataFrame:
     """A table with the types that its columns had; an empty cell is NaN among numbers and empty among texts."""
-    texts = pd.read_csv(path, dtype=str, keep_default_na=False, encoding_errors=NAMES)
+    texts = pd.read_csv(path, dtype=str, keep_default_na=False, encoding_errors=NAMES).map(unguarded)
     return pd.DataFrame({name: _column(texts[name].tolist(), kind) for name, kind in columns.items()})
 
 

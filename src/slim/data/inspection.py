@@ -17,7 +17,7 @@ from slim.data.pixels import check_image
 from slim.data.splits import SPLITS
 from slim.data.table import Dataset, ImageTable
 from slim.errors import DataError, SlimError, SlimWarning
-from slim.files import read_cells, write_text
+from slim.files import guarded, read_cells, unguarded, write_text
 from slim.progress import track
 
 _CHUNK = 32  # images that a thread reads in one go
@@ -66,7 +66,7 @@ class Inspection:
         """Write the images that cannot be used to a CSV file, which `slim.load_dataset` takes as ``without=``."""
         rows = io.StringIO()
         writer = csv.writer(rows, lineterminator="\n")
-        writer.writerows([Fault._fields, *self.faults])
+        writer.writerows([Fault._fields, *([guarded(cell) for cell in fault] for fault in self.faults)])
         write_text(Path(path), rows.getvalue())
 
     def stop(self, hint: str = "Replace them, or leave them out: slim.load_dataset(..., without=).") -> None:
@@ -189,7 +189,7 @@ def faults_in(path: str | Path) -> list[Fault]:
         The file is missing or has no such column.
     """
     try:
-        cells = read_cells(Path(path))
+        cells = read_cells(Path(path)).map(unguarded)
         rows = cells[["path"]].assign(split=cells.get("split", ""), problem=cells.get("problem", ""))
     except (OSError, ValueError, KeyError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]

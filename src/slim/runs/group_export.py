@@ -11,7 +11,7 @@ import pandas as pd
 
 from slim.data import Dataset
 from slim.data.splits import SPLITS
-from slim.files import write_json, write_text
+from slim.files import guarded, write_json, write_table
 from slim.runs.formats import GroupFormat
 from slim.runs.run import Run, open_run
 from slim.stages.attend import Attention
@@ -98,7 +98,9 @@ def _with_relative_names(table: pd.DataFrame, run: Run) -> pd.DataFrame:
 
 
 def _write_wilds(table: pd.DataFrame, target: Path) -> None:
-    write_text(target, table.to_csv(index=False, lineterminator="\n"))
+    """For programs that know no apostrophe: a name that is like a formula becomes ``./=1.jpg``, the same file."""
+    names = [f"./{name}" if guarded(name) != name else name for name in table["img_filename"]]
+    write_table(target, table.assign(img_filename=names))
 
 
 def _write_spuco(table: pd.DataFrame, target: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from slim.errors import AnnotationError
-from slim.files import read_cells
+from slim.files import read_cells, unguarded
 from slim.stages.annotate.annotator import Judged, Oracle
 from slim.stages.annotate.queries import Query
 from slim.stages.judgements import PLACE_COLUMNS, Answer, Place, answers_that_count, check_place
@@ -124,7 +124,7 @@ def read_rows(path: Path) -> pd.DataFrame:
         place.
     """
     try:
-        rows = read_cells(path, skip_blank_lines=False)
+        rows = read_cells(path, skip_blank_lines=False).map(unguarded)
     except (OSError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise AnnotationError(

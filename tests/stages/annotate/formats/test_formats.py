@@ -94,6 +94,21 @@ def test_answers_come_back_as_they_went_and_only_once(
             assert set(other.history()["time"]) == {time}
 
 
+@pytest.mark.parametrize("kind", ["csv", "lightly"])
+def test_name_that_is_a_formula_is_none_in_a_table_and_comes_back(
+    kind: str, shown: Pool, pool: ImageTable, tmp_path: Path
+) -> None:
+    write, read = FILES[kind]
+    with Store(":memory:") as store, Store(":memory:") as other:
+        store.post([Post("a", 0, "core")], '=HYPERLINK("http://evil.example")')
+        write(Sheet.from_store(shown, np.array([0]), store), tmp_path / "out")
+        with (tmp_path / "out").open(newline="") as stream:
+            cells = [cell for row in csv.reader(stream) for cell in row]
+        assert not any(cell.startswith("=") for cell in cells)
+        merge_answers(other, pool, read(tmp_path / "out"))
+        assert other.people() == store.people()
+
+
 @pytest.mark.parametrize("kind", FILES)
 def test_answers_into_the_store_they_came_from_change_nothing(
     kind: str, sheet: Sheet, store: Store, pool: ImageTable, tmp_path: Path

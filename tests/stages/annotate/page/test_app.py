@@ -319,3 +319,11 @@ def test_pool_without_a_space_can_be_judged_but_has_no_scores(shown: Pool, store
             assert client.post("/api/more", json={"y": 0}).status_code == 400
     finally:
         session.close()
+
+
+@pytest.mark.parametrize("name", ["a" * 201, "ann\x1b[2J", "ann\nbob", "\x00", ["ann"], None, 3])
+def test_name_that_is_no_printable_line_is_refused(client: Any, session: Session, name: Any) -> None:
+    answer = client.post_answers({"key": "a", "index": 0, "answer": "core"}, annotator=name)
+    assert answer.status_code == 400
+    assert "A name must have at most 200 printable characters" in answer.json()["error"]
+    assert len(session.store.history()) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,7 @@ def test_page_has_neither_inline_code_nor_addresses_of_others(client: Any) -> No
         assert "http:" not in text
         assert "https:" not in text
         assert "eval(" not in text
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|Fragment|DOMParser", text)
 
 
 def test_page_in_a_notebook_bears_its_token_and_may_be_framed_there(session: Session) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import httpx
@@ -105,6 +106,47 @@ def test_browser_annotator_keeps_its_address_for_the_next_time(
     assert (tmp_path / "page.json").stat().st_mode & 0o777 == 0o600
 
 
+def test_notebook_gets_another_token_each_time_and_keeps_its_port(
+    tmp_path: Path, ask_about: Ask, store: Store, shown: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    links: list[str] = []
+    monkeypatch.setattr(module, "in_notebook", lambda: True)
+
+    def announce(link: str, host: str) -> None:
+        links.append(link)
+        home, _, token = link.partition("?token=")
+        body = {"annotator": "ann", "posts": [{"key": token, "index": 3, "answer": "core"}]}
+        with httpx.Client(params={"token": token}) as browser:
+            browser.post(f"{home}api/posts", json=body).raise_for_status()
+            browser.post(f"{home}api/finish", json={}).raise_for_status()
+
+    monkeypatch.setattr(module, "_announce", announce)
+    for _ in range(2):
+        BrowserAnnotator(folder=tmp_path).judge(ask_about(3), store, shown)
+    (first, one), (second, other) = (link.split("token=") for link in links)
+    assert first == second
+    assert one != other
+    assert min(len(one), len(other)) >= 32
+
+
+@pytest.mark.parametrize("kept", ["[]", "{", '{"port": "x"}', '{"port": 0, "token": "a"}', '{"port": 1e9, "token": 3}'])
+def test_address_that_somebody_else_wrote_gives_no_token(tmp_path: Path, kept: str) -> None:
+    (tmp_path / "page.json").write_text(kept)
+    port, token = BrowserAnnotator(folder=tmp_path)._address()
+    assert (port, len(token)) == (0, 32)
+
+
+def test_token_is_in_no_log(session: Session, caplog: pytest.LogCaptureFixture, capfd: Any) -> None:
+    caplog.set_level("DEBUG")
+    with serving(session, "127.0.0.1", 0, TOKEN) as (link, _):
+        for path in ("", "&x=1", "x"):
+            httpx.get(link + path, headers={"Origin": "null"} if path else {})
+    assert all(
+        TOKEN not in record.getMessage() for record in caplog.records if record.name.startswith(("uvicorn", "slim"))
+    )
+    assert TOKEN not in "".join(capfd.readouterr())
+
+
 def test_announcement_over_ssh_has_the_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SSH_CONNECTION", "10.0.0.1 5000 10.0.0.2 22")
     text = "\n".join(module.announcement("http://127.0.0.1:8123/?token=t", "127.0.0.1", ssh=True))
@@ -133,6 +175,37 @@ def test_killed_server_has_every_answer_that_it_called_saved(killable: Any) -> N
     rows = killable.rows()
     assert {index for index, *_ in rows} == saved
     assert len(rows) == len(saved) == 54
+
+
+def test_eight_annotators_lose_and_double_nothing_over_a_kill(killable: Any) -> None:
+    def answer_all(number: int) -> int:
+        saved = 0
+        for index in range(15):
+            post = {"key": f"{number}-{index}", "index": index, "answer": "core"}
+            body = {"annotator": f"annotator {number}", "posts": [post]}
+            while not _saved(killable.link, body):
+                sleep(0.05)
+            saved += 1
+        return saved
+
+    with ThreadPoolExecutor(8) as threads:
+        saved = [threads.submit(answer_all, number) for number in range(8)]
+        while len(killable.rows()) < 40:
+            sleep(0.01)
+        killable.kill()
+        killable.start()
+        assert sum(one.result() for one in saved) == 120
+    rows = killable.rows()
+    assert len(rows) == len({(index, who) for index, _, who in rows}) == 120
+
+
+def _saved(link: str, body: dict[str, Any]) -> bool:
+    """Whether the server says that it has these answers."""
+    home, _, token = link.partition("?token=")
+    try:
+        return httpx.post(f"{home}api/posts", params={"token": token}, json=body).is_success
+    except httpx.TransportError:
+        return False
 
 
 def test_notebook_says_what_to_do_where_its_frame_stays_empty() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from slim.errors import AnnotationError
-from slim.files import read_cells, write_text
+from slim.files import read_cells, unguarded, write_table
 from slim.stages.annotate.formats.records import SCORES, AnswerRow, Sheet
 from slim.stages.annotate.formats.tables import answer_row, place_cells
 from slim.stages.annotate.recorded import PLACE_NAMES, parse_place
@@ -35,14 +35,13 @@ def write_lightly(sheet: Sheet, target: Path) -> None:
         if image.score is not None:
             kind = "core" if image.score >= 0.5 else "spurious"
             rows.append((path, kind, max(image.score, 1 - image.score), SCORES, *place_cells(None)))
-    table = pd.DataFrame(rows, columns=[*COLUMNS, *PLACE_NAMES])
-    write_text(target, table.to_csv(index=False, lineterminator="\n"))
+    write_table(target, pd.DataFrame(rows, columns=[*COLUMNS, *PLACE_NAMES]))
 
 
 def read_lightly(source: Path) -> list[tuple[str, AnswerRow]]:
     """The answers in a classification CSV of LightlyStudio; rows with a confidence are predictions, not answers."""
     try:
-        rows = read_cells(source)
+        rows = read_cells(source).map(unguarded)
     except (OSError, ValueError) as error:
         raise AnnotationError(
             f"Classifications must be in a CSV file. Got {source}: {str(error).splitlines()[0]}. Check its name."

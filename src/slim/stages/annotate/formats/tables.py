@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from slim.errors import AnnotationError
-from slim.files import read_json, write_json, write_text
+from slim.files import read_json, write_json, write_table
 from slim.stages.annotate.formats.records import AnswerRow, Sheet, utc, well_formed
 from slim.stages.annotate.recorded import INDEX_COLUMN, PLACE_NAMES, YES, key_column, parse_answer, read_rows
 from slim.stages.judgements import PLACE_COLUMNS, Place, check_place
@@ -32,7 +32,7 @@ def write_csv(sheet: Sheet, target: Path) -> None:
             rows.append((image.path, image.label, *answer, *place_cells(one.place)))
         if not image.answers:
             rows.append((image.path, image.label, *[""] * 5, *place_cells(None)))
-    write_text(target, pd.DataFrame(rows, columns=columns).to_csv(index=False, lineterminator="\n"))
+    write_table(target, pd.DataFrame(rows, columns=columns))
 
 
 def place_cells(place: Place | None) -> tuple[float | str, ...]:

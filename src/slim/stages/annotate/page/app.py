@@ -32,6 +32,7 @@ from slim.stages.judgements import Place
 
 _STATIC = Path(__file__).parent / "static"
 _MAX_BYTES = 10_000_000  # of a request; an answer takes a few hundred
+_LONGEST_NAME = 200  # characters; the page itself stops at 60
 _THRESHOLD = 50  # per cent of the strongest attention above which a region counts as attended
 
 
@@ -112,7 +113,7 @@ class _Pages:
     async def keep(self, request: Request) -> Response:
         body = await _body(request)
         posts = [_post(one) for one in _list(body, "posts")]
-        new = await run_in_threadpool(self._session.keep, posts, str(body.get("annotator", "")).strip())
+        new = await run_in_threadpool(self._session.keep, posts, _name(body.get("annotator", "")))
         return JSONResponse({"new": new, "last": self._session.store.last_rows()})
 
     async def more(self, request: Request) -> Response:
@@ -271,6 +272,17 @@ def _place(value: Any) -> Place | None:
             f"Got {value!r} instead. Reload the page."
         )
     return Place(*numbers)
+
+
+def _name(value: Any) -> str:
+    """An annotator's name: a line that can be printed in a terminal; the store refuses an empty one."""
+    name = value.strip() if isinstance(value, str) else None
+    if name is None or not name.isprintable() or len(name) > _LONGEST_NAME:
+        raise AnnotationError(
+            f"A name must have at most {_LONGEST_NAME} printable characters. Got {str(value)[:80]!r}. "
+            "Enter another one on the page."
+        )
+    return name
 
 
 def _post(one: Any) -> Post:

@@ -69,7 +69,7 @@ class Guard:
             )
             return PlainTextResponse(text, 421)
         origin = request.headers.get("origin")
-        foreign = origin is not None and urlsplit(origin).netloc.lower() != host.lower()
+        foreign = origin is not None and origin.partition("://")[2].lower() != host.lower()
         if foreign or (request.headers.get("sec-fetch-site") == "cross-site" and request.method != "GET"):
             text = f"A request must come from the page itself. Got one from {origin} instead. Open the printed link."
             return PlainTextResponse(text, 403)

@@ -14,13 +14,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from threading import Event, Thread
 from time import sleep
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
 import uvicorn
+from starlette.types import ASGIApp
 
-from slim.errors import AnnotationError, SlimError, SlimWarning
-from slim.files import read_json
+from slim.errors import AnnotationError, ArtifactError, SlimError, SlimWarning
+from slim.files import MALFORMED, read_json
 from slim.notebook import in_notebook
 from slim.stages.annotate.page.app import build_app
 from slim.stages.annotate.page.session import Pool, Session
@@ -30,6 +32,7 @@ from slim.stages.judgements import Judgements
 
 LOOPBACK = "127.0.0.1"
 _ADDRESS = "page.json"
+_SECRET_BYTES = 24  # of the token
 
 
 class BrowserAnnotator:
@@ -101,13 +104,24 @@ class BrowserAnnotator:
             _wait(finished)
 
     def _address(self) -> tuple[int, str]:
-        """The port and the token: the last ones, unless the port is taken or another one is set."""
+        """The port and the token: the last ones, unless the port is taken or another one is set.
+
+        A notebook keeps its output, with the link, and may be published: it gets another token each time.
+        """
+        port, token = self._last_address()
+        if self.port or not _is_free(self.host, port):
+            port = self.port
+        return port, secrets.token_urlsafe(_SECRET_BYTES) if in_notebook() or not token else token
+
+    def _last_address(self) -> tuple[int, str]:
+        """The last port and token in the folder; 0 and an empty one where there are none of ours."""
         file = None if self.folder is None else self.folder / _ADDRESS
-        kept = read_json(file) if file is not None and file.exists() else {}
-        port = self.port or int(kept.get("port", 0))
-        if not self.port and not _is_free(self.host, port):
-            port = 0
-        return port, str(kept.get("token") or secrets.token_urlsafe(24))
+        try:
+            kept = read_json(file) if file is not None and file.exists() else {}
+            port, token = int(kept["port"]), str(kept["token"])
+        except (*MALFORMED, ArtifactError):
+            return 0, ""
+        return port, token if len(token) == len(secrets.token_urlsafe(_SECRET_BYTES)) else ""
 
     def _keep_address(self, link: str, token: str) -> None:
         if self.folder is None:
@@ -151,8 +165,7 @@ def serving(
     finished = Event()
     app = build_app(session, token, name=_login(), framed=notebook, finish=finished.set)
     listener = _listen(host, port)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, lifespan="off")
-    server = uvicorn.Server(config)
+    server = uvicorn.Server(_config(app))
     thread = Thread(target=server.run, kwargs={"sockets": [listener]}, name="slim-annotator", daemon=True)
     thread.start()
     name = LOOPBACK if host == "0.0.0.0" else host
@@ -163,6 +176,12 @@ def serving(
         server.should_exit = True
         thread.join(5)
         listener.close()
+
+
+def _config(app: ASGIApp) -> uvicorn.Config:
+    """The same server whatever else is installed: h11 limits the size of headers, and nothing but HTTP is spoken."""
+    parser: dict[str, Any] = {"http": "h11", "ws": "none", "lifespan": "off", "proxy_headers": False}
+    return uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, **parser)
 
 
 def _is_free(host: str, port: int) -> bool:
