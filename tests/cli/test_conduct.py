@@ -47,8 +47,13 @@ def test_quiet_command_warns_all_the_same(finished_run: Path, slim_command: Comm
 def test_run_that_is_stopped_by_ctrl_c_goes_on(squares: Squares, slim_command: Command, tmp_path: Path) -> None:
     run = tmp_path / "run"
     words = ["train", run, "--data", squares(), "--arch", "resnet10t", "--weights", "none"]
-    words += ["--image-size", "32", "--epochs", "40"]
-    with subprocess.Popen([SLIM, *map(str, words)], stderr=subprocess.PIPE, text=True) as command:
+    words += ["--image-size", "32", "--epochs", "10"]
+    with subprocess.Popen(
+        [SLIM, *map(str, words)],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background job ignores it
+    ) as command:
         while not (run / "01-reference/last.safetensors").exists():
             assert command.poll() is None
             time.sleep(0.02)
