@@ -8,6 +8,7 @@ one process, and the fastest of three rounds counts.
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -86,9 +87,9 @@ def main(data: str, *architectures: str) -> None:
     for arch in architectures or ARCHITECTURES:
         found = rates(
             {
-                "plain float32": lambda arch=arch: plain(table, arch),  # type: ignore[misc]
-                "slim train": lambda arch=arch: ours(table, val, arch),  # type: ignore[misc]
-                "slim recomposed": lambda arch=arch: ours(table, val, arch, recomposition),  # type: ignore[misc]
+                "plain float32": partial(plain, table, arch),
+                "slim train": partial(ours, table, val, arch),
+                "slim recomposed": partial(ours, table, val, arch, recomposition),
             },
             len(table),
             ROUNDS,

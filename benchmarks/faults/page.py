@@ -33,7 +33,7 @@ from pathlib import Path
 from odd_requests import Odd, fault, send
 from small import slim_run, small_data
 
-from slim.stages.annotate.page.security import Guard
+from slim.stages.annotate.page.security import cookie_name
 from slim.stages.annotate.store import Store
 
 ANNOTATORS, SENDERS = 8, 4
@@ -76,8 +76,8 @@ class Server:
 
     def megabytes(self) -> float:
         """The memory that the process occupies."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]
+        status = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS:")) / 1024
 
     def keys(self) -> list[tuple[str, int]]:
         """Every post that was kept, with the number of its row."""
@@ -85,12 +85,12 @@ class Server:
             return store._rows("SELECT key, judgement FROM posts")
 
     def faults(self) -> list[str]:
-        """What the terminal and the error log must not hold."""
-        said = self.said.read_text()
+        """What the terminal and the run's log must not hold."""
+        said = self.said.read_text() + "".join(path.read_text() for path in self.run.glob("slim.log*"))
         found = [word for word in ("Traceback", "Exception in ASGI") if word in said]
         announced = sum(f"token={self.token}" in line and "Judge the images" in line for line in said.splitlines())
         found += ["token in the log"] * (said.count(self.token) > announced)
-        return found + [str(path) for path in self.run.rglob("slim-error.log*")]
+        return found
 
 
 @contextmanager
@@ -112,7 +112,7 @@ def served(folder: Path) -> Iterator[Server]:
 
 def fuzz(folder: Path, options: argparse.Namespace) -> None:
     with served(folder) as server:
-        odd = Odd(random.Random(options.seed), server.port, server.token, Guard(None, server.token).cookie)  # type: ignore[arg-type]
+        odd = Odd(random.Random(options.seed), server.port, server.token, cookie_name(server.token))
         before = {path for path in folder.rglob("*") if folder / "run" / "04-judgements" not in path.parents}
         found: Counter[str] = Counter()
         statuses: Counter[str] = Counter()

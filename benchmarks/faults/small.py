@@ -52,9 +52,10 @@ def results(run: Path) -> dict[str, bytes]:
 
 
 def leftovers(run: Path) -> list[str]:
-    """What a finished run must not hold: half-written files, SQLite's helpers, logs of internal errors."""
-    patterns = ("*.partial", "*-wal", "*-shm", "slim-error.log*")
-    return sorted(str(path.relative_to(run)) for pattern in patterns for path in run.rglob(pattern))
+    """What a finished run must not hold: half-written files, SQLite's helpers, tracebacks in the log."""
+    patterns = ("*.partial", "*-wal", "*-shm")
+    found = [str(path.relative_to(run)) for pattern in patterns for path in run.rglob(pattern)]
+    return sorted(found + [log.name for log in run.glob("slim*.log*") if "Traceback" in log.read_text()])
 
 
 def forked(work: Callable[[], str], answer: Path) -> int:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from html import escape
 from typing import TYPE_CHECKING
+
+from slim.pages import data_uri
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,10 +33,8 @@ def show(picture: Image.Image) -> None:
 
 def picture_html(picture: Image.Image, description: str) -> str:
     """A picture as HTML that holds it."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=85)  # a notebook keeps it, and PNG would be five times larger
-    data = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<img src="data:image/jpeg;base64,{data}" alt="{escape(description)}" style="max-width:100%">'
+    address = data_uri(picture)  # a notebook keeps it, and PNG would be five times larger
+    return f'<img src="{address}" alt="{escape(description)}" style="max-width:100%">'
 
 
 def table_html(frame: pd.DataFrame, title: str, rows: int = 20) -> str:

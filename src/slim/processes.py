@@ -6,7 +6,7 @@ Only the command line connects processes. Functions called in somebody's own dis
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -96,15 +96,18 @@ def share(n: int) -> slice:
     return slice(n * _number // _count, n * (_number + 1) // _count)
 
 
-def part(batch: Sequence[T]) -> Sequence[T]:
-    """This process's images of a batch; the first one where none is left for it, since all must take part.
+def part(batch: Any) -> Any:
+    """This process's images of a batch, a sequence or an array of positions.
+
+    The first of them where none is left for it, since all processes must take part.
 
     Examples
     --------
     >>> part([4, 2, 7])
     [4, 2, 7]
     """
-    return batch[_number::_count] or batch[:1]
+    mine = batch[_number::_count]
+    return mine if len(mine) else batch[:1]
 
 
 @contextmanager

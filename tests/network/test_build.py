@@ -245,7 +245,10 @@ def test_outputs_between_0_and_1_are_told() -> None:
         wrap(Changed(lambda y: y.sigmoid().clamp(0.1, 0.9), 3), image_size=16)
 
 
-@pytest.mark.parametrize("change", [lambda y: y, lambda y: y.log_softmax(1), lambda y: y * 0, lambda y: -y.sigmoid()])
+@pytest.mark.parametrize(
+    "change",
+    [lambda y: y, lambda y: y.log_softmax(1), lambda y: y * 0, lambda y: -y.sigmoid(), lambda y: 0.4 + 0.01 * y.tanh()],
+)
 def test_other_outputs_are_taken_for_logits(change: Callable[[torch.Tensor], torch.Tensor]) -> None:
     assert wrap(Changed(change), image_size=16).n_classes == 2
 

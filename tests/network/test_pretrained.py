@@ -29,6 +29,7 @@ def vit(tmp_path: Path) -> Path:
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     names = {"id2label": dict(enumerate(NAMES)), "label2id": {name: k for k, name in enumerate(NAMES)}}
     config = transformers.ViTConfig(**sizes, **names, image_size=32, patch_size=8)
+    torch.manual_seed(0)
     transformers.ViTForImageClassification(config).save_pretrained(tmp_path / "vit")
     transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(tmp_path / "vit")
     return tmp_path / "vit"

@@ -27,6 +27,7 @@ def test_evaluating_restores_mixed_modes_also_after_an_exception() -> None:
 
 
 def small_vit(classes: int, depth: int = 2) -> nn.Module:
+    torch.manual_seed(0)
     return timm.create_model(
         "vit_tiny_patch16_224", num_classes=classes, img_size=32, depth=depth, embed_dim=24, num_heads=2
     )

@@ -181,6 +181,7 @@ def _by_umap(features: NDArray[Any], settings: EmbedSettings, seed: int) -> Floa
         n_neighbors=min(settings.neighbors, len(sample) - 1),
         min_dist=0.0,
         metric=settings.metric,
+        init=_start(reduced[sample], rng),
         random_state=seed,
         n_jobs=1,  # a seeded UMAP runs on one core anyway, and would warn
     )
@@ -190,6 +191,16 @@ def _by_umap(features: NDArray[Any], settings: EmbedSettings, seed: int) -> Floa
     if len(rest):
         coordinates[rest] = mapper.transform(reduced[rest])
     return coordinates
+
+
+def _start(reduced: Floats, rng: np.random.Generator) -> Floats:
+    """Where UMAP starts: two principal components, at most 10 from the centre, with noise that parts equal images.
+
+    Its default, eigenvectors of the graph, differs from call to call where the graph has several parts.
+    """
+    plane = rng.normal(scale=1e-4, size=(len(reduced), 2))
+    plane[:, : reduced.shape[1]] += 10 * reduced[:, :2] / (np.abs(reduced[:, :2]).max() or 1.0)
+    return np.asarray(plane, np.float32)
 
 
 def reduce(features: NDArray[Any], components: int, seed: int) -> Floats:

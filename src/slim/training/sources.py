@@ -95,8 +95,8 @@ class CachedActivations:
     ) -> Iterator[tuple[Tensor, Tensor]]:
         """Activations, and labels, for batches from number `start` on; the same in every epoch."""
         for batch in batches[start:]:
-            batch = np.array(processes.part(batch.tolist())) if spread else batch
-            yield self.activations.batch(torch.from_numpy(batch), self.device), torch.from_numpy(self.y[batch])
+            mine = processes.part(batch) if spread else batch
+            yield self.activations.batch(torch.from_numpy(mine), self.device), torch.from_numpy(self.y[mine])
 
     def logits(self, inputs: Tensor) -> Tensor:
         """Logits of activations."""

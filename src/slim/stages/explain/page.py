@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from PIL import Image
 from rich import box
 from rich.table import Table
 from rich.text import Text
 
 from slim.arrays import Bytes
+from slim.pages import data_uri, templates
 from slim.stages.explain.effects import Effect
 from slim.stages.explain.explanation import Concept, Explanation
 from slim.stages.explain.properties import Property
@@ -150,23 +149,11 @@ def _view(explanation: Explanation) -> dict[str, Any]:
 @cache
 def _environment() -> Environment:
     """The template engine, with every text escaped."""
-    environment = Environment(
-        loader=PackageLoader("slim.stages.explain"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates("slim.stages.explain")
     environment.globals |= {"points": points, "swapped": _swapped, "accuracy": accuracy, "described": described}
     return environment
 
 
 def _addresses(pictures: Bytes) -> list[str]:
     """Pictures (m, s, s, 3) as addresses that hold them, without black ones."""
-    return [_data_uri(picture) for picture in pictures if picture.any()]
-
-
-def _data_uri(picture: Bytes) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return [data_uri(Image.fromarray(picture)) for picture in pictures if picture.any()]

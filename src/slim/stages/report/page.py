@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from functools import cache
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 
+from slim.pages import templates
 from slim.stages.explain.explanation import Explanation
 from slim.stages.explain.page import section
 from slim.stages.report.findings import worst_line
@@ -20,13 +21,7 @@ from slim.stages.report.wording import decimal, duration, interval, percent
 @cache
 def _environment() -> Environment:
     """The template engine, with every text escaped."""
-    environment = Environment(
-        loader=PackageLoader("slim.stages.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates("slim.stages.report")
     environment.filters |= {"percent": percent, "decimal": decimal, "duration": duration}
     environment.filters |= {"interval": interval, "thousands": "{:,}".format}
     environment.filters["decimal_interval"] = lambda line: interval(line, decimal)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 from collections.abc import Mapping, Sequence
 from statistics import median
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 from slim.overlay import overlay
+from slim.pages import data_uri
 from slim.stages.judgements import Place
 from slim.stages.report.examples import SAMPLE
 from slim.stages.report.figure import colours, draw_space
@@ -41,13 +40,6 @@ def _thumbnail(photo: Image.Image) -> Image.Image:
     return small
 
 
-def _data_uri(image: Image.Image, kind: Literal["JPEG", "PNG"] = "JPEG") -> str:
-    """The image as an address that holds it."""
-    buffer = io.BytesIO()
-    image.save(buffer, kind, quality=85, optimize=True)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
-
-
 def _example_view(example: Example, titles: Mapping[ModelKey, str]) -> dict[str, Any]:
     """The photograph, and the attention and prediction of each model shown."""
     photo = _thumbnail(example.photo)
@@ -56,7 +48,7 @@ def _example_view(example: Example, titles: Mapping[ModelKey, str]) -> dict[str,
         {
             "key": key,
             "title": titles[key],
-            "image": _data_uri(overlay(photo, example.maps[key], photo.size)),
+            "image": data_uri(overlay(photo, example.maps[key], photo.size)),
             "prediction": example.predictions[key][0],
             "confidence": plain(example.predictions[key][1]),
             "right": example.predictions[key][0] == example.label,
@@ -64,7 +56,7 @@ def _example_view(example: Example, titles: Mapping[ModelKey, str]) -> dict[str,
         for key in keys
     ]
     shown = {"label": example.label, "group": example.group, "moved": example.moved}
-    return {"photo": _data_uri(photo), "looks": looks, **shown}
+    return {"photo": data_uri(photo), "looks": looks, **shown}
 
 
 def _query_view(query: QueryCard) -> dict[str, str]:
@@ -73,7 +65,7 @@ def _query_view(query: QueryCard) -> dict[str, str]:
     picture = overlay(photo, query.map, photo.size)
     if query.place is not None:
         _mark(picture, query.place)
-    return {"image": _data_uri(picture), "label": query.label, "answer": query.answer}
+    return {"image": data_uri(picture), "label": query.label, "answer": query.answer}
 
 
 def _mark(picture: Image.Image, place: Place) -> None:
@@ -158,7 +150,7 @@ def _space_view(report: ReportInput) -> dict[str, Any] | None:
         legends["Spurious attribute"] = colours(report.data.attribute_names)
     counts = {"shown": len(shown), "total": total, "judged": len(scatter.queries)}
     return {
-        "image": _data_uri(picture, "PNG"),
+        "image": data_uri(picture, "PNG"),
         "width": picture.width,
         "height": picture.height,
         "legends": legends,
@@ -173,7 +165,7 @@ def _object_view(report: ReportInput) -> dict[str, Any] | None:
         return None
     sheet = card.sheet
     size = {"width": sheet.width, "height": sheet.height}
-    return {"image": _data_uri(sheet), "source": card.source, "trust": plain(card.trust), **size}
+    return {"image": data_uri(sheet), "source": card.source, "trust": plain(card.trust), **size}
 
 
 def page_view(report: ReportInput) -> dict[str, Any]:

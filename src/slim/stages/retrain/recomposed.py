@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
+from slim import processes
 from slim.arrays import Floats, Ints
 from slim.data import Dataset, ImageTable, Recomposition, recomposed_batches
 from slim.network.choices import Precision
@@ -79,14 +79,27 @@ def recomposed_features(
     seed: int,
 ) -> Floats:
     """(draws * n, d) penultimate features of recomposed images: all images once, then again on other backgrounds."""
+    order, mine = np.arange(len(table)), processes.share(len(table))
     epochs = [
-        recomposed_batches(table, recomposition, reference.image_size, _BATCH_SIZE, seed=seed, epoch=draw)
+        recomposed_batches(
+            table,
+            recomposition,
+            reference.image_size,
+            _BATCH_SIZE,
+            order=order[mine],
+            before=order[: mine.start],
+            seed=seed,
+            epoch=draw,
+        )
         for draw in range(draws)
     ]
+    features = np.zeros((draws, len(table), reference.linear.in_features), np.float32)
     description = f"features of {len(table)} {table.split} images, each on {draws} other backgrounds"
     with GradCam(reference, "auto", precision) as cam:
-        batches = track(chain.from_iterable(epochs), description, total=sum(map(len, epochs)))
-        return np.concatenate([cam(images).features.detach().cpu().numpy() for images, _, _ in batches])
+        batches = ((draw, batch) for draw, epoch in enumerate(epochs) for batch in epoch)
+        for draw, (images, _, index) in track(batches, description, total=sum(map(len, epochs))):
+            features[draw, index.numpy()] = cam(images).features.detach().cpu().numpy()
+    return processes.summed(features).reshape(-1, features.shape[-1])
 
 
 def train_recomposed(

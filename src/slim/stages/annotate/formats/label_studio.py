@@ -9,8 +9,6 @@ of the image; a rectangle is named by its upper left corner.
 
 from __future__ import annotations
 
-import base64
-import io
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -22,6 +20,7 @@ from PIL import Image
 from slim.errors import AnnotationError, SlimWarning
 from slim.files import read_json, write_json, write_text
 from slim.overlay import fitted_size, overlay
+from slim.pages import data_uri
 from slim.stages.annotate.formats.records import SCORES, AnsweredImage, AnswerRow, Sheet, same_place, well_formed
 from slim.stages.annotate.formats.tables import answer_row
 from slim.stages.annotate.recorded import WORDS
@@ -70,8 +69,8 @@ def _task(sheet: Sheet, image: AnsweredImage) -> dict[str, Any]:
     size = fitted_size(photo, SIDE) if max(photo.size) > SIDE else photo.size
     predicted = "" if image.prediction is None else f" · predicted {image.prediction} ({image.confidence:.0%})"
     data = {
-        "image": _embedded(photo.resize(size, Image.Resampling.LANCZOS)),
-        "attention": _embedded(overlay(photo, np.asarray(sheet.pool.maps[image.index]), size)),
+        "image": data_uri(photo.resize(size, Image.Resampling.LANCZOS).convert("RGB")),
+        "attention": data_uri(overlay(photo, np.asarray(sheet.pool.maps[image.index]), size)),
         "path": image.path,
         "label": image.label,
         "facts": f"Label {image.label}{predicted}",
@@ -120,13 +119,6 @@ def _annotation(one: AnswerRow, size: tuple[int, int]) -> dict[str, Any]:
     name = {"id": "annotator", "from_name": "annotator", "to_name": "image", "type": "textarea"}
     result = [_choice(one.answer), {**name, "value": {"text": [one.annotator]}}, *_region(one.place, size)]
     return {"result": result, "lead_time": one.seconds, "ground_truth": one.settles, "was_cancelled": False}
-
-
-def _embedded(photo: Image.Image) -> str:
-    """An image as a data URL."""
-    buffer = io.BytesIO()
-    photo.convert("RGB").save(buffer, "JPEG", quality=85)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def read_label_studio(source: Path) -> list[tuple[str, AnswerRow]]:

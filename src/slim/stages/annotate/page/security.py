@@ -20,6 +20,11 @@ _POLICY = (
 _OPEN = "/static/"  # styles and scripts, which contain nothing about the run
 
 
+def cookie_name(token: str) -> str:
+    """Name of the cookie that holds a page's token: cookies are shared between the ports of a machine."""
+    return f"slim-{hashlib.sha256(token.encode()).hexdigest()[:8]}"
+
+
 class Guard:
     """Middleware that passes on only requests with the token, to this machine's own address, from the page itself.
 
@@ -41,8 +46,7 @@ class Guard:
         self.app = app
         self.token = token
         self.framed = framed
-        # Cookies are shared between ports, so each page on this machine needs its own name.
-        self.cookie = f"slim-{hashlib.sha256(token.encode()).hexdigest()[:8]}"
+        self.cookie = cookie_name(token)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a request or pass it on; every response gets the security headers."""
