@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from click.testing import Result
 
 import slim
 from slim.comparison import DEFAULT_ROWS, ROWS, compare, comparison_table, summarize
+from slim.comparison.bench import Bench
 from slim.comparison.running import kept
 from slim.files import write_sealed
 
@@ -58,6 +60,20 @@ def test_a_comparison_continues_where_it_stopped_and_its_tables_agree(
     assert ROWS["dfr"].title in (folder / "results.svg").read_text()
     labels = {row["row"]: row["group_labels"] for row in rows}
     assert (labels["slim"], labels["dfr"], labels["group-dro"]) == ("none", "val", "train + val")
+
+
+def test_a_kill_costs_only_the_rows_of_the_last_minutes(
+    comparison_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(bench: Bench) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("slim.comparison.running._MOST_LOST", -1.0)
+    monkeypatch.setitem(ROWS, "dfr", replace(ROWS["dfr"], head=stopped))
+    with pytest.raises(KeyboardInterrupt):
+        compare(comparison_folder, seeds=[0], rows=["erm", "random", "dfr"])
+    kept_rows = sorted(path.name for path in (comparison_folder / "seed-0" / "rows").iterdir())
+    assert kept_rows == ["erm.last-layer.json", "random.last-layer.json"]
 
 
 def test_another_setting_computes_the_rows_again(comparison_folder: Path) -> None:

@@ -33,6 +33,7 @@ from slim.stages.retrain.retrain import with_head
 Mode = Literal["last-layer", "full"]
 
 _SHARED = ("train", "attend", "embed")
+_MOST_LOST = 120.0  # seconds of last layers that a kill may cost
 
 
 def compare(
@@ -233,11 +234,12 @@ def kept(path: Path, made_from: str) -> dict[str, Any] | None:
 
 
 def _results(bench: Bench, entries: Sequence[Entry]) -> Iterator[tuple[Entry, dict[str, Any]]]:
-    """The result of each entry; last layers are evaluated in one pass."""
+    """The result of each entry; last layers are evaluated in passes that several of them share."""
     test, settings = bench.data.test, bench.settings["evaluate"]
     benches = {val: bench.at(val) for val in get_args(Val)}
     models: dict[Entry, Classifier] = {}
     facts: dict[Entry, tuple[Material | None, float]] = {}
+    evaluated = perf_counter()
     for entry in entries:
         start, row, own = perf_counter(), ROWS[entry.key], benches[entry.val]
         with quiet(), warnings.catch_warnings():
@@ -247,13 +249,14 @@ def _results(bench: Bench, entries: Sequence[Entry]) -> Iterator[tuple[Entry, di
                 model = _network(own, row, material, _path(bench.run, entry).with_suffix(""))
                 evaluation = evaluate_classifier(model, test, settings)
                 yield entry, _record(own, entry, evaluation, material, perf_counter() - start)
-                continue
-            head = _head(own, row, material)
-        models[entry] = bench.reference if head is None else with_head(bench.reference, head)
-        facts[entry] = material, perf_counter() - start
-    if models:
-        for entry, evaluation in evaluate_heads(models, test, settings).items():
-            yield entry, _record(benches[entry.val], entry, evaluation, *facts[entry])
+            else:
+                head = _head(own, row, material)
+                models[entry] = bench.reference if head is None else with_head(bench.reference, head)
+                facts[entry] = material, perf_counter() - start
+        if models and (entry == entries[-1] or perf_counter() - evaluated > _MOST_LOST):
+            for done, evaluation in evaluate_heads(models, test, settings).items():
+                yield done, _record(benches[done.val], done, evaluation, *facts[done])
+            models, evaluated = {}, perf_counter()
 
 
 def _network(bench: Bench, row: Row, material: Material | None, folder: Path) -> Classifier:
