@@ -88,7 +88,8 @@ def test_places_beside_the_object_that_answers_mark_are_not_taken_for_it() -> No
         others = scores[~rest.objects]
         return float((scores[rest.objects].mean() - others.mean()) / others.std())
 
-    assert margin(answered_localizer(answers)) > 1.15 * margin(Localizer.fit(answers))
+    once = Localizer.fit(answers.places, answers.object, answers.background)
+    assert margin(answered_localizer(answers)) > 1.15 * margin(once)
 
 
 def test_yes_and_no_alone_find_the_object() -> None:
@@ -118,6 +119,19 @@ def test_without_answers_the_object_is_what_stands_out_in_the_middle() -> None:
 def test_places_that_are_all_alike_give_maps_that_mean_nothing() -> None:
     alike = np.zeros((3, GRID, GRID, 2), np.int8)
     assert np.ptp(unanswered_localizer(alike).scores(alike)) == 0
+
+
+@pytest.mark.parametrize(("core", "larger"), [(0, False), (1, False), (3, True), (8, True)])
+def test_object_is_larger_than_what_is_surest_where_the_model_often_looks_at_all_of_it(core: int, larger: bool) -> None:
+    judged = scenes(8)
+    surest = judged.objects & ~np.roll(judged.objects, 1, 1)  # its upper quarter
+    judged.places[..., 0][judged.objects & ~surest] //= 3
+    right = np.arange(8) < core
+    localizer = answered_localizer(answered(judged, right, np.where(right[:, None], NOWHERE, judged.clicks())))
+    assert localizer is not None
+    assert (localizer.cut < CUT) == larger
+    covered = (localizer.inside(judged.places) & judged.objects).sum() / judged.objects.sum()
+    assert (covered > 0.4) == larger
 
 
 def test_left_out_answer_has_no_influence() -> None:

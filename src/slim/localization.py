@@ -7,7 +7,7 @@ judged images and applied to every place of every image. Edges then follow the p
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,10 @@ SIDE = 64
 """Side of an object map."""
 
 CUT = 0.45
-"""The object begins this far between the median and the peak of its image's scores."""
+"""The object begins this far between the median and the peak of its image's scores, if answers do not say more."""
+
+_CUTS = (CUT, 0.4, 0.35, 0.3, 0.25, 0.2)
+_OFTEN, _CONTAINED = 0.25, 0.4
 
 _UNIT = 32.0  # of the bytes of places: about one standard deviation
 _STRENGTH = 0.03
@@ -48,11 +51,14 @@ class PlaceAnswers:
         (m, g, g, c) features of the places.
     object, background
         (m, g, g) weights from 0 to 1: 1 = surely the object, or surely background.
+    attended
+        (m,) whether the object is what the model looks at: judged core, and nobody pointed.
     """
 
     places: Places
     object: Floats
     background: Floats
+    attended: Flags
 
     @classmethod
     def from_judgements(cls, places: Places, attention: Floats, core: Flags, where: Floats) -> PlaceAnswers:
@@ -78,14 +84,15 @@ class PlaceAnswers:
         side = places.shape[1]
         attended = _resized(attention, side) >= _ATTENDED
         pointed = np.array([_pointed(place, side) for place in where], bool).reshape(-1, side, side)
-        inside = pointed | (attended & (core & ~pointed.any((1, 2))).reshape(-1, 1, 1))
+        as_attended = core & ~pointed.any((1, 2))
+        inside = pointed | (attended & as_attended.reshape(-1, 1, 1))
         outside = np.maximum(attended & ~core.reshape(-1, 1, 1), _BORDER_WEIGHT * _border(side))
         outside[inside] = 0
-        return cls(places, inside.astype(np.float64), outside)
+        return cls(places, inside.astype(np.float64), outside, as_attended)
 
     def __getitem__(self, which: slice | Flags) -> PlaceAnswers:
         """Of some of the images."""
-        return PlaceAnswers(self.places[which], self.object[which], self.background[which])
+        return PlaceAnswers(self.places[which], self.object[which], self.background[which], self.attended[which])
 
     def without(self, left_out: int) -> PlaceAnswers:
         """Without one image."""
@@ -102,27 +109,30 @@ class Localizer:
         (2 * c,) coefficients for a place's features, and for the same minus their mean over the image.
     bias
         The intercept.
+    cut
+        The object begins this far between the median (0) and the peak (1) of its image's scores.
     """
 
     weight: Floats
     bias: float
+    cut: float = CUT
 
     @classmethod
-    def fit(cls, answers: PlaceAnswers) -> Localizer | None:
-        """Fit to answers; None where they say nothing about the object, or nothing about the background.
+    def fit(cls, places: Places, inside: Floats, outside: Floats) -> Localizer | None:
+        """Fit to places (m, g, g, c) with weights (m, g, g) as `PlaceAnswers` has them; None where there are none.
 
         Examples
         --------
         >>> places = np.zeros((1, 2, 2, 1), np.int8)
         >>> places[0, 0, 0] = 100
         >>> inside = np.array([[[1.0, 0.0], [0.0, 0.0]]])
-        >>> Localizer.fit(PlaceAnswers(places, inside, 1 - inside)).scores(places)[0] > 0
+        >>> Localizer.fit(places, inside, 1 - inside).scores(places)[0] > 0
         array([[ True, False],
                [False, False]])
         """
         inputs, target, weights = [], [], []
-        described = _described(answers.places)
-        for value, parts in ((1, answers.object), (0, answers.background)):
+        described = _described(places)
+        for value, parts in ((1, inside), (0, outside)):
             rows, totals = parts > 0, parts.sum((1, 2), keepdims=True)
             inputs.append(described[rows])
             target.append(np.full(int(rows.sum()), value))
@@ -147,6 +157,10 @@ class Localizer:
             mean = some.mean((1, 2)) @ relative
             scores[start : start + _CHUNK] = some @ (own + relative.astype(np.float32)) - mean[:, None, None]
         return np.asarray(scores + np.float32(self.bias))
+
+    def inside(self, places: Places) -> Flags:
+        """(n, g, g) whether each of the places (n, g, g, c) is taken for the object."""
+        return np.asarray(relative_scores(self.scores(places)) > self.cut)
 
 
 def fit_localizer(answers: PlaceAnswers, sample: Places) -> Localizer:
@@ -178,9 +192,11 @@ def answered_localizer(answers: PlaceAnswers) -> Localizer | None:
     Notes
     -----
     A click may miss, and what a model attends to is more than the object. So the localizer is fitted again to those
-    places near what the answers mark that it takes for the object most surely, three times.
+    places near what the answers mark that it takes for the object most surely, three times. What is surest can be a
+    small part of the object, which shows where the model is often right: see `_fitting_cut`.
     """
-    localizer, marked = Localizer.fit(answers), answers.object > 0
+    localizer = Localizer.fit(answers.places, answers.object, answers.background)
+    marked = answers.object > 0
     near = _dilated(marked)
     for _ in range(_FOCUSES):
         if localizer is None:
@@ -188,8 +204,23 @@ def answered_localizer(answers: PlaceAnswers) -> Localizer | None:
         sure = near & (relative_scores(localizer.scores(answers.places)) > _SURE)
         inside = np.where(sure.any((1, 2), keepdims=True), sure, marked)
         outside = np.where(inside, 0, answers.background)
-        localizer = Localizer.fit(PlaceAnswers(answers.places, inside.astype(np.float64), outside))
-    return localizer
+        localizer = Localizer.fit(answers.places, inside.astype(np.float64), outside)
+    return localizer and replace(localizer, cut=_fitting_cut(localizer, answers))
+
+
+def _fitting_cut(localizer: Localizer, answers: PlaceAnswers) -> float:
+    """The highest cut at which objects contain enough of what the model looks at in images judged core.
+
+    What it looks at there is mostly the object, as a person said. Where less than a quarter of the answers say so,
+    wrong ones among them would count too much, and the default stays.
+    """
+    looked = answers[answers.attended]
+    if len(looked.places) < _OFTEN * len(answers.places):
+        return CUT
+    relative, attended = relative_scores(localizer.scores(looked.places)), looked.object > 0
+    cells = attended.sum((1, 2))
+    shares = [np.median(((relative > cut) & attended).sum((1, 2)) / np.maximum(cells, 1)) for cut in _CUTS]
+    return next((cut for cut, share in zip(_CUTS, shares, strict=True) if share >= _CONTAINED), _CUTS[-1])
 
 
 def supposed_localizer(answers: PlaceAnswers, unanswered: Localizer) -> Localizer:
@@ -204,8 +235,8 @@ def supposed_localizer(answers: PlaceAnswers, unanswered: Localizer) -> Localize
     """
     if not len(answers.places):
         return unanswered
-    likely = (relative_scores(unanswered.scores(answers.places)) > CUT) & (answers.background == 0)
-    return Localizer.fit(PlaceAnswers(answers.places, likely.astype(np.float64), answers.background)) or unanswered
+    likely = unanswered.inside(answers.places) & (answers.background == 0)
+    return Localizer.fit(answers.places, likely.astype(np.float64), answers.background) or unanswered
 
 
 def unanswered_localizer(sample: Places) -> Localizer:
@@ -222,7 +253,7 @@ def unanswered_localizer(sample: Places) -> Localizer:
     outside = np.repeat(_border(side)[None], len(sample), 0).astype(np.float64)
     localizer = Localizer(np.zeros(2 * sample.shape[-1]), 0.0)
     for _ in range(_ROUNDS + 1):
-        fitted = Localizer.fit(PlaceAnswers(sample, inside, outside))
+        fitted = Localizer.fit(sample, inside, outside)
         if fitted is None:  # all places are alike
             break
         localizer = fitted
@@ -244,7 +275,7 @@ def relative_scores(scores: Floats) -> Floats:
     return np.asarray((scores - median) / np.maximum(scores.max((1, 2), keepdims=True) - median, 1e-6))
 
 
-def object_maps(scores: Floats, images: Tensor) -> Bytes:
+def object_maps(scores: Floats, images: Tensor, cut: float = CUT) -> Bytes:
     """Object maps whose edges follow the photo.
 
     Parameters
@@ -253,6 +284,8 @@ def object_maps(scores: Floats, images: Tensor) -> Bytes:
         (b, g, g) scores of places.
     images
         uint8 (b, 3, SIDE, SIDE), the whole frames.
+    cut
+        Of the `Localizer` that made the scores.
 
     Returns
     -------
@@ -263,7 +296,7 @@ def object_maps(scores: Floats, images: Tensor) -> Bytes:
     ----------
     K. He, J. Sun, X. Tang, "Guided image filtering", IEEE TPAMI 2013.
     """
-    relative = relative_scores(_resized(scores, SIDE)) - CUT
+    relative = relative_scores(_resized(scores, SIDE)) - cut
     opacity = torch.from_numpy(np.asarray(1 / (1 + np.exp(-_STEEPNESS * relative)), np.float32))[:, None]
     filtered = _guided(images.float() / 255, opacity)[:, 0]
     return np.asarray((filtered.clamp(0, 1) * 255).round().to(torch.uint8))

@@ -10,12 +10,10 @@ import pandas as pd
 
 from slim.arrays import Flags, Floats
 from slim.localization import (
-    CUT,
     Localizer,
     PlaceAnswers,
     Places,
     answered_localizer,
-    relative_scores,
     supposed_localizer,
     unanswered_localizer,
 )
@@ -109,7 +107,7 @@ class Objects:
         if len(answers.places) < 2 * LAST:
             return Progress()
         some = self.places[spread(len(self.places), _COMPARED)]
-        return Progress(_overlap(_inside(localizer, some), _inside(self.localizer(answers[:-LAST]), some)))
+        return Progress(_overlap(localizer.inside(some), self.localizer(answers[:-LAST]).inside(some)))
 
     def progress_of(self, judgements: Judgements) -> Progress:
         """The same for judgements, latest last."""
@@ -126,11 +124,6 @@ def spread(n: int, most: int) -> slice:
     [0, 3, 6, 9]
     """
     return slice(0, n, max(1, -(-n // most)))
-
-
-def _inside(localizer: Localizer, places: Places) -> Flags:
-    """(n, g, g) whether each place is taken for the object."""
-    return np.asarray(relative_scores(localizer.scores(places)) > CUT)
 
 
 def _overlap(one: Flags, other: Flags) -> float | None:

@@ -11,7 +11,7 @@ from slim.arrays import Bytes, Floats, Ints
 from slim.data import Dataset, ImageTable, image_batches
 from slim.data.table import RegionKind
 from slim.errors import DataError, SlimWarning
-from slim.localization import SIDE, PlaceAnswers, Places, fit_localizer, object_maps
+from slim.localization import SIDE, Localizer, PlaceAnswers, Places, fit_localizer, object_maps
 from slim.metrics import wilson_interval
 from slim.progress import track
 from slim.record import array_to_fill
@@ -82,8 +82,7 @@ def locate(
     sample = np.asarray(pool.places)[np.random.default_rng((seed, 9)).permutation(n)[:_SAMPLE]]
     localizer = fit_localizer(answers, sample)
     train, val = (
-        _maps(data.split(name), localizer.scores(attention.split(name).places), settings, folder, name)
-        for name in ("train", "val")
+        _maps(data.split(name), localizer, attention.split(name).places, settings, folder) for name in ("train", "val")
     )
     area = float(((train if space.pool == "train" else val) > 127).mean())
     trust = _trust(data.split(space.pool), index, answers, judgements.places(n), sample, area)
@@ -111,12 +110,15 @@ def _answers(judgements: Judgements, places: Places, maps: Floats, n: int) -> tu
     return index, PlaceAnswers.from_judgements(np.asarray(places[index]), maps[index], codes[index] == CORE, where)
 
 
-def _maps(table: ImageTable, scores: Floats, settings: LocateSettings, folder: str | Path | None, name: str) -> Bytes:
+def _maps(
+    table: ImageTable, localizer: Localizer, places: Places, settings: LocateSettings, folder: str | Path | None
+) -> Bytes:
     """The object maps of a table."""
-    maps: Bytes = array_to_fill(folder, name, (len(table), SIDE, SIDE), np.uint8)
+    scores = localizer.scores(places)
+    maps: Bytes = array_to_fill(folder, table.split, (len(table), SIDE, SIDE), np.uint8)
     batches = image_batches(table, SIDE, settings.batch_size, workers=settings.workers)
     for images, _, index in track(batches, f"mapping the objects of {len(table)} {table.split} images"):
-        maps[index.numpy()] = object_maps(scores[index.numpy()], images)
+        maps[index.numpy()] = object_maps(scores[index.numpy()], images, localizer.cut)
     return maps
 
 
@@ -141,9 +143,10 @@ def _trust(table: ImageTable, index: Ints, answers: PlaceAnswers, where: Floats,
     batches = image_batches(table, SIDE, 1, order=index[pointed])
     shown = track(batches, f"mapping {len(pointed)} judged images without their own answer")
     for left_out, (images, _, _) in zip(pointed, shown, strict=True):
-        scores = fit_localizer(answers.without(left_out), sample).scores(answers.places[[left_out]])
+        localizer = fit_localizer(answers.without(left_out), sample)
+        scores = localizer.scores(answers.places[[left_out]])
         x, y = (np.minimum(where[index[left_out], :2], 1 - 1e-9) * SIDE).astype(int)
-        hits += int(object_maps(scores, images)[0, y, x] > 127)
+        hits += int(object_maps(scores, images, localizer.cut)[0, y, x] > 127)
     n = len(pointed)
     low, high = wilson_interval(hits, n) if n else (0.0, 1.0)
     return Trust(n, hits, hits / n if n else None, float(low), float(high), area)

@@ -179,7 +179,7 @@ class _Pages:
         index, outlines = self._index(request), self._session.outlines
         if outlines is None:
             raise DataError("An outline must have features of places. Got none. Open the page with slim annotate RUN.")
-        return _picture(self._pictures.outline(index, outlines.scores(index)), "jpeg")
+        return _picture(self._pictures.outline(index, *outlines.scores(index)), "jpeg")
 
     def scale(self, request: Request) -> Response:
         """The colour scale, from no attention to the strongest."""

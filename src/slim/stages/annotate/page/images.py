@@ -62,8 +62,10 @@ class Pictures:
         size = fitted_size(self._photo(index), SMALL_LAYER if small else LAYER)
         return _encoded(draw(self._pool.maps[index], size, threshold), "PNG", compress_level=1)
 
-    def outline(self, index: int, scores: Floats) -> bytes:
+    def outline(self, index: int, scores: Floats, cut: float) -> bytes:
         """An image as JPEG, 320 pixels wide or high, with the outline of the object by the (g, g) scores of its places.
+
+        As `slim.localization.object_maps` takes them.
 
         Raises
         ------
@@ -72,7 +74,7 @@ class Pictures:
         """
         photo = self._recent_small(index)  # without the lock: what a person waits for is read by `_photo`
         square = np.array(photo.resize((SIDE, SIDE), Image.Resampling.BILINEAR))
-        found = object_maps(scores[None], torch.from_numpy(square).permute(2, 0, 1)[None])[0]
+        found = object_maps(scores[None], torch.from_numpy(square).permute(2, 0, 1)[None], cut)[0]
         return _encoded(outlined(photo, found, photo.size), "JPEG", quality=85)
 
     def _photo(self, index: int) -> Image.Image:

@@ -89,8 +89,8 @@ class Outlines:
         self._count += 1
         self.found = Found(f"{self._start}-{self._count}", drawn, least_sure, progress, localizer)
 
-    def scores(self, image: int) -> Floats:
-        """(g, g) scores of an image's places.
+    def scores(self, image: int) -> tuple[Floats, float]:
+        """(g, g) scores of an image's places, and where its object begins among them.
 
         Raises
         ------
@@ -100,7 +100,7 @@ class Outlines:
         localizer = self.found.localizer
         if localizer is None:
             raise DataError("Objects must be found before they are outlined. Got no computation yet. Reload the page.")
-        return np.asarray(localizer.scores(self._objects.places[[image]])[0])
+        return np.asarray(localizer.scores(self._objects.places[[image]])[0]), localizer.cut
 
     def _least_sure(self, localizer: Localizer, known: Set[int]) -> tuple[int, ...]:
         """The images to show: those shown before, as long as they are among the least sure, and the next ones."""
