@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slim.data.columns import listed
-from slim.errors import DataError
+from slim.errors import DataError, first_line
 from slim.progress import track
 
 _DEEPEST = 3  # folders that publishers put around a benchmark
@@ -134,5 +134,5 @@ def _unpack(archive: Path, folder: Path) -> None:
                     packed.extract(name, folder)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DataError(
-            f"{archive} must be a complete archive. Got: {str(error).rstrip('.')}. Download it again."
+            f"{archive} must be a complete archive. Got: {first_line(error)}. Download it again."
         ) from error
