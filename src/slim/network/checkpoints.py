@@ -344,6 +344,8 @@ def _hint(wanted: StateDict, offered: StateDict) -> str:
     """What to do about a checkpoint that does not fit."""
     reshaped = [name for name in wanted if name in offered and wanted[name].shape != offered[name].shape]
     others = wanted.keys() != offered.keys()
+    if others and not _mismatch(wanted, {name: offered[name] for name in wanted if name in offered}):
+        return "Leave them out if they are not the network's, or name the architecture that has them (--arch)."
     if (
         reshaped
         and not others

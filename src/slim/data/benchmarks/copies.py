@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slim.data.columns import listed
+from slim.data.trees import is_shown
 from slim.errors import DataError, first_line
 from slim.progress import track
 
@@ -93,8 +94,7 @@ def _below(root: Path, name: str) -> Path | None:
             found = next((entry.path for entry in held if entry.name == name), None)
             if found is not None:
                 return Path(found)
-            shown = (entry for entry in held if not entry.name.startswith((".", "__MACOSX")))
-            deeper += sorted(entry.path for entry in shown if entry.is_dir())
+            deeper += sorted(entry.path for entry in held if is_shown(entry.name) and entry.is_dir())
         level = deeper
     return None
 
