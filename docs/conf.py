@@ -36,7 +36,7 @@ default_role = "py:obj"
 
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
-nb_execution_mode = "off"  # what the notebooks show was saved with them
+nb_execution_mode = "off"  # they take minutes, and the tests run them
 
 autosummary_generate = False
 autodoc_default_options = {"members": True, "show-inheritance": True}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from slim.progress import quiet, track
+from slim.progress import announce, quiet, track
 
 
 def slow(monkeypatch: pytest.MonkeyPatch, seconds: float, n: int) -> Iterator[int]:
@@ -51,3 +51,13 @@ def test_quiet_work_says_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     with quiet():
         assert list(track(slow(monkeypatch, 60, 3), "reading", total=3)) == [0, 1, 2]
     assert capsys.readouterr().err == ""
+
+
+def test_notebook_without_ipywidgets_gets_lines_and_no_warning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setattr("slim.progress.find_spec", lambda name: None)
+    announce("[1/10] train")
+    assert list(track(slow(monkeypatch, 11, 1), "reading")) == [0]
+    assert capsys.readouterr().err.splitlines() == ["[1/10] train", "  reading: 1", "  reading: 1 in 11.0 s"]

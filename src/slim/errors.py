@@ -19,6 +19,19 @@ class SlimError(Exception):
         super().__init__(message.replace("\r", "\\r").replace("\n", "\\n"))
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of another package says, to be quoted in a message: its first line, without the full stop.
+
+    Examples
+    --------
+    >>> first_line(ValueError("Too short.\\nSee the manual."))
+    'Too short'
+    >>> first_line(KeyError())
+    'KeyError'
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
 class DataError(SlimError):
     """Images, labels, splits, masks or boxes do not fit."""
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import timedelta
+from importlib.util import find_spec
 from time import perf_counter
 from typing import TypeVar
 
@@ -47,14 +48,19 @@ def quiet() -> Iterator[None]:
 def announce(text: str) -> None:
     """Print to stderr what starts now."""
     if not _quiet.get():
-        Console(stderr=True).print(text, highlight=False, soft_wrap=True)
+        _stderr().print(text, highlight=False, soft_wrap=True)
+
+
+def _stderr() -> Console:
+    """The console of progress; in a notebook, rich's bars need ipywidgets, and lines are printed without it."""
+    return Console(stderr=True, force_jupyter=None if find_spec("ipywidgets") else False)
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
     """Yield `items` while a bar on stderr shows the progress and the time left.
 
-    Without a terminal, a line every half minute says how far it is and how long the rest will take, and one at the end
-    how many items took how many seconds, if that was more than two.
+    Without a terminal, and in a notebook without ipywidgets, a line every half minute says how far it is and how long
+    the rest will take, and one at the end how many items took how many seconds, if that was more than two.
 
     Parameters
     ----------
@@ -70,7 +76,7 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
         return
     if total is None and isinstance(items, Sized):
         total = len(items)
-    console = Console(stderr=True)
+    console = _stderr()
     if not (console.is_terminal or console.is_jupyter):
         yield from _in_lines(items, description, total, console)
         return

@@ -21,7 +21,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from slim import processes
-from slim.errors import ArtifactError, SlimError
+from slim.errors import ArtifactError, SlimError, first_line
 from slim.files import MALFORMED, NAMES, read_json, unguarded, write_json, write_table, write_text
 from slim.notebook import table_html
 
@@ -160,7 +160,7 @@ def as_written(folder: Path) -> Iterator[None]:
     try:
         yield
     except MALFORMED as error:
-        reason = (str(error).splitlines() or [""])[0].rstrip(".")
+        reason = first_line(error)
         raise ArtifactError(
             f"{folder} must be as it was written. Got {type(error).__name__}: {reason}. "
             "Run the stage that writes it again."
@@ -253,7 +253,7 @@ def _opened(path: Path, read: Any) -> Any:
     try:
         return read(path)
     except (OSError, EOFError, *MALFORMED) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        reason = first_line(error)
         raise ArtifactError(
             f"{path} must be as it was written. Got: {reason}. Run the stage that writes it again."
         ) from error

@@ -47,7 +47,10 @@ def test_tree_lacking_a_split_has_it_carved_out_of_train(
 
 
 def test_tree_without_splits_ignores_hidden_and_system_files_and_looks_into_subfolders(tmp_path: Path) -> None:
-    root = tree(tmp_path, {"cat": 9, "dog": 10, ".cache": 3, "cat/.thumbs": 2, "__MACOSX": 1})
+    root = tree(
+        tmp_path,
+        {"cat": 9, "dog": 10, ".cache": 3, "cat/.thumbs": 2, "__MACOSX": 1, "cat/@eaDir": 2, "$RECYCLE.BIN": 1},
+    )
     save_image(root / "cat" / "deep" / "er" / "PHOTO.JPEG")
     save_image(root / "cat" / ".hidden.png")
     (root / "cat" / "Thumbs.db").touch()

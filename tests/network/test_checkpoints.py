@@ -175,7 +175,10 @@ def test_a_file_without_batch_counters_fits() -> None:
     ("change", "message"),
     [
         (lambda s: s.pop("conv.weight"), r"no tensor for conv\.weight"),
-        (lambda s: s.update(extra=torch.zeros(1)), "unknown tensors extra"),
+        (
+            lambda s: s.update(extra=torch.zeros(1)),
+            "unknown tensors extra. Leave them out if they are not",
+        ),
         (lambda s: s.update({"fc.weight": torch.zeros(5, 4)}), r"another shape for fc\.weight \(5x4 for 2x4\)"),
         (lambda s: s.update({f"more{i}": torch.zeros(1) for i in range(5)}), "more0, more1, more2 and 2 more"),
     ],

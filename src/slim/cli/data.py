@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 
 import click
 from rich.table import Column, Table
@@ -13,11 +14,13 @@ from slim.data.benchmarks import NAMES
 
 
 @main.command("data", short_help="Check your copy of a published benchmark, or download one.")
-@click.argument("name", type=click.Choice(NAMES))
+@click.argument("name", metavar="NAME", type=click.Choice(NAMES))
 @click.option("--root", metavar="DIR", type=click.Path(), help="Your copy: nothing is downloaded or written there.")
 @JSON
 def data_command(name: str, root: str | None, as_json: bool) -> None:
     """Check a copy of the benchmark NAME and print what it holds beside what was published.
+
+    NAME is waterbirds, waterbirds-fixed (three species with corrected labels), celeba, isic, nico or imagenet9.
 
     DIR holds the files as they are published, unpacked or in archives, which are unpacked into SLIM_CACHE (by default
     ~/.cache/slim). Without --root, the benchmark is downloaded there.
@@ -41,7 +44,13 @@ def data_command(name: str, root: str | None, as_json: bool) -> None:
         published = "" if row.published is None else f"{row.published:,}"
         shown.add_row(row.split, row.group, f"{row.found:,}", published, style=None if row.group else "bold")
     console().print(shown)
-    click.echo(
-        "Objects are marked by: " + ", ".join(f"{kind or 'nothing'} in {split}" for split, kind in regions.items())
-    )
+    click.echo(f"Where the objects are: {_marked(regions)}")
     click.echo(f"{benchmark.terms}\nNext: {following}")
+
+
+def _marked(regions: Mapping[str, str | None]) -> str:
+    """What says in each split where the objects are, once if it is the same in all."""
+    if len(set(regions.values())) == 1:
+        kind = regions["train"]
+        return f"{kind} in all splits" if kind else "no masks or boxes, so that a person answers"
+    return ", ".join(f"{kind or 'no masks or boxes'} in {split}" for split, kind in regions.items())

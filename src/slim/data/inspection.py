@@ -16,7 +16,7 @@ from typing import NamedTuple
 from slim.data.pixels import check_image
 from slim.data.splits import SPLITS
 from slim.data.table import Dataset, ImageTable
-from slim.errors import DataError, SlimError, SlimWarning
+from slim.errors import DataError, SlimError, SlimWarning, first_line
 from slim.files import guarded, read_cells, unguarded, write_text
 from slim.progress import track
 
@@ -192,7 +192,7 @@ def faults_in(path: str | Path) -> list[Fault]:
         cells = read_cells(Path(path)).map(unguarded)
         rows = cells[["path"]].assign(split=cells.get("split", ""), problem=cells.get("problem", ""))
     except (OSError, ValueError, KeyError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
+        reason = error.strerror if isinstance(error, OSError) else first_line(error)
         raise DataError(
             f"{path} must be a CSV table with a column path, the images to leave out. Got: {reason}. "
             "Write it with slim check DATA --write FILE."

@@ -12,7 +12,7 @@ import pandas as pd
 from slim.data import columns
 from slim.data.splits import carve
 from slim.data.table import BOX_COLUMNS
-from slim.errors import DataError, SlimWarning
+from slim.errors import DataError, SlimWarning, first_line
 from slim.files import read_cells
 
 
@@ -62,8 +62,7 @@ def _read_csv(path: Path) -> pd.DataFrame:
         frame = read_cells(path)
     except ValueError as error:  # pandas raises it for an empty, ragged or differently encoded file
         raise DataError(
-            f"{path} must be a CSV table in UTF-8. Got: {str(error).splitlines()[0]}. "
-            "Save it again as CSV, or pass a DataFrame."
+            f"{path} must be a CSV table in UTF-8. Got: {first_line(error)}. Save it again as CSV, or pass a DataFrame."
         ) from error
     for column in frame.columns:
         broken = frame[column].str.contains("\n", regex=False)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from slim.arrays import Flags, Floats, Ints
-from slim.errors import DataError, SlimWarning
+from slim.errors import DataError, SlimWarning, first_line
 
 # Pillow's errors for files that are truncated, damaged or not images.
 _UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, EOFError, struct.error, Image.DecompressionBombError)
@@ -160,7 +160,7 @@ def _unreadable(path: str, error: Exception) -> DataError:
     """The error of a file that is no image."""
     if isinstance(error, UnidentifiedImageError):
         error = ValueError("an empty file" if os.path.getsize(path) == 0 else "no format of images that is known")
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    reason = first_line(error)
     return DataError(
         f"{path} must be a readable image. Got: {reason}. Copy the file again, or drop it from the data set."
     )

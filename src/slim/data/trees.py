@@ -23,6 +23,11 @@ _SUFFIXES = {
     *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
 }
 _SYSTEM_FILES = {"desktop.ini", "thumbs.db"}
+# What macOS adds to archives, Synology and QNAP to shared folders (thumbnails among them), Windows and Linux to disks.
+_SYSTEM_FOLDERS = {
+    *("__macosx", "@eadir", "#recycle", "@recycle"),
+    *("$recycle.bin", "system volume information", "lost+found"),
+}
 _REGION_FOLDERS = {"mask", "masks", "segmentation", "segmentations", "annotation", "annotations"}
 _LIKE_SPLITS = re.compile(r"(training|train|trn|validation|valid|val|dev|eval|testing|test|tst|holdout)[ _-]?[a-z0-9]*")
 _SPLIT_FOLDERS = SPLIT_ALIASES | {"training": "train", "dev": "val", "testing": "test"}
@@ -148,17 +153,27 @@ def _descriptions(files: Sequence[Path], folder: Path) -> list[str]:
 
 
 def subfolders(folder: Path) -> list[str]:
-    """Sorted names of the folders in a folder, except hidden ones and what macOS adds to archives."""
-    names = (entry.name for entry in os.scandir(folder) if entry.is_dir())
-    return sorted(name for name in names if not name.startswith(".") and name != "__MACOSX")
+    """Sorted names of the folders in a folder, except hidden ones and those that systems add."""
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and is_shown(entry.name))
+
+
+def is_shown(folder_name: str) -> bool:
+    """Whether a folder is neither hidden nor one that a system adds.
+
+    Examples
+    --------
+    >>> [name for name in ("dog", "@eaDir", "__MACOSX", ".cache") if is_shown(name)]
+    ['dog']
+    """
+    return not folder_name.startswith(".") and folder_name.lower() not in _SYSTEM_FOLDERS
 
 
 def files_below(folder: Path) -> Iterator[Path]:
-    """Sorted files at any depth, except hidden ones; a link back to a folder that it is in is not followed."""
+    """Sorted files at any depth, except hidden ones and those of systems; no link to a folder above is followed."""
     for parent, folders, files in os.walk(folder, followlinks=True):
         above = {os.path.realpath(path) for path in (Path(parent), *Path(parent).parents)}
         onward = (name for name in folders if os.path.realpath(os.path.join(parent, name)) not in above)
-        folders[:] = sorted(name for name in onward if not name.startswith("."))
+        folders[:] = sorted(name for name in onward if is_shown(name))
         for name in sorted(files):
             if not name.startswith(".") and name.lower() not in _SYSTEM_FILES:
                 yield Path(parent) / name

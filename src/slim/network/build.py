@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
-from slim.errors import ModelError, SlimWarning
+from slim.errors import ModelError, SlimWarning, first_line
 from slim.network.adapters import adapted, own_names
 from slim.network.architectures import create, head_name, input_config
 from slim.network.checkpoints import load_tensors, packaged_weights, read_checkpoint, read_state_dict
@@ -267,7 +267,7 @@ def _downloaded(arch: str, n_classes: int, image_size: int | None) -> nn.Module:
     except ModelError:
         raise
     except Exception as error:  # the hub's client raises many kinds, each meaning that no weights came
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ModelError(
             f"ImageNet weights of {arch} must be downloaded from timm's hub. Got: {reason[:200]}. "
             "Connect to the internet, name a file (--weights PATH), or start from random weights (--weights none)."

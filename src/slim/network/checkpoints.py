@@ -17,7 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from slim.errors import ModelError, SlimWarning
+from slim.errors import ModelError, SlimWarning, first_line
+from slim.network.stand_ins import refuse_stand_in
 
 StateDict = dict[str, Tensor]
 
@@ -112,12 +113,13 @@ def _read(path: Path) -> object:
     if not path.is_file():
         raise ModelError(f"A checkpoint must be a file. Got {path}, which does not exist. Check the path.")
     with path.open("rb") as stream:
-        starts_as_safetensors = stream.read(9)[8:] == b"{"  # after the length of the header in eight bytes
-    if starts_as_safetensors:
+        start = stream.read(512)
+    refuse_stand_in(path, start)
+    if start[8:9] == b"{":  # after the length of the header in eight bytes
         try:
             return load_file(path)
         except SafetensorError as error:
-            raise ModelError(f"{path} must be a safetensors file. Got: {error}. Save it again.") from error
+            raise ModelError(f"{path} must be a safetensors file. Got: {first_line(error)}. Save it again.") from error
     try:
         with path.open("rb") as stream:  # of a path, PyTorch would look at the suffix
             return torch.load(stream, map_location="cpu", weights_only=True)
@@ -127,7 +129,7 @@ def _read(path: Path) -> object:
             "Save it again as torch.save(model.state_dict(), path)."
         ) from error
     except Exception as error:  # on a damaged file, PyTorch's reader raises nearly anything
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise ModelError(
             f"{path} must be a PyTorch checkpoint or a safetensors file. Got one that PyTorch cannot read: {reason}. "
             "Save it again."
@@ -342,6 +344,8 @@ def _hint(wanted: StateDict, offered: StateDict) -> str:
     """What to do about a checkpoint that does not fit."""
     reshaped = [name for name in wanted if name in offered and wanted[name].shape != offered[name].shape]
     others = wanted.keys() != offered.keys()
+    if others and not _mismatch(wanted, {name: offered[name] for name in wanted if name in offered}):
+        return "Leave them out if they are not the network's, or name the architecture that has them (--arch)."
     if (
         reshaped
         and not others

@@ -18,7 +18,7 @@ from timm.models import save_for_hf
 from torch import Tensor, nn
 from torchvision import models
 
-from slim.errors import ModelError
+from slim.errors import ModelError, first_line
 from slim.network.adapters import LogitsOf, TwoLogits
 from slim.network.checkpoints import write_tensors
 from slim.network.choices import ModelFormat
@@ -265,7 +265,7 @@ def _onnx(classifier: Classifier, folder: Path, final: Path) -> Exported:
     try:
         logits, wanted = _through_onnx(classifier, folder / "model.onnx")
     except Exception as error:  # the exporter and the runtime raise many kinds, for what they cannot express
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200].rstrip(".")
+        reason = first_line(error)[:200]
         raise ModelError(
             f"The network must be one that torch.onnx can export. Got: {reason}. "
             "Export to another format: --to state-dict."

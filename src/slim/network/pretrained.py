@@ -10,7 +10,7 @@ from typing import Any
 import timm
 import torch
 
-from slim.errors import ModelError
+from slim.errors import ModelError, first_line
 from slim.files import read_json
 from slim.network.adapters import own_names
 from slim.network.architectures import create, input_config
@@ -68,7 +68,7 @@ def _from_timm(folder: Path, config: Mapping[str, Any], layer: str | None) -> Cl
     try:
         module = timm.create_model(f"local-dir:{folder}", pretrained=True)
     except (RuntimeError, FileNotFoundError, KeyError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ModelError(f"{folder} must be a model that timm can load. Got: {reason}. Save it again.") from error
     names = config.get("label_names")
     names = list(names.values()) if isinstance(names, dict) else names
@@ -103,7 +103,7 @@ def _from_transformers(folder: Path, config: Mapping[str, Any], layer: str | Non
     try:
         module = create(arch, n_classes, None, pretrained=True)
     except (OSError, ValueError, RuntimeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ModelError(
             f"{folder} must hold an image classifier that transformers can load. Got: {reason}. "
             "Save it with save_pretrained, from a class such as ViTForImageClassification."

@@ -7,7 +7,7 @@ from copy import deepcopy
 from torch import nn
 from torch._dynamo import OptimizedModule
 
-from slim.errors import ModelError
+from slim.errors import ModelError, first_line
 from slim.network.devices import undisturbed
 
 
@@ -29,7 +29,7 @@ def independent_copy(module: nn.Module) -> nn.Module:
         with undisturbed():
             return deepcopy(module)
     except Exception as error:  # each class may refuse in its own way
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ModelError(
             f"The network must be one that can be copied (copy.deepcopy). Got: {reason}. "
             "Remove what cannot, such as a lock, an open file, or tensors kept from a forward pass."

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from slim.errors import ModelError, SlimWarning
+from slim.errors import ModelError, SlimWarning, first_line
 from slim.network.devices import device_of, undisturbed
 from slim.network.requirements import check_logits
 
@@ -185,7 +185,7 @@ def own_normalization(trace: Trace) -> str | None:
 
 def _not_taken(module: nn.Module, image_size: int, error: Exception) -> ModelError:
     """The error of a network that does not run on images of this size."""
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    reason = first_line(error)
     first = next((child for child in module.modules() if isinstance(child, nn.Conv2d)), None)
     if first is not None and first.in_channels != 3:
         return ModelError(

@@ -9,7 +9,7 @@ import timm
 from timm.data.config import resolve_model_data_config
 from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 
-from slim.errors import ModelError
+from slim.errors import ModelError, first_line
 from slim.network.architectures import create, head_name
 from slim.network.build import restore, wrap
 from slim.network.checkpoints import packaged_weights, read_state_dict
@@ -101,7 +101,7 @@ def _from_timm(name: str, image_size: int | None, layer: str | None) -> Classifi
     try:
         module = timm.create_model(name, pretrained=True)
     except Exception as error:  # the hub's client raises many kinds, each meaning that no weights came
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = first_line(error)
         raise ModelError(
             f"Weights of {name} must be downloaded from timm's hub. Got: {reason[:200]}. Connect to the internet, or "
             f"name a checkpoint and its --arch {name}."

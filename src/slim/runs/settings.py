@@ -11,7 +11,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
-from slim.errors import ArtifactError, SettingsError
+from slim.errors import ArtifactError, SettingsError, first_line
 from slim.files import VERSION, check_seal, read_json, write_sealed
 from slim.runs.folder import check_version
 from slim.stages import STAGES
@@ -246,7 +246,7 @@ def read_recipe(name: str | Path) -> Overrides:
     try:
         values = tomllib.loads(_recipe_text(name))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        reason = "it is nested too deep" if isinstance(error, RecursionError) else str(error).rstrip(".")
+        reason = "it is nested too deep" if isinstance(error, RecursionError) else first_line(error)
         raise SettingsError(
             f"A recipe must be TOML in UTF-8. Got {name}: {reason}. See docs/recipes.md for an example."
         ) from error

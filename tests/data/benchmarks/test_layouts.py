@@ -265,6 +265,11 @@ def replace_in(path: Path, old: str, new: str) -> None:
             lambda r: layouts.save(r / "Animal/cat/0.jpg", 0, 0),
             "a folder for each context of a class. Got 0.jpg in",
         ),
+        (
+            "nico",
+            lambda r: [shutil.rmtree(path) for path in r.glob("*/*") if path.name != "dog"],
+            "folders of several classes. Got dog alone in",
+        ),
         ("nico", lambda r: [shutil.rmtree(path) for path in r.iterdir()], "images in folders of classes and contexts"),
         ("imagenet9", lambda r: shutil.rmtree(r / "in9l"), "must have training images.*Get in9l.tar.gz"),
         (

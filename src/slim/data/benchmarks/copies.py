@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from slim.data.columns import listed
-from slim.errors import DataError
+from slim.data.trees import is_shown
+from slim.errors import DataError, first_line
 from slim.progress import track
 
 _DEEPEST = 3  # folders that publishers put around a benchmark
@@ -93,8 +94,7 @@ def _below(root: Path, name: str) -> Path | None:
             found = next((entry.path for entry in held if entry.name == name), None)
             if found is not None:
                 return Path(found)
-            shown = (entry for entry in held if not entry.name.startswith((".", "__MACOSX")))
-            deeper += sorted(entry.path for entry in shown if entry.is_dir())
+            deeper += sorted(entry.path for entry in held if is_shown(entry.name) and entry.is_dir())
         level = deeper
     return None
 
@@ -134,5 +134,5 @@ def _unpack(archive: Path, folder: Path) -> None:
                     packed.extract(name, folder)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise DataError(
-            f"{archive} must be a complete archive. Got: {str(error).rstrip('.')}. Download it again."
+            f"{archive} must be a complete archive. Got: {first_line(error)}. Download it again."
         ) from error

@@ -37,6 +37,11 @@ def read(copy: Copy, seed: int) -> Content:
         )
     files, labels, contexts = zip(*sorted(pairs), strict=True)
     names = sorted(set(labels))
+    if len(names) == 1:
+        raise DataError(
+            f"{copy.title} must have folders of several classes. Got {names[0]} alone in {home}. "
+            f"Name the folder that holds the classes, or get it from {copy.page}."
+        )
     y = np.array([names.index(label) for label in labels])
     groups = pd.factorize(pd.Series(labels) + "/" + pd.Series(contexts), sort=True)[0]
     keys = [path.relative_to(home).as_posix() for path in files]

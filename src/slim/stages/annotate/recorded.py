@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from slim.errors import AnnotationError
+from slim.errors import AnnotationError, first_line
 from slim.files import read_cells, unguarded
 from slim.stages.annotate.annotator import Judged, Oracle
 from slim.stages.annotate.queries import Query
@@ -126,7 +126,7 @@ def read_rows(path: Path) -> pd.DataFrame:
     try:
         rows = read_cells(path, skip_blank_lines=False).map(unguarded)
     except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = first_line(error)
         raise AnnotationError(
             f"Recorded answers must be in a CSV file. Got {path}: {reason}. Check its name and contents."
         ) from error

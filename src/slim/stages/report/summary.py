@@ -34,8 +34,8 @@ def _found(report: ReportInput) -> str:
         return ""
     verdict = "The model relies on the background" if reliance.on_background else "The background hardly matters"
     return (
-        f"{verdict}: with objects cut out and put on other photographs, it is right about {percent(reliance.same)} "
-        f"on backgrounds of the same class and about {percent(reliance.other)} on those of other classes."
+        f"{verdict}: of objects that were cut out and put on other photographs, it recognises {percent(reliance.same)} "
+        f"on backgrounds of their own class and {percent(reliance.other)} on backgrounds of other classes."
     )
 
 
@@ -60,7 +60,7 @@ def _cost(report: ReportInput) -> str:
     """What people and the machine spent."""
     judgements = report.judgements
     seconds = judgements.get("seconds", 0)
-    by = f"in {duration(seconds)}" if seconds else f"by no person ({judgements['annotator']})"
+    by = f"in {duration(seconds)}" if seconds else f"without a person ({judgements['annotator']})"
     places = judgements.get("places", 0)
     clicked = f", {places:,} of them with a click on the object" if places else ""
     total = sum(stage["seconds"] for stage in report.stages)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from slim.errors import AnnotationError
+from slim.errors import AnnotationError, first_line
 from slim.files import read_cells, unguarded, write_table
 from slim.stages.annotate.formats.records import SCORES, AnswerRow, Sheet
 from slim.stages.annotate.formats.tables import answer_row, place_cells
@@ -44,7 +44,7 @@ def read_lightly(source: Path) -> list[tuple[str, AnswerRow]]:
         rows = read_cells(source).map(unguarded)
     except (OSError, ValueError) as error:
         raise AnnotationError(
-            f"Classifications must be in a CSV file. Got {source}: {str(error).splitlines()[0]}. Check its name."
+            f"Classifications must be in a CSV file. Got {source}: {first_line(error)}. Check its name."
         ) from error
     if missing := [column for column in COLUMNS if column not in rows.columns]:
         raise AnnotationError(

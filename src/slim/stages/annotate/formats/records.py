@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from slim.arrays import Floats, Ints
-from slim.errors import AnnotationError
+from slim.errors import AnnotationError, first_line
 from slim.files import MALFORMED
 from slim.stages.annotate.oracle import is_oracle
 from slim.stages.annotate.page.session import Pool
@@ -228,7 +228,7 @@ def well_formed(source: Path) -> Iterator[None]:
     try:
         yield
     except MALFORMED as error:
-        reason = (str(error).splitlines() or [""])[0].rstrip(".")
+        reason = first_line(error)
         raise AnnotationError(
             f"{source} must be as its program wrote it. Got {type(error).__name__}: {reason}. Export it again."
         ) from error
