@@ -28,7 +28,7 @@ def test_an_explanation_is_kept_and_named_and_made_again_when_a_setting_changes(
     assert json.loads(named.stdout)["concepts"][0]["name"] == "grey wall"
     assert "grey wall" in slim_command("explain", finished_run).stdout
     assert "grey wall" in (target / "explain.html").read_text(encoding="utf-8")
-    again = slim_command("explain", finished_run, "--clusters", 7)
+    again = slim_command("explain", finished_run, "--clusters", 7, "--images", 10)
     assert "lose their names" in again.stderr
     assert "grey wall" not in again.stdout
 
