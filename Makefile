@@ -24,7 +24,8 @@ oldest:
 	grep -E '^torch(vision)?==' constraints.txt > .venv-oldest/torch.txt
 	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest --resolution lowest-direct \
 		--override .venv-oldest/torch.txt --editable '.[demo]'
-	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest httpx hypothesis pytest
+	.venv-oldest/bin/uv pip freeze --python .venv-oldest --exclude-editable > .venv-oldest/oldest.txt
+	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest --constraint .venv-oldest/oldest.txt grad-cam httpx hypothesis pytest
 	OMP_NUM_THREADS=1 .venv-oldest/bin/pytest -q -W default -p no:cacheprovider $(OLDEST)
 
 # Format, lint, types, and the direction of imports.

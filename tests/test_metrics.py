@@ -11,13 +11,16 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import binomtest
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, jaccard_score, precision_score, recall_score
 
 from slim.metrics import (
     accuracy_by_group,
     adjusted_iou,
+    difference_interval,
     energy_inside,
     inside_fraction,
     intersection_over_union,
+    paired_difference,
     pointing_game,
     wilson_interval,
 )
@@ -220,6 +223,72 @@ def test_group_accuracies_equal_a_loop_and_frame_the_averages(data: st.DataObjec
         row = result.table.iloc[g]
         assert row["accuracy"] == value
         assert row["low"] - 1e-9 <= value <= row["high"] + 1e-9
+
+
+@settings(max_examples=15)
+@given(st.data(), st.integers(2, 4))
+def test_accuracies_of_classes_equal_scikit_learns(data: st.DataObject, n_classes: int) -> None:
+    labels = st.integers(0, n_classes - 1)
+    y = np.append(np.arange(n_classes), data.draw(arrays(np.int64, 12, elements=labels)))
+    predicted = data.draw(arrays(np.int64, len(y), elements=labels))
+    result = accuracy_by_group(predicted == y, y, [str(k) for k in range(n_classes)])
+    recalls = recall_score(y, predicted, labels=range(n_classes), average=None, zero_division=0)
+    np.testing.assert_allclose(result.table["accuracy"], recalls)
+    assert result.worst_group_accuracy == pytest.approx(recalls.min())
+    assert result.group_mean_accuracy == pytest.approx(balanced_accuracy_score(y, predicted))
+    assert result.average_accuracy == pytest.approx(accuracy_score(y, predicted))
+
+
+@settings(max_examples=15)
+@given(maps=MASKS, masks=MASKS)
+def test_measures_of_maps_of_zeros_and_ones_equal_scikit_learns(maps: np.ndarray, masks: np.ndarray) -> None:
+    assume(maps.any((1, 2)).all())
+    pairs = [(mask.ravel(), one.ravel()) for mask, one in zip(masks, maps, strict=True)]
+    precisions = [precision_score(*pair, zero_division=0) for pair in pairs]
+    for name in ("inside_fraction", "energy_inside", "pointing_game"):
+        np.testing.assert_allclose(MEASURES[name](maps.astype(float), masks), precisions)
+    np.testing.assert_allclose(
+        intersection_over_union(maps.astype(float), masks), [jaccard_score(*pair, zero_division=0) for pair in pairs]
+    )
+
+
+def covers(interval: Callable[[np.ndarray, np.ndarray], tuple[float, float]], shared: float) -> float:
+    """How often the interval of a difference of 0.2 holds it, where so large a share of two samples' luck is shared."""
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(500):
+        luck = rng.random((2, 60))
+        luck[1] = np.where(rng.random(60) < shared, luck[0], luck[1])
+        low, high = interval(luck[0] < 0.7, luck[1] < 0.5)
+        held += low <= 0.2 <= high
+    return held / 500
+
+
+def test_intervals_of_differences_hold_the_truth_about_as_often_as_they_say() -> None:
+    def unpaired(*flags: np.ndarray) -> tuple[float, float]:
+        return difference_interval(*[(int(some.sum()), len(some)) for some in flags])
+
+    assert 0.92 < covers(unpaired, shared=0.0) < 0.98
+    for shared in (0.0, 0.8):
+        assert 0.91 < covers(lambda first, second: paired_difference(first, second)[1:], shared) < 0.98
+
+
+@given(*[st.integers(0, 30)] * 4)
+def test_differences_the_other_way_round_change_their_sign(a: int, b: int, c: int, d: int) -> None:
+    first, second = (a, a + b), (c, c + d)
+    low, high = difference_interval(first, second)
+    assert (-high, -low) == pytest.approx(difference_interval(second, first))
+    assert -1 <= low <= high <= 1
+    flags = np.repeat([True, True, False, False], [a, b, c, d]), np.repeat([True, False, True, False], [a, b, c, d])
+    assume(a + b + c + d)
+    difference, low, high = paired_difference(*flags)
+    assert (-difference, -high, -low) == pytest.approx(paired_difference(*flags[::-1]))
+    assert difference == pytest.approx((b - c) / (a + b + c + d))
+    assert -1 <= low <= high <= 1
+
+
+def test_difference_of_samples_without_an_image_can_be_anything() -> None:
+    assert difference_interval((0, 0), (3, 4)) == difference_interval((3, 4), (0, 0)) == (-1, 1)
 
 
 # Rows by columns 2 x 3: a mix-up of the two axes gives other numbers, or none.

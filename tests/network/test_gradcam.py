@@ -282,6 +282,27 @@ def test_features_are_the_input_of_the_head(small_classifier: Callable[..., Clas
 
 
 @pytest.mark.parametrize("method", ["closed-form", "autograd"])
+def test_a_head_that_is_run_again_gives_what_its_own_pass_gives(
+    method: Method, small_classifier: Callable[..., Classifier]
+) -> None:
+    classifier, images, classes = small_classifier(3), noise(16, 4), classes_of(4)
+    other = classifier.with_head(small_classifier(3, seed=1).linear.weight, torch.tensor([3.0, 0.0, -3.0]))
+    with GradCam(classifier, method) as cam, GradCam(other, method) as second:
+        first, own = cam(images), second(images)
+        again = second.again(images, first)
+        assert (again.activations is first.activations) == (method == "closed-form")
+        torch.testing.assert_close(again.logits, own.logits)
+        torch.testing.assert_close(again.maps(classes), own.maps(classes))
+        assert not torch.allclose(own.logits, first.logits)
+
+
+def test_a_network_without_a_linear_head_has_no_features() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 2, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+    with GradCam(wrap(module, image_size=8)) as cam:
+        assert cam(noise(8, 4)).features.shape == (4, 0)
+
+
+@pytest.mark.parametrize("method", ["closed-form", "autograd"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_the_map_of_an_image_that_is_not_finite_is_zero_and_others_are_unaffected(
     value: float, method: Method, small_classifier: Callable[..., Classifier]

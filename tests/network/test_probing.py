@@ -35,7 +35,7 @@ def model(make: Callable[[torch.Tensor], torch.Tensor]) -> Classifier:
 
 
 def test_a_network_that_looks_at_the_images_passes(photos: Callable[..., ImageTable]) -> None:
-    probe(model(lambda means: means - means.mean()), photos(16))
+    probe(model(lambda means: means - means.mean(1, keepdim=True)), photos(16))
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,9 @@ def test_a_network_that_looks_at_the_images_passes(photos: Callable[..., ImageTa
         (lambda means: means * 0 + torch.tensor([0.0, 3.0]), "Got zero gradients at conv for 16 images"),
         (lambda means: means.detach(), "Got logits without a gradient at conv"),
         (lambda means: means / (means.abs() < 0), "Got NaN or infinite ones"),
+        (lambda means: means - means.mean(0), "Got others for an image alone than in a batch of 8"),
     ],
-    ids=["ignores", "detached", "infinite"],
+    ids=["ignores", "detached", "infinite", "beside"],
 )
 def test_a_network_that_cannot_be_explained_is_refused(
     photos: Callable[..., ImageTable], make: Callable[[torch.Tensor], torch.Tensor], message: str
@@ -55,7 +56,7 @@ def test_a_network_that_cannot_be_explained_is_refused(
 
 
 def test_a_network_that_keeps_its_activations_can_be_copied_afterwards(photos: Callable[..., ImageTable]) -> None:
-    classifier = model(lambda means: means - means.mean())
+    classifier = model(lambda means: means - means.mean(1, keepdim=True))
     conv = classifier.module.get_submodule("conv")
     conv.register_forward_hook(lambda child, _, output: setattr(child, "kept", output))
     probe(classifier, photos(16))

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from slim.data import ImageTable, image_batches
 from slim.errors import ModelError, SlimWarning
@@ -13,6 +14,7 @@ from slim.network.classifier import Classifier
 from slim.network.gradcam import GradCam
 
 _IMAGES, _BATCH = 64, 8
+_ROUNDING = 0.01  # of the largest logit: how far other kernels may take the logits of an image alone
 
 
 def probe(classifier: Classifier, table: ImageTable) -> None:
@@ -28,7 +30,7 @@ def probe(classifier: Classifier, table: ImageTable) -> None:
     Raises
     ------
     ModelError
-        Logits are not finite, or none of them depends on the attended layer.
+        Logits are not finite, depend on the other images of a batch, or none of them depends on the attended layer.
 
     Warns
     -----
@@ -50,6 +52,8 @@ def probe(classifier: Classifier, table: ImageTable) -> None:
                     "The network must give finite logits. Got NaN or infinite ones for images of the data set. "
                     "Check its weights, mean= and std=."
                 )
+            if not predicted:
+                _check_alone(forward.logits, cam(images[:1]).logits)
             # Most heads show a gradient in the first batch, and the others need no further one.
             steers = steers or bool(forward.channel_weights(y.to(forward.logits.device)).any())
             predicted += forward.logits.argmax(1).tolist()
@@ -68,4 +72,14 @@ def probe(classifier: Classifier, table: ImageTable) -> None:
             f"which is right for {right:.0%}. Check its weights, mean and std, and the order of its classes.",
             SlimWarning,
             stacklevel=4,
+        )
+
+
+def _check_alone(together: Tensor, alone: Tensor) -> None:
+    """Refuse logits (b, n_classes) of which the first image has others (1, n_classes) alone."""
+    if bool((together[:1] - alone).abs().max() > _ROUNDING * together.abs().max()):
+        raise ModelError(
+            "The logits of an image must not depend on the images beside it. Got others for an image alone than in a "
+            f"batch of {len(together)}. Let the network compute no statistics over a batch: batch norm, for instance, "
+            "needs track_running_stats=True and a training that filled them."
         )
