@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from slim.clustering import FITTED, Components, choose_k, sampled
 from slim.errors import DataError, SettingsError
+from slim.stages.curate.allocation import rounded_shares
 from slim.stages.curate.curate import choose_subset
 from slim.stages.curate.subset import Subset, join_clusters
 from slim.stages.settings import CurateSettings
@@ -299,3 +300,7 @@ def test_directions_can_be_left_out_of_components() -> None:
     features = rng.normal(size=(60, 4)) * [5, 1, 1, 1]
     without = Components(features, seed=0, without=np.eye(4)[:1])
     assert np.allclose(without(features), without(features + 9 * np.eye(4)[0]), atol=1e-5)
+
+
+def test_of_equal_remainders_the_first_are_rounded_up() -> None:
+    assert rounded_shares(np.tile([1.0, 1.5], 20), 45).tolist() == [1, 2] * 5 + [1, 1] * 15

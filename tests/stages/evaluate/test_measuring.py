@@ -270,6 +270,21 @@ def test_printing_names_every_average_and_measure(photos: Photos, small_classifi
     assert f"{evaluation.worst_group_accuracy:.3f}  ({evaluation.worst_group})" in text
 
 
+@pytest.mark.parametrize("regions", [{}, {"masks": True}], ids=["none", "masks"])
+def test_table_of_measures_holds_every_figure_that_is_known(
+    regions: dict[str, bool], photos: Photos, small_classifier: Nets
+) -> None:
+    evaluation = evaluate_classifier(small_classifier(), photos(8, **regions), settings())
+    expected = {
+        "worst group accuracy": evaluation.worst_group_accuracy,
+        "average accuracy": evaluation.average_accuracy,
+        "group mean accuracy": evaluation.group_mean_accuracy,
+    }
+    expected |= {name.replace("_", " "): one.value for name, one in (evaluation.attention or {}).items()}
+    assert len(expected) == (8 if regions else 3)
+    assert evaluation._tables()["measures"].set_index("measure")["value"].to_dict() == expected
+
+
 @pytest.mark.parametrize("layer", ["5", "4"])
 def test_evaluating_leaves_the_network_and_the_table_as_they_were(
     layer: str, photos: Photos, small_classifier: Nets

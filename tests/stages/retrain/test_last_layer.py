@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from slim.errors import DataError, SettingsError
 from slim.stages.retrain import last_layer
-from slim.stages.retrain.last_layer import STRENGTHS, Head, HeldOut, fit_head
+from slim.stages.retrain.last_layer import STRENGTHS, Head, HeldOut, fit_head, fit_weighted_head
 from slim.stages.settings import RetrainSettings
 
 pytestmark = pytest.mark.usefixtures("small_and_quiet")
@@ -352,3 +352,19 @@ def test_small_cell_is_drawn_towards_a_half_by_two_more_images(monkeypatch: pyte
     cells = [0] + [1] * 8
     rights = {1.0: right((0, 1), (8, 8)), 2.0: right((1, 1), (3, 8))}
     assert tuned(monkeypatch, rights, cells) == (2.0, 3 / 8)
+
+
+def test_weights_count_as_copies_of_an_image_do_and_the_strength_is_kept() -> None:
+    features, y, place = drawn(SPURIOUS)
+    copies = np.where(y == place, 1, 4)
+    weighted = fit_weighted_head(features, y, np.ones(len(y)), 0.01, n_classes=2)
+    assert (weighted.strength, weighted.held_out_accuracy) == (0.01, None)
+    mean, std = features.mean(0), features.std(0)
+    for scale in (1.0, 7.0):  # of the weights, which does not matter
+        head = fit_weighted_head(features, y, scale * copies, 0.01, n_classes=2)
+        peer = LogisticRegression(C=0.01 / copies.mean(), tol=1e-9, max_iter=1000)
+        peer.fit(np.repeat((features - mean) / std, copies, axis=0), np.repeat(y, copies))
+        np.testing.assert_allclose(head.weight[1] - head.weight[0], peer.coef_[0] / std, atol=5e-3)
+        np.testing.assert_allclose(
+            head.bias[1] - head.bias[0], peer.intercept_[0] - (peer.coef_[0] / std) @ mean, atol=5e-3
+        )
