@@ -165,7 +165,8 @@ class Mutation:
     def pytest_runtestloop(self) -> bool | None:
         start = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
         if self.status((SOURCES / self.file).read_text(), 600) == "failed":
-            sys.exit(f"The tests of {self.file} must pass before anything is changed.")
+            self.sample = []
+            self.counts["broken"] += 1
         limit = 10 + 5 * (resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - start)
         for mutant in () if self.in_child else self.sample:
             result = self.status(mutant.source(), int(limit))
@@ -202,6 +203,8 @@ def area_counts(files: dict[str, str], each: int, seed: int) -> dict[str, Counte
         code = pytest.main(["-x", "-s", "-p", "no:cacheprovider", "-p", "no:terminal", *paths], plugins=[of_file])
         if of_file.in_child:
             os._exit(code)
+        if of_file.counts["broken"]:
+            sys.exit(f"The tests of {file} must pass before anything is changed.")
         counts[file] = of_file.counts + Counter(all=sum(mutant.file == file for mutant in everyone))
     return counts
 
