@@ -17,14 +17,15 @@ from slim.data.demo import compose_demo
 
 _SIZES = {"train": 48, "val": 24, "test": 24}
 _SETTINGS = {
-    "train.arch": "resnet10t",
+    "train.arch": "test_resnet",
     "train.weights": "none",
     "train.image-size": "32",
     "train.epochs": "2",
-    "train.lr": "0.05",
+    "train.lr": "0.01",
     "train.device": "cpu",
     "annotate.budget": "4",
     "curate.size": "12",
+    "retrain.images": "recomposed",
 }
 
 

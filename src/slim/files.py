@@ -7,7 +7,9 @@ import hashlib
 import json
 import os
 import re
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from tokenize import TokenError
 from typing import TYPE_CHECKING, Any
@@ -54,6 +56,39 @@ def write_text(path: Path, text: str) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     partial.replace(path)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or a folder and everything in it, is on the disk itself, where a power cut leaves it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> write_text(folder / "note.txt", "whole")
+    >>> sync(folder)
+    """
+    for inner in path.rglob("*") if path.is_dir() else [path]:
+        if inner.is_file():
+            _sync(inner)
+        elif inner.is_dir():
+            sync_names(inner)
+    if path.is_dir():
+        sync_names(path)
+
+
+def sync_names(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk itself, where the system can tell."""
+    with suppress(OSError):  # Windows opens no folders, and some network disks do not wait for them
+        _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -53,6 +53,14 @@ def predicted(classifier: Classifier, photo: Path) -> tuple[str, torch.Tensor]:
     return classifier.class_names[int(logits.argmax())], logits
 
 
+def test_export_removes_what_a_killed_one_has_left(tmp_path: Path) -> None:
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "half").touch()
+    export_classifier(build("resnet18", NAMES, weights=None, image_size=32), tmp_path / "out", "torchvision")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert not (tmp_path / "out" / "half").exists()
+
+
 @pytest.fixture
 def run_without_slim(photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs the code of a card where SLIM cannot be imported: what it prints, and the logits."""
