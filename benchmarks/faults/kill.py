@@ -14,56 +14,14 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import re
-import shutil
 import signal
-import time
 from collections import Counter
 from pathlib import Path
 
-from small import forked, leftovers, results, slim_run, small_data
+from small import OPENING, disturbed, faults, prepare, results, seconds, undisturbed, whole_run
 
 from slim.runs.folder import RunFolder
 from slim.stages import STAGES
-
-OPENING = "the opening"
-_EVENT = re.compile(r"INFO +(\w+) (started|done after)")
-
-
-def prepare(run: Path, whole: Path, verb: str) -> None:
-    """A run whose stages before this one are done."""
-    shutil.rmtree(run, ignore_errors=True)
-    run.mkdir()
-    for stage in STAGES.values():
-        if verb in (OPENING, stage.verb):
-            return
-        shutil.copytree(whole / stage.folder, run / stage.folder)
-    raise ValueError(verb)
-
-
-def events(run: Path) -> list[tuple[str, str]]:
-    """Which stages the log says have started and ended."""
-    log = run / "slim.log"
-    return _EVENT.findall(log.read_text()) if log.exists() else []
-
-
-def killed_or_ended(run: Path, data: Path, verb: str, delay: float) -> str:
-    """Run until some time after a stage has started; where it was killed, or "ended", or what it said instead."""
-    answer = run.with_suffix(".txt")
-    before = len(events(run))
-    number = forked(lambda: f"{(r := slim_run(run, data)).exit_code} {r.stderr[-300:]}", answer)
-    deadline = time.monotonic() + delay if verb == OPENING else None
-    while deadline is None or time.monotonic() < deadline:
-        if os.waitpid(number, os.WNOHANG)[0]:
-            said = answer.read_text()
-            return "ended" if said.startswith("0 ") else f"failed: {said}"
-        if deadline is None and (verb, "started") in events(run)[before:]:
-            deadline = time.monotonic() + delay
-        time.sleep(0.002)
-    os.kill(number, signal.SIGKILL)
-    os.waitpid(number, 0)
-    last = events(run)[before:][-1:]
-    return "killed in " + (OPENING if not last else last[0][0] if last[0][1] == "started" else "the gap between stages")
 
 
 def false_stages(run: Path, expected: dict[str, bytes]) -> list[str]:
@@ -78,25 +36,21 @@ def part(files: dict[str, bytes], folder: str) -> dict[str, bytes]:
     return {name: content for name, content in files.items() if name.startswith(f"{folder}/")}
 
 
-def names(run: Path) -> set[str]:
-    """Every file of a run."""
-    return {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
-
-
 class Case:
     """Runs that are killed, and compared with an undisturbed one."""
 
-    def __init__(self, folder: Path, rng: random.Random) -> None:
-        self.whole, self.run, self.data, self.rng = folder / "whole", folder / "killed", folder / "data", rng
-        self.expected, self.names = results(self.whole), names(self.whole)
-        manifests = {verb: RunFolder(self.whole).manifest(stage.folder) for verb, stage in STAGES.items()}
-        self.seconds = {verb: manifest.seconds for verb, manifest in manifests.items() if manifest is not None}
-        self.seconds[OPENING] = 0.5  # what precedes the first stage
+    def __init__(self, whole: Path, rng: random.Random) -> None:
+        self.whole, self.run, self.data, self.rng = whole, whole.with_name("killed"), whole.with_name("data"), rng
+        self.expected, self.seconds = results(whole), seconds(whole)
 
     def kill(self, verb: str) -> str:
         """Kill it at a random moment of a stage."""
-        said = killed_or_ended(self.run, self.data, verb, self.rng.uniform(0, self.seconds[verb]))
+        delay = self.rng.uniform(0, self.seconds[verb])
+        where, said = disturbed(
+            self.run, self.data, verb, delay, lambda number: os.kill(number, signal.SIGKILL), lambda: None
+        )
         wrong = false_stages(self.run, self.expected)
+        said = f"killed in {where}" if said == "signal 9" else ending(said)
         return f"{said}, WRONG: {wrong} look done" if wrong else said
 
     def play(self, verb: str) -> list[str]:
@@ -107,11 +61,12 @@ class Case:
             rest = list(STAGES)[list(STAGES).index(verb) if verb in STAGES else 0 :]
             said.append(self.kill(self.rng.choice(rest)))
         if said[-1] != "ended":
-            said.append(killed_or_ended(self.run, self.data, "nothing", 0))
-        if results(self.run) != self.expected:
-            said.append("WRONG: other results")
-        left = sorted(names(self.run) ^ self.names | set(leftovers(self.run)))
-        return [*said, f"WRONG: other files: {left}"] if left else said
+            said.append(ending(undisturbed(self.run, self.data)))
+        return said + faults(self.run, self.whole)
+
+
+def ending(said: str) -> str:
+    return "ended" if said == "0" else f"WRONG: {said}"
 
 
 def main() -> None:
@@ -120,14 +75,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    data = options.folder / "data"
-    if not (data / "metadata.csv").exists():
-        small_data(data)
-    for name in ("warm", "whole"):  # the first compiles and imports what all runs share
-        shutil.rmtree(options.folder / name, ignore_errors=True)
-        result = slim_run(options.folder / name, data)
-        assert result.exit_code == 0, result.output
-    case = Case(options.folder, random.Random(options.seed))
+    case = Case(whole_run(options.folder), random.Random(options.seed))
     print(f"seed {options.seed}, {options.kills} kills; seconds of the undisturbed run: {case.seconds}", flush=True)
     counts: Counter[str] = Counter()
     places = [OPENING, *STAGES]
