@@ -6,11 +6,11 @@ FOLDER receives a small data set and an undisturbed run. Each case draws the ope
 does one of these at a random moment of it:
 
 full        the disk has room for a random part of what the stage writes (root on Linux only: a disk in memory)
-read-only   the disk is mounted read-only (likewise)
+read-only   nothing can be written into the folders of the run any more, as on a disk that is mounted read-only
 limit       no file may become larger than a random limit, as under a quota
 permission  a random file or folder of the run may not be read, written or searched any more
-vanished    a random file of the run, or an image, a mask or the table, is removed
-changed     a random file of the run gets another byte; or an image, a mask or the table is cut in half
+vanished    a random file of the run, or an image or the table, is removed
+changed     a random file of the run gets another byte; or an image or the table is cut in half
 
 The command must end in one line, or go through. Then the cause is taken away, but for the run's own files, and the same
 command must end with the results of the undisturbed run, and no other file. Not among the changed files are settings
@@ -27,9 +27,8 @@ import resource
 import shutil
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from small import OPENING, disturbed, faults, prepare, seconds, undisturbed, whole_run
@@ -78,17 +77,22 @@ class Case:
     def full(self, verb: str) -> tuple[Callable[[int], None], Step, Step]:
         used = blocks(self.run) + _BLOCK
         wanted = blocks(self.whole / STAGES[verb].folder) if verb in STAGES else 8 * _BLOCK
-        self.remount(f"size={used + int(self.rng.uniform(0, wanted))}")
-        return nothing, nothing, lambda: self.remount(f"size={_ROOM}")
+        self.resize(used + int(self.rng.uniform(0, wanted)))
+        return nothing, nothing, lambda: self.resize(_ROOM)
 
     def read_only(self, verb: str) -> tuple[Callable[[int], None], Step, Step]:
-        def disturb(number: int) -> None:
-            while not self.remount("ro", check=False):  # refused while a file is open for writing
-                if os.waitpid(number, os.WNOHANG | os.WNOWAIT if hasattr(os, "WNOWAIT") else os.WNOHANG)[0]:
-                    return
-                time.sleep(0.001)
+        def folders() -> list[Path]:
+            return [self.run, *(path for path in self.run.rglob("*") if path.is_dir())]
 
-        return disturb, nothing, lambda: self.remount("rw") and None
+        def disturb(_: int) -> None:
+            for folder in folders():
+                folder.chmod(0o555)
+
+        def heal() -> None:
+            for folder in folders():
+                folder.chmod(0o755)
+
+        return disturb, obey_permissions, heal
 
     def limit(self, verb: str) -> tuple[Callable[[int], None], Step, Step]:
         largest = max(file.stat().st_size for file in self.whole.rglob("*") if file.is_file())
@@ -114,14 +118,14 @@ class Case:
 
     def vanished(self, verb: str) -> tuple[Callable[[int], None], Step, Step]:
         def disturb(_: int) -> None:
-            self.victim = self.choose()
+            self.victim = self.choose(without=(["metadata.csv"] if verb == OPENING else []))
             self.victim.unlink(missing_ok=True)
 
         return disturb, nothing, nothing
 
     def changed(self, verb: str) -> tuple[Callable[[int], None], Step, Step]:
         def disturb(_: int) -> None:
-            self.victim = self.choose(without=("settings.json", "annotations.db", "slim.log"))
+            self.victim = self.choose(without=["settings.json", "annotations.db", "slim.log"])
             try:
                 content = bytearray(self.victim.read_bytes())
             except FileNotFoundError:  # it was renamed meanwhile
@@ -136,16 +140,16 @@ class Case:
 
         return disturb, nothing, nothing
 
-    def choose(self, without: tuple[str, ...] = ()) -> Path:
-        """A file of the run; one of the data in a third of the cases."""
-        if self.rng.random() < 1 / 3:
-            return self.rng.choice([self.data / "metadata.csv", *sorted(self.data.rglob("*.*"))])
-        files = [file for file in self.run.rglob("*") if file.is_file() and file.name not in without]
-        return self.rng.choice(sorted(files) or [self.data / "metadata.csv"])
+    def choose(self, without: Sequence[str]) -> Path:
+        """A file of the run; one of the data, and in one of six cases the table, in a third of the cases."""
+        tables, files = [self.data / "metadata.csv"], sorted((self.data / "images").iterdir())
+        ours = sorted(file for file in self.run.rglob("*") if file.is_file())
+        kinds = [kind for kind in (tables, files, ours, ours, ours, ours) if kind]
+        chosen = self.rng.choice([[file for file in kind if file.name not in without] for kind in kinds])
+        return self.rng.choice(chosen or files)
 
-    def remount(self, option: str, *, check: bool = True) -> bool:
-        words = ["mount", "-o", f"remount,{option}", str(self.disk)]
-        return subprocess.run(words, check=check, capture_output=True).returncode == 0
+    def resize(self, size: int) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(self.disk)], check=True)
 
 
 def obey_permissions() -> None:
@@ -183,7 +187,7 @@ def main() -> None:
     mounts = sys.platform == "linux" and os.geteuid() == 0
     if mounts:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_ROOM}", "none", str(disk)], check=True)
-    kinds = [*(["full", "read-only"] if mounts else []), "limit", "permission", "vanished", "changed"]
+    kinds = [*(["full"] if mounts else []), "read-only", "limit", "permission", "vanished", "changed"]
     kinds = [options.only] if options.only else kinds
     print(f"seed {options.seed}, {options.cases} cases of {', '.join(kinds)}", flush=True)
     counts: Counter[str] = Counter()
@@ -197,7 +201,7 @@ def main() -> None:
             print(f"{number}: {kind} {'; '.join(said)}", flush=True)
     finally:
         if mounts:
-            subprocess.run(["umount", str(disk)], check=True)
+            subprocess.run(["umount", "--lazy", str(disk)], check=True)
     for text, count in sorted(counts.items()):
         print(f"{text}: {count}")
 

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 os.environ["NUMBA_THREADING_LAYER"] = "workqueue"  # the only one that a forked process may use
@@ -43,14 +43,20 @@ def small_data(folder: Path) -> Path:
     compose_demo(folder)
     table = pd.read_csv(folder / "metadata.csv")
     mixed = table.sample(frac=1, random_state=0)
-    mixed[mixed.groupby("split").cumcount() < mixed["split"].map(_SIZES)].to_csv(folder / "metadata.csv", index=False)
+    kept = mixed[mixed.groupby("split").cumcount() < mixed["split"].map(_SIZES)]
+    kept.to_csv(folder / "metadata.csv", index=False)
+    for column in ("img_filename", "mask_filename"):
+        for name in set(table[column]) - set(kept[column]):
+            (folder / name).unlink()
     return folder
 
 
-def slim_run(run: Path, data: Path | None = None) -> Result:
-    """``slim run`` in this process, on one thread."""
-    torch.set_num_threads(1)
-    options = [word for name, value in _SETTINGS.items() for word in (f"--{name}", value)]
+def slim_run(
+    run: Path, data: Path | None = None, *, threads: int = 1, settings: Mapping[str, str] | None = None
+) -> Result:
+    """``slim run`` in this process."""
+    torch.set_num_threads(threads)
+    options = [word for name, value in {**_SETTINGS, **(settings or {})}.items() for word in (f"--{name}", value)]
     words = [] if data is None else ["--data", str(data), *options]
     return CliRunner().invoke(main, ["run", str(run), *words], prog_name="slim")
 
