@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -79,7 +80,11 @@ def forked(work: Callable[[], str], answer: Path) -> int:
     number = os.fork()
     if number == 0:
         try:
-            answer.write_text(work())
+            said = work()
+        except BaseException:
+            said = traceback.format_exc()
+        try:
+            answer.write_text(said)
         finally:
             os._exit(0)
     return number
@@ -179,5 +184,5 @@ def faults(run: Path, whole: Path) -> list[str]:
 
 
 def names(run: Path) -> set[str]:
-    """Every file of a run."""
-    return {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file()}
+    """Every file of a run, but for what is made again where it is needed: the marker that the images were checked."""
+    return {str(path.relative_to(run)) for path in run.rglob("*") if path.is_file() and path.name != "images.json"}

@@ -186,7 +186,8 @@ def array_to_fill(
         processes.wait()
         return np.lib.format.open_memmap(path, mode="r+")
     path.parent.mkdir(parents=True, exist_ok=True)
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    with naming(path):
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     if hasattr(os, "posix_fallocate"):
         with naming(path), path.open("r+b") as stream:
             os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)

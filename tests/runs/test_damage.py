@@ -55,6 +55,7 @@ def empty(path: Path) -> None:
 @pytest.mark.parametrize(
     "file",
     [
+        "01-reference/history.csv",
         "01-reference/last.safetensors",
         "01-reference/model.safetensors",
         "02-attention/val/maps.npy",
@@ -76,6 +77,7 @@ def test_damaged_file_is_made_again_and_what_depends_on_it_stays(
     assert set(states(finished_run).values()) == {"done"}
     assert open_run(finished_run).verify() == {}
     assert {v: (finished_run / STAGES[v].folder / "manifest.json").read_bytes() for v in later} == later
+    assert (finished_run / file).exists()
 
 
 def test_file_that_changes_while_a_stage_reads_it_stops_the_stage(
