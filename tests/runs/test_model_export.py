@@ -168,7 +168,7 @@ def test_groups_go_to_wilds_and_spuco(finished_run: Path, slim_command: Callable
         assert slim_command("export", finished_run, tmp_path / to, "--to", to).exit_code == 0
     table, run = pd.read_csv(tmp_path / "wilds"), open_run(finished_run)
     assert table["split"].value_counts().tolist() == [48, 16, 16]
-    assert table["img_filename"].tolist()[:2] == ["images/train0.png", "images/train1.png"]
+    assert table["img_filename"].tolist()[:2] == ["images/train000.png", "images/train001.png"]
     assert table["place"].tolist()[:48] == run.load("curate").environment_cluster.tolist()
     partition = json.loads((tmp_path / "spuco").read_text())
     assert sorted(i for rows in partition.values() for i in rows) == list(range(48))
