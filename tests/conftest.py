@@ -163,7 +163,7 @@ def _composed(folder: Path, n_classes: int, sizes: tuple[int, int, int]) -> Path
             mask[top : top + 14, x : x + 14] = 255
             pixels = rng.integers(0, 40, (36, 40, 3), dtype=np.uint8) + np.array(BACKGROUNDS[place], np.uint8)
             pixels[mask > 0] = OBJECTS[y]
-            name = f"{split}{i}.png"
+            name = f"{split}{i:03}.png"
             Image.fromarray(pixels).save(folder / "images" / name)
             Image.fromarray(mask).save(folder / "masks" / name)
             row = {"img_filename": f"images/{name}", "y": y, "split": split, "place": place}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -17,6 +18,7 @@ from slim.files import (
     known_digest,
     read_cells,
     read_json,
+    sync,
     unguarded,
     write_json,
     write_sealed,
@@ -32,6 +34,19 @@ def test_nan_is_refused_in_json_and_the_old_file_stays(value: Any, tmp_path: Pat
         write_json(tmp_path / "file.json", value)
     assert read_json(tmp_path / "file.json") == {"a": 1}
     assert os.listdir(tmp_path) == ["file.json"]
+
+
+@pytest.mark.parametrize("write", [lambda path: write_text(path, "new"), sync], ids=["write_text", "sync"])
+def test_full_disk_names_the_file(write: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    path = tmp_path / "file.txt"
+    path.write_text("old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*file\.txt'"):
+        write(path)
+    assert path.read_text() == "old"
 
 
 def test_json_comes_back_as_it_was(tmp_path: Path) -> None:

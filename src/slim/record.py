@@ -22,7 +22,7 @@ import pandas as pd
 
 from slim import processes
 from slim.errors import ArtifactError, SlimError, first_line
-from slim.files import MALFORMED, NAMES, read_json, unguarded, write_json, write_table, write_text
+from slim.files import MALFORMED, NAMES, naming, read_json, unguarded, write_json, write_table, write_text
 from slim.notebook import table_html
 
 FILE = "record.json"
@@ -186,9 +186,10 @@ def array_to_fill(
         processes.wait()
         return np.lib.format.open_memmap(path, mode="r+")
     path.parent.mkdir(parents=True, exist_ok=True)
-    array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
+    with naming(path):
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
     if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as stream:
+        with naming(path), path.open("r+b") as stream:
             os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
     processes.wait()
     return array
@@ -217,7 +218,8 @@ def _save_array(path: Path, array: np.ndarray[Any, Any]) -> None:
     if isinstance(array, np.memmap) and array.filename is not None and path.exists() and path.samefile(array.filename):
         array.flush()  # it was filled where it belongs
     else:
-        np.save(path, array, allow_pickle=False)
+        with naming(path):
+            np.save(path, array, allow_pickle=False)
 
 
 def _plain(value: Any) -> Any:

@@ -55,7 +55,7 @@ def damaged(data: Path, split: str, change: Callable[[Path], None], folder: str 
         (lambda table: table[table["split"] != "test"], "images. Got none in test"),
         (lambda table: table.assign(y=1), "at least two classes. Got only class '1'"),
         (lambda table: table.assign(y=["cat", "dog"] * 40), "whole numbers"),
-        (lambda table: table.replace("images/val3.png", "images/gone.png"), "gone.png"),
+        (lambda table: table.replace("images/val003.png", "images/gone.png"), "gone.png"),
         (lambda table: table.drop(columns="y"), "y"),
         (lambda table: table.assign(split="dev"), "dev"),
     ],
@@ -85,9 +85,9 @@ def shrink(path: Path) -> None:
 @pytest.mark.parametrize(
     ("folder", "split", "change", "message"),
     [
-        ("images", "train", truncate, "train0.png"),
-        ("images", "test", truncate, "test0.png"),
-        ("masks", "test", shrink, "test0.png"),
+        ("images", "train", truncate, "train000.png"),
+        ("images", "test", truncate, "test000.png"),
+        ("masks", "test", shrink, "test000.png"),
     ],
 )
 def test_bad_image_or_mask_is_named_before_any_stage(

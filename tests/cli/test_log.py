@@ -54,13 +54,13 @@ def test_log_tells_commands_stages_and_warnings(finished_run: Path, log: Path, s
 
 def test_log_ends_with_the_error_and_names_no_folder(finished_run: Path, log: Path, slim_command: Command) -> None:
     data = finished_run.parent / "data"
-    (data / "images/train0.png").write_bytes(b"")
+    (data / "images/train000.png").write_bytes(b"")
     elsewhere = finished_run.parent / "my patients.csv"
     assert slim_command("train", finished_run, "--epochs", "2").exit_code == 1
     assert slim_command("annotate", finished_run, "--recorded", elsewhere).exit_code == 1
     text = log.read_text()
     assert "ERROR   stopped by slim.errors.DataError" in text
-    assert "DATA/images/train0.png" in text
+    assert "DATA/images/train000.png" in text
     assert "train done" not in text
     assert str(finished_run.parent) not in text
     assert str(Path.home()) not in text

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,6 +47,37 @@ def test_tree_lacking_a_split_has_it_carved_out_of_train(
     data = load_dataset(tree(tmp_path, counts))
     assert [len(table) for table in (data.train, data.val, data.test)] == sizes
     assert np.bincount(data.train.y).tolist() == [sizes[0] // 2] * 2
+
+
+class Reversed:
+    """What `os.scandir` gives, in the reversed order of the names."""
+
+    def __init__(self, listed: Any, path: Any) -> None:
+        self.entries = iter(sorted(listed(path), key=lambda entry: entry.name, reverse=True))
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.entries
+
+    def __next__(self) -> Any:
+        return next(self.entries)
+
+    def __enter__(self) -> Iterator[Any]:
+        return self.entries
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+
+def test_order_in_which_the_disk_lists_its_files_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tree(tmp_path, {"cat": 9, "dog": 12, "dog/deep": 2})
+    expected = load_dataset(root)
+
+    monkeypatch.setattr(os, "scandir", partial(Reversed, os.scandir))
+    data = load_dataset(root)
+    assert data.fingerprint == expected.fingerprint
+    assert data.train.frame.equals(expected.train.frame)
 
 
 def test_tree_without_splits_ignores_hidden_and_system_files_and_looks_into_subfolders(tmp_path: Path) -> None:

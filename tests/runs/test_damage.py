@@ -7,6 +7,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -16,6 +17,7 @@ import slim
 from slim.files import check_seal, read_json, write_json
 from slim.runs.run import open_run
 from slim.stages import STAGES
+from slim.stages.curate.curate import curate
 
 pytestmark = [
     pytest.mark.usefixtures("small_and_quiet"),
@@ -53,6 +55,7 @@ def empty(path: Path) -> None:
 @pytest.mark.parametrize(
     "file",
     [
+        "01-reference/history.csv",
         "01-reference/last.safetensors",
         "01-reference/model.safetensors",
         "02-attention/val/maps.npy",
@@ -74,6 +77,25 @@ def test_damaged_file_is_made_again_and_what_depends_on_it_stays(
     assert set(states(finished_run).values()) == {"done"}
     assert open_run(finished_run).verify() == {}
     assert {v: (finished_run / STAGES[v].folder / "manifest.json").read_bytes() for v in later} == later
+    assert (finished_run / file).exists()
+
+
+def test_file_that_changes_while_a_stage_reads_it_stops_the_stage(
+    finished_run: Path, monkeypatch: pytest.MonkeyPatch, states: States, results: Results
+) -> None:
+    expected = results(finished_run)
+    (finished_run / "07-subset/manifest.json").unlink()
+
+    def disturbed(*records: Any, **options: Any) -> Any:
+        flip(finished_run / "02-attention/train/core.npy")
+        return curate(*records, **options)
+
+    with monkeypatch.context() as patched, pytest.raises(slim.ArtifactError, match="must stay as it was while curate"):
+        patched.setattr("slim.stages.curate.curate.curate", disturbed)
+        slim.run(finished_run)
+    assert states(finished_run)["curate"] == "missing"
+    slim.run(finished_run)
+    assert results(finished_run) == expected
 
 
 def test_damaged_judgements_are_made_again_from_the_answers(

@@ -63,6 +63,14 @@ def test_table_that_is_gone_is_an_error(remembered: Path, tmp_path: Path, states
         states(remembered)
 
 
+def test_folder_whose_table_is_gone_is_not_read_as_a_tree(remembered: Path, tmp_path: Path, states: States) -> None:
+    (tmp_path / "data/metadata.csv").rename(tmp_path / "metadata.csv")
+    with pytest.raises(slim.DataError, match=r"must stay where it was. Got none at .*metadata\.csv\. Put it back"):
+        states(remembered)
+    (tmp_path / "metadata.csv").rename(tmp_path / "data/metadata.csv")
+    assert set(states(remembered).values()) == {"done"}
+
+
 def test_images_given_in_python_are_those_that_count(remembered: Path, tmp_path: Path) -> None:
     frame = pd.read_csv(tmp_path / "data/metadata.csv").iloc[:-1]
     other = slim.load_dataset(frame, root=tmp_path / "data")

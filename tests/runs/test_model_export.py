@@ -53,6 +53,14 @@ def predicted(classifier: Classifier, photo: Path) -> tuple[str, torch.Tensor]:
     return classifier.class_names[int(logits.argmax())], logits
 
 
+def test_export_removes_what_a_killed_one_has_left(tmp_path: Path) -> None:
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "half").touch()
+    export_classifier(build("resnet18", NAMES, weights=None, image_size=32), tmp_path / "out", "torchvision")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert not (tmp_path / "out" / "half").exists()
+
+
 @pytest.fixture
 def run_without_slim(photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Runs the code of a card where SLIM cannot be imported: what it prints, and the logits."""
@@ -160,7 +168,7 @@ def test_groups_go_to_wilds_and_spuco(finished_run: Path, slim_command: Callable
         assert slim_command("export", finished_run, tmp_path / to, "--to", to).exit_code == 0
     table, run = pd.read_csv(tmp_path / "wilds"), open_run(finished_run)
     assert table["split"].value_counts().tolist() == [48, 16, 16]
-    assert table["img_filename"].tolist()[:2] == ["images/train0.png", "images/train1.png"]
+    assert table["img_filename"].tolist()[:2] == ["images/train000.png", "images/train001.png"]
     assert table["place"].tolist()[:48] == run.load("curate").environment_cluster.tolist()
     partition = json.loads((tmp_path / "spuco").read_text())
     assert sorted(i for rows in partition.values() for i in rows) == list(range(48))

@@ -16,7 +16,7 @@ from slim.data.benchmarks.copies import cache_folder
 from slim.data.columns import listed
 from slim.data.metadata import Rows
 from slim.errors import DataError
-from slim.files import file_digest, read_json
+from slim.files import file_digest, read_json, sync
 from slim.optional import optional
 from slim.progress import track
 
@@ -101,6 +101,7 @@ def _mask_file(image: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial.png")
         Image.fromarray(region.astype(np.uint8) * 255).save(partial)
+        sync(partial)
         partial.replace(path)
     return path
 

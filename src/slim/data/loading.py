@@ -78,8 +78,9 @@ def load_dataset(
     Returns
     -------
     Dataset
-        Labels become 0 to n_classes - 1 in the order of their values; `class_names` keeps the values. Attribute
-        values are numbered in the same way, or in alphabetical order if they are text. Spaces around them are ignored.
+        The images of each split are in the order of their file names, whatever that of the table. Labels become 0 to
+        n_classes - 1 in the order of their values; `class_names` keeps the values. Attribute values are numbered in
+        the same way, or in alphabetical order if they are text. Spaces around them are ignored.
 
     Raises
     ------
@@ -168,6 +169,10 @@ def _dataset(rows: Rows, name: str, homes: Sequence[Path], arguments: dict[str, 
         kept = ~frame["path"].isin([fault.path for fault in faults_in(arguments["without"])]).to_numpy()
         rows, frame = replace(rows, frame=rows.frame[kept].reset_index(drop=True)), frame[kept].reset_index(drop=True)
     check(rows, frame)
+    # What is drawn at random later must not hang on the order of the table.
+    names = [_relative_name(homes, name) for name in rows.frame["file"]]
+    order = sorted(range(len(names)), key=names.__getitem__)
+    rows, frame = replace(rows, frame=rows.frame.iloc[order].reset_index(drop=True)), frame.iloc[order]
     train, val, test = (_split_table(rows, frame, split) for split in SPLITS)
     return Dataset(train, val, test, fingerprint=_fingerprint(rows, homes), source=arguments, name=name)
 

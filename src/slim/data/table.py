@@ -235,8 +235,8 @@ class Dataset:
     train, val, test
         The images of each split. They share `class_names`, `attribute_names` and `training_shares`.
     fingerprint
-        16 hexadecimal digits that change when an image's name, label, split, attribute, mask or box changes, or the
-        order of the rows; not when the folder moves or an unrelated column changes.
+        16 hexadecimal digits that change when an image's name, label, split, attribute, mask or box changes; not when
+        the folder moves, or when the order of the rows or an unrelated column changes.
     source
         Arguments that load it again: ``load_dataset(**source)``. Its ``"source"`` is None for a DataFrame.
     name

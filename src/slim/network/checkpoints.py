@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from slim.errors import ModelError, SlimWarning, first_line
+from slim.files import sync
 from slim.network.stand_ins import refuse_stand_in
 
 StateDict = dict[str, Tensor]
@@ -190,8 +191,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         if number is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
-    with partial.open("r+b") as stream:
-        os.fsync(stream.fileno())
+    sync(partial)
     partial.replace(path)
 
 

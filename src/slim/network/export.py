@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import shutil
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from textwrap import dedent
 from typing import Any, get_args
 
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from slim.errors import ModelError, first_line
+from slim.files import sync
 from slim.network.adapters import LogitsOf, TwoLogits
 from slim.network.checkpoints import write_tensors
 from slim.network.choices import ModelFormat
@@ -87,12 +88,18 @@ def export_classifier(classifier: Classifier, folder: str | Path, to: ModelForma
     if to not in get_args(ModelFormat):
         raise ModelError(f"A format of models must be one of {', '.join(get_args(ModelFormat))}. Got {to!r}. Try timm.")
     folder = Path(folder)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(dir=folder.parent, prefix=f"{folder.name}.") as partial, evaluating(classifier.module):
-        exported = _WRITERS[to](classifier, Path(partial), folder)
+    partial = folder.with_name(f"{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # what a killed process has left
+    partial.mkdir(parents=True)
+    try:
+        with evaluating(classifier.module):
+            exported = _WRITERS[to](classifier, partial, folder)
+        sync(partial)
         folder.mkdir(exist_ok=True)
-        for file in Path(partial).iterdir():
+        for file in partial.iterdir():
             file.replace(folder / file.name)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
     return exported
 
 

@@ -20,7 +20,17 @@ from time import perf_counter
 from typing import Any
 
 from slim.errors import ArtifactError, SlimWarning
-from slim.files import VERSION, Version, check_seal, file_digest, file_version, read_json, write_sealed
+from slim.files import (
+    VERSION,
+    Version,
+    check_seal,
+    file_digest,
+    file_version,
+    read_json,
+    sync,
+    sync_names,
+    write_sealed,
+)
 from slim.runs.log import LOG
 from slim.runs.outputs import MANIFEST, Output, faults, is_of_record, lost_answers, written
 
@@ -244,7 +254,8 @@ class RunFolder:
 
         The result, manifest included, appears by a rename, so that an interrupted stage leaves the old result as it
         was. With `keep`, for a stage that resumes from its own files, the stage writes directly to its folder: the old
-        manifest is removed first, so that an interrupted stage is not done, and so is every damaged file.
+        manifest is removed first, so that an interrupted stage is not done, and so is every damaged file. Everything
+        is on the disk itself before the manifest appears.
 
         Raises
         ------
@@ -274,7 +285,9 @@ class RunFolder:
             warnings=tuple(dict.fromkeys(texts)),
             outputs=written(folder),
         )
+        sync(folder)
         write_sealed(folder / MANIFEST, asdict(manifest))
+        sync_names(folder)
         if not keep:
             _take_place(folder, final)
 
@@ -304,3 +317,4 @@ def _take_place(new: Path, final: Path) -> None:
     if final.exists():
         shutil.rmtree(final)
     new.rename(final)
+    sync_names(final.parent)

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from slim.errors import ArtifactError
-from slim.files import VERSION, check_seal, file_version, read_json, write_sealed
+from slim.errors import ArtifactError, DataError
+from slim.files import MALFORMED, VERSION, check_seal, file_version, read_json, write_sealed
 
 FILE = "data.json"
 
@@ -53,6 +53,29 @@ def remember(folder: Path, source: Mapping[str, Any], before: Versions | None, f
     """Keep the fingerprint of images in a run folder, with the versions before they were read."""
     if before is not None:
         write_sealed(folder / FILE, _fact(source, before, fingerprint))
+
+
+def check_tables(folder: Path, source: Mapping[str, Any]) -> None:
+    """Refuse to read the images of a run again whose table is gone: its folder would be taken for a tree of classes.
+
+    Raises
+    ------
+    DataError
+        The message names the table.
+    """
+    try:
+        kept = check_seal(folder / FILE, read_json(folder / FILE))
+        tables = [
+            Path(file) for file in kept["files"] if file.endswith("metadata.csv") and kept["data"] == dict(source)
+        ]
+    except (ArtifactError, *MALFORMED):  # it is missing or damaged, and no loss
+        return
+    for table in tables:
+        if table.parent.exists() and not table.exists():
+            raise DataError(
+                f"The table that a run was made from must stay where it was. Got none at {table}. Put it back, or use "
+                "a new run folder for other images."
+            )
 
 
 def recall(folder: Path, source: Mapping[str, Any]) -> str | None:

@@ -122,7 +122,24 @@ class Run(StoredRun):
     def _work(self, stage: Stage, folder: Path) -> Any:
         """A stage's record, by its function."""
         processes.wait()  # until the folder is there
-        return stage(self.records(stage.reads), self.settings[stage.verb], self._context(folder))
+        record = stage(self.records(stage.reads), self.settings[stage.verb], self._context(folder))
+        self._check_unchanged(stage)
+        return record
+
+    def _check_unchanged(self, stage: Stage) -> None:
+        """Refuse a result of files that have changed since they were compared with what was written.
+
+        Raises
+        ------
+        ArtifactError
+            The message names the folder and the fault.
+        """
+        for verb in stage.before:
+            if damaged := self.damage(verb, read=True):
+                raise ArtifactError(
+                    f"{self.stage_folder(verb)} must stay as it was while {stage.verb} reads it. Got a folder where "
+                    f"{damaged}. Run the same command again, and find out who changes files there."
+                )
 
     def replace(self, verb: str, record: Any) -> None:
         """Make a record that came from elsewhere the result of a stage, in a folder that is held."""

@@ -18,7 +18,7 @@ from slim.files import file_digest
 from slim.progress import track
 from slim.runs.explained import explanation_digest
 from slim.runs.folder import RunFolder
-from slim.runs.known_data import Versions, recall, versions
+from slim.runs.known_data import Versions, check_tables, recall, versions
 from slim.runs.outputs import described
 from slim.runs.settings import RunSettings
 from slim.stages import STAGES, Stage
@@ -77,6 +77,8 @@ class StoredRun:
         ------
         SettingsError
             The settings do not name them.
+        DataError
+            They cannot be read, or the table that they were read from is gone.
         """
         if self.given is not None:
             return self.given
@@ -86,6 +88,7 @@ class StoredRun:
             )
         from slim.data import load_dataset
 
+        check_tables(self.folder.path, self.settings.data)
         self._before  # noqa: B018 (they are not read before their versions are)
         return load_dataset(**self.settings.data)
 

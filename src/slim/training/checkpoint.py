@@ -80,6 +80,11 @@ def write_checkpoint(folder: Path, checkpoint: Mapping[str, Any], history: list[
     tensors: dict[str, Tensor] = {}
     text = json.dumps(_without_tensors(checkpoint, "", tensors))
     write_tensors(folder / FILE, tensors, {"checkpoint": text})
+    write_history(folder, history)
+
+
+def write_history(folder: Path, history: list[dict[str, float]]) -> None:
+    """Replace ``history.csv``, one row per epoch; there is none before the first has ended."""
     if history:
         write_text(folder / "history.csv", pd.DataFrame(history).to_csv(index=False))
 

@@ -30,7 +30,7 @@ from slim.network.partial import Cut, find_cut, last_stage
 from slim.network.tracing import evaluating
 from slim.progress import announce, remaining, track
 from slim.room import check_room
-from slim.training.checkpoint import FILE, State, fingerprint, read_checkpoint, write_checkpoint
+from slim.training.checkpoint import FILE, State, fingerprint, read_checkpoint, write_checkpoint, write_history
 from slim.training.group_dro import balanced_order, robust_loss
 from slim.training.settings import Task, TrainSettings
 from slim.training.sources import Batches, Source, in_batches, open_sources
@@ -265,6 +265,7 @@ class Loop:
         for logger in self.fabric.loggers:
             logger.finalize("success")
         if self.folder is not None and processes.first():
+            write_history(self.folder, state.history)  # again: it may have been lost since the last epoch
             self.model.save(self.folder)
         return Training(self.model, pd.DataFrame(state.history), state.best_epoch)
 

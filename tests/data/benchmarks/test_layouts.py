@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import warnings
 from collections.abc import Callable
@@ -61,7 +62,7 @@ def test_tree_is_read_without_writing_into_it_and_loads_again_from_its_source(
 def test_waterbirds_have_their_groups_masks_and_boxes_by_id(tmp_path: Path) -> None:
     data = load("waterbirds", layouts.waterbirds(tmp_path / "copy"))
     assert data.train.group_names[:2] == ("landbird, place=land", "landbird, place=water")
-    table = pd.read_csv(tmp_path / "copy" / layouts.WATERBIRDS / "metadata.csv")
+    table = pd.read_csv(tmp_path / "copy" / layouts.WATERBIRDS / "metadata.csv").sort_values("img_filename")
     for split, code in (("train", 0), ("val", 1), ("test", 2)):
         rows, part = table[table["split"] == code], data.split(split)
         assert part.y.tolist() == rows["y"].tolist()
@@ -204,6 +205,21 @@ def test_incomplete_archive_is_named_and_leaves_nothing(tmp_path: Path, own_cach
     with pytest.raises(DataError, match=f"{folder}{suffix} must be a complete archive.*Download it again"):
         load(name, tree)
     assert list((own_cache / "unpacked").iterdir()) == []
+
+
+def test_what_a_killed_process_left_half_unpacked_goes_after_a_day(tmp_path: Path, own_cache: Path) -> None:
+    tree = layouts.celeba(tmp_path / "copy")
+    packed(tree, tree / "img_align_celeba.zip", "img_align_celeba")
+    shutil.rmtree(tree / "img_align_celeba")
+    load("celeba", tree)
+    (folder,) = (own_cache / "unpacked").iterdir()
+    killed, alive = (folder.with_name(f"{folder.name}.{number}.partial") for number in (1, 2))
+    for half in (killed, alive):
+        half.mkdir()
+    os.utime(killed, (0, 0))
+    shutil.rmtree(folder)
+    load("celeba", tree)
+    assert set((own_cache / "unpacked").iterdir()) == {folder, alive}
 
 
 def replace_in(path: Path, old: str, new: str) -> None:

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 
 from slim.clustering import FITTED, Components, choose_k, sampled
 from slim.errors import DataError, SettingsError
-from slim.stages.curate.allocation import rounded_shares
+from slim.stages.curate.allocation import best_attended, rounded_shares
 from slim.stages.curate.curate import choose_subset
 from slim.stages.curate.subset import Subset, join_clusters
 from slim.stages.settings import CurateSettings
@@ -189,6 +189,12 @@ def test_either_rule_can_choose_each_number_of_clusters(by: Any, k: int) -> None
     rng = np.random.default_rng(k)
     corners = np.repeat(np.eye(6)[:k], 12, axis=0)  # all as far from each other, so that no smaller number is natural
     assert choose_k(corners + rng.normal(size=corners.shape) * 0.03, by) == k
+
+
+def test_scores_that_rounding_alone_sets_apart_are_kept_together() -> None:
+    scores = np.array([0.1, 0.5, 0.5 - 1e-7, 0.5 + 1e-7, 0.5, 0.499, 0.9])
+    kept = best_attended(scores, np.zeros(7, np.int64), keep=0.5, least=0)
+    assert kept.tolist() == [False, True, True, True, True, False, True]
 
 
 def test_a_higher_silhouette_is_better() -> None:

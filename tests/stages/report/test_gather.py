@@ -17,8 +17,9 @@ from slim.stages.annotate.settings import AnnotateSettings
 from slim.stages.curate.curate import curate
 from slim.stages.evaluate.evaluate import evaluate
 from slim.stages.locate.object_maps import ObjectMaps, Trust
-from slim.stages.report.findings import headline
+from slim.stages.report.findings import headline, metrics
 from slim.stages.report.gather import report_input
+from slim.stages.report.page import render
 from slim.stages.report.records import ModelRow, Report, ReportInput, RunFacts
 from slim.stages.report.report import report as write_report
 from slim.stages.retrain.reliance import Reliance
@@ -139,6 +140,17 @@ SUPERVISION: dict[str, tuple[dict[str, Any], str, tuple[list[str], list[str], li
         ([LABELS], [LABELS, EPOCH], [LABELS, ANSWERS, EPOCH]),
     ),
 }
+
+
+def test_report_says_what_its_last_digits_hang_on(records: Make) -> None:
+    mixed = {"train": TrainSettings(precision="bf16-mixed"), "evaluate": replace(EVALUATE, precision="32-true")}
+    made = replace(gathered(records("train"), **mixed), title="arithmetic")
+    threads = f"{torch.get_num_threads()} thread"
+    assert made.arithmetic.startswith(threads)
+    assert "bfloat16" in made.arithmetic
+    assert "float32" in made.arithmetic
+    assert f"(here {made.arithmetic})" in render(made)
+    assert metrics(made)["arithmetic"] == made.arithmetic
 
 
 @pytest.mark.parametrize("mode", SUPERVISION)

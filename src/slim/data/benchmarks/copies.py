@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from time import time
 
 from slim.data.columns import listed
 from slim.data.trees import is_shown
@@ -16,6 +18,7 @@ from slim.progress import track
 
 _DEEPEST = 3  # folders that publishers put around a benchmark
 _TAR = (".tar", ".tar.gz", ".tgz")
+_DAY = 24 * 60 * 60  # seconds
 
 
 def cache_folder() -> Path:
@@ -105,15 +108,25 @@ def _unpacked(archive: Path) -> Path:
     version = f"{archive.absolute()} {state.st_size} {state.st_mtime_ns}"
     folder = cache_folder() / "unpacked" / f"{archive.name}-{hashlib.sha256(version.encode()).hexdigest()[:8]}"
     if not folder.is_dir():
+        _remove_killed(folder)
         partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         try:
             _unpack(archive, partial)
+            if sys.platform != "win32":
+                os.sync()  # waits for all at once, and there may be ten thousand files
             partial.replace(folder)
         finally:
             shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def _remove_killed(folder: Path) -> None:
+    """Remove what killed processes have left of the same archive: what nobody has added to for a day."""
+    for partial in folder.parent.glob(f"{folder.name}.*.partial"):
+        if partial.stat().st_mtime < time() - _DAY:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 def _unpack(archive: Path, folder: Path) -> None:

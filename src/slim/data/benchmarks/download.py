@@ -14,7 +14,7 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 from slim.errors import DataError
-from slim.files import VERSION
+from slim.files import VERSION, sync
 from slim.progress import track
 
 TIMEOUT = 30.0
@@ -91,6 +91,7 @@ def download(file: RemoteFile, folder: Path) -> Path:
         except _UselessError as error:
             refused.append(f"{url} ({error})")
             continue
+        sync(partial)
         partial.replace(target)
         for rest in folder.glob(f"{file.name}.*.partial"):
             rest.unlink()

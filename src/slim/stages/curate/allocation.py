@@ -9,6 +9,7 @@ from slim.arrays import Flags, Floats, Ints
 from slim.clustering import fit_clusters, sampled
 
 _CHOICE = 50
+_TIE = 1e-5  # scores this close are one: rounding alone moves them by a millionth
 
 
 def best_attended(scores: Floats, parts: Ints, keep: float, least: int) -> Flags:
@@ -17,7 +18,7 @@ def best_attended(scores: Floats, parts: Ints, keep: float, least: int) -> Flags
     for part in np.unique(parts):
         members = parts == part
         share = max(keep, min(1.0, least / int(members.sum())))
-        kept[members] = scores[members] >= np.quantile(scores[members], 1 - share)
+        kept[members] = scores[members] >= np.quantile(scores[members], 1 - share) - _TIE
     return kept
 
 

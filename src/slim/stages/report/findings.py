@@ -198,7 +198,7 @@ def metrics(report: ReportInput) -> dict[str, Any]:
         "warnings": notices(report),
         "stages": report.stages,
         "settings": report.settings,
-        **{name: getattr(report, name) for name in ("seed", "version", "created", "device")},
+        **{name: getattr(report, name) for name in ("seed", "version", "created", "device", "arithmetic")},
     }
     numbers: dict[str, Any] = plain(values)
     return numbers

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from slim.arrays import Floats
@@ -16,6 +17,7 @@ from slim.data import Dataset, ImageTable
 from slim.data.sheet import recomposed_sheet
 from slim.files import VERSION
 from slim.network.classifier import Classifier
+from slim.network.devices import resolve_precision
 from slim.stages.attend import Attention
 from slim.stages.curate.subset import Subset
 from slim.stages.embed import Space
@@ -81,6 +83,7 @@ def report_input(
         version=VERSION,
         created=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         device=str(reference.device),
+        arithmetic=_arithmetic(facts.settings, reference.device),
         trust=[asdict(trust) for trust in scores.trust],
         scatter=Scatter(
             coordinates=space.plane,
@@ -105,6 +108,14 @@ def report_input(
         recipe=recipe_text(facts.settings),
         warnings=facts.warnings,
     )
+
+
+def _arithmetic(settings: Mapping[str, Any], device: torch.device) -> str:
+    """Threads and precision, in words."""
+    threads = torch.get_num_threads()
+    names = {"32-true": "float32", "bf16-mixed": "bfloat16", "16-mixed": "float16"}
+    used = [names[resolve_precision(settings[verb].precision, device)] for verb in ("train", "attend", "evaluate")]
+    return f"{threads} {'thread' if threads == 1 else 'threads'}, {' and '.join(dict.fromkeys(used))}"
 
 
 def _data_summary(data: Dataset, evaluation: Mapping[str, Any]) -> DataSummary:

@@ -252,6 +252,8 @@ class ReportInput:
         Number of images in the subset.
     seed, version, created, device
         The run's random seed, the version of SLIM, and when and on which device the report was made.
+    arithmetic
+        What the last digits hang on: threads and precision, in words.
     trust
         For each class: ``class_name``, ``auc``, ``low``, ``high`` (None where undefined), ``verdict``, ``n_core``,
         ``n_spurious`` and ``n_unsure``.
@@ -297,6 +299,7 @@ class ReportInput:
     version: str
     created: str
     device: str = "cpu"
+    arithmetic: str = ""
     trust: Sequence[Mapping[str, Any]] = ()
     scatter: Scatter | None = None
     subset: Sequence[Mapping[str, Any]] = ()

@@ -31,6 +31,7 @@ from slim.stages.settings import PropagateSettings
 N, BUDGET, FLAT = 60, 8, 9  # images, queries per class, and the query whose map is flat
 TOKEN = "secret-of-the-test"
 HOME = "http://127.0.0.1:8000"
+PATIENCE = 60  # seconds until the page counts as stuck: on a machine with ten other jobs, a test took 45 in all
 SERVE = str(Path(__file__).with_name("serve_run.py"))
 
 # ---------------------------------------------------------------- the application, without a server
@@ -80,7 +81,7 @@ def wait_until_scored() -> Callable[[Session], None]:
     """Waits until the scores include every answer, and the trend of earlier ones is replayed."""
 
     def wait(session: Session) -> None:
-        deadline = monotonic() + 30
+        deadline = monotonic() + PATIENCE
         while not (session.current() and session._idle):
             assert monotonic() < deadline
             sleep(0.01)
@@ -142,7 +143,7 @@ class KillableAnnotator(Annotator):
         names = {"run": self.run, "database": self.database, "port": port, "parent": there}
         self.process = context.Process(target=runpy.run_path, args=(SERVE, names, "__main__"))
         self.process.start()
-        assert here.poll(60)
+        assert here.poll(PATIENCE)
         self.link = here.recv()
         here.close()
         there.close()
@@ -286,7 +287,7 @@ class AnnotatorPage:
 
     def wait_until(self, condition: str) -> None:
         """Wait until a condition in JavaScript holds; Playwright's own way needs eval, which the policy forbids."""
-        deadline = monotonic() + 20
+        deadline = monotonic() + PATIENCE
         while not self.evaluate(condition):
             assert monotonic() < deadline, condition
             self.wait_for_timeout(20)
@@ -317,7 +318,7 @@ def open_page(browser: Any, annotator: LocalAnnotator) -> Iterator[Callable[...,
         own = (link.partition("?")[0], "data:", "blob:")
         context = browser.new_context(**{"viewport": {"width": 1440, "height": 900}, **options})
         contexts.append(context)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(1000 * PATIENCE)
         tab = context.new_page()
         tab.on("pageerror", lambda error: errors.append(str(error)))
         tab.on("console", lambda line: errors.append(line.text) if "Content Security" in line.text else None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -39,6 +40,23 @@ def test_serving_tells_news_and_ends(session: Session) -> None:
         assert finished.is_set()
     with pytest.raises(httpx.ConnectError):
         httpx.get(link)
+
+
+@pytest.mark.parametrize("hangs_up", [True, False])
+def test_request_that_is_cut_off_leaves_no_traceback(
+    session: Session, capfd: pytest.CaptureFixture[str], hangs_up: bool
+) -> None:
+    head = f"POST /api/posts?token={TOKEN} HTTP/1.1\r\nHost: 127.0.0.1:{{}}\r\nContent-Type: application/json\r\n"
+    with serving(session, "127.0.0.1", 0, TOKEN) as (link, _):
+        port = int(link.split(":")[2].split("/")[0])
+        line = socket.create_connection(("127.0.0.1", port), timeout=20)
+        line.sendall(f"{head.format(port)}Content-Length: 9\r\nExpect: 100-continue\r\n\r\n".encode())
+        assert line.recv(100).startswith(b"HTTP/1.1 100")  # the server reads the body, which never comes
+        if hangs_up:
+            line.close()
+            httpx.get(link)  # meanwhile it has noticed
+    line.close()
+    assert capfd.readouterr().err == ""
 
 
 def test_serving_says_what_is_wrong_with_an_address(session: Session) -> None:

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
@@ -82,7 +82,7 @@ def build_app(
         Route("/static/scale.png", pages.scale),
         Mount("/static", StaticFiles(directory=_STATIC)),
     ]
-    handlers: dict[Any, Any] = {SlimError: _refusal}
+    handlers: dict[Any, Any] = {SlimError: _refusal, ClientDisconnect: _left}
     guard = Middleware(Guard, token=token, framed=framed)
     return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
 
@@ -90,6 +90,11 @@ def build_app(
 async def _refusal(request: Request, error: Exception) -> Response:
     """An error that the page shows, as JSON."""
     return JSONResponse({"error": str(error)}, 404 if isinstance(error, DataError) else 400)
+
+
+async def _left(request: Request, error: Exception) -> Response:
+    """A response to a sender that has hung up halfway, whom it does not reach."""
+    return Response(status_code=400)
 
 
 class _Pages:

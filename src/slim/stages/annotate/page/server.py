@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import getpass
 import json
+import logging
 import os
 import secrets
 import socket
@@ -166,6 +168,7 @@ def serving(
     app = build_app(session, token, name=_login(), framed=notebook, finish=finished.set)
     listener = _listen(host, port)
     server = uvicorn.Server(_config(app))
+    logging.getLogger("uvicorn.error").addFilter(_is_no_cut_off)
     thread = Thread(target=server.run, kwargs={"sockets": [listener]}, name="slim-annotator", daemon=True)
     thread.start()
     name = LOOPBACK if host == "0.0.0.0" else host
@@ -182,6 +185,12 @@ def _config(app: ASGIApp) -> uvicorn.Config:
     """The same server whatever else is installed: h11 limits the size of headers, and nothing but HTTP is spoken."""
     parser: dict[str, Any] = {"http": "h11", "ws": "none", "lifespan": "off", "proxy_headers": False}
     return uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, **parser)
+
+
+def _is_no_cut_off(record: logging.LogRecord) -> bool:
+    """Whether a line of the server's log is about more than requests that took too long when the page was closed."""
+    cut_off = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
+    return not cut_off and not str(record.msg).startswith("Cancel %s running task(s)")
 
 
 def _is_free(host: str, port: int) -> bool:
