@@ -52,8 +52,8 @@ class Quantized:
             return np.asarray(self[:][rows])
         some, names = self.stored[rows], self.stored.dtype.names or ()
         if names == ("nibbles",):
-            return np.asarray(_LEVELS[some["nibbles"]].view(np.int8))
-        codes = some["codes"] if "codes" in names else _NIBBLES[some["nibbles"]].view(np.uint8)
+            return np.asarray(np.take(_LEVELS, some["nibbles"]).view(np.int8))
+        codes = some["codes"] if "codes" in names else np.take(_NIBBLES, some["nibbles"]).view(np.uint8)
         return np.asarray(some["low"][..., None] + some["step"][..., None] * codes)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
