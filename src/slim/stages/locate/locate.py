@@ -123,6 +123,11 @@ def _maps(
     return done
 
 
+def _area(maps: Bytes) -> float:
+    """The mean share of an image that its map covers; of so many maps at a time that they fit into memory."""
+    return sum(int((maps[start : start + _CHUNK] > 127).sum()) for start in range(0, len(maps), _CHUNK)) / maps.size
+
+
 def _region_maps(table: ImageTable, kind: RegionKind, folder: str | Path | None, name: str) -> Bytes:
     """Object maps from masks or boxes."""
     maps = ArrayToFill(folder, name, (len(table), SIDE, SIDE), np.uint8)
