@@ -31,6 +31,7 @@ SETTINGS: dict[str, dict[str, object]] = {
         "device": "cpu",
     },
     "attend": {"precision": "32-true"},
+    "evaluate": {"precision": "32-true"},
     "annotate": {"budget": 4},
     "curate": {"size": 8},
     "retrain": {"mode": "full", "images": "recomposed", "epochs": 2},

@@ -33,9 +33,9 @@ class Quantized:
 
     Examples
     --------
-    >>> vectors = Quantized(to_steps(np.array([[0.0, 1.0, 2.55], [0.0, 0.0, 0.0]])))
-    >>> vectors, vectors[:1].round(2).tolist()
-    (Quantized(2 x 3, 11 bytes per vector), [[0.0, 1.0, 2.55]])
+    >>> vectors = Quantized(to_steps(np.array([[0.0, 1.0, 255.0], [0.0, 0.0, 0.0]])))
+    >>> vectors, vectors[:1].tolist()
+    (Quantized(2 x 3, 11 bytes per vector), [[0.0, 1.0, 255.0]])
     """
 
     def __init__(self, stored: npt.NDArray[Any]) -> None:
@@ -93,8 +93,8 @@ def to_steps(vectors: Floats, bits: int = 8) -> npt.NDArray[Any]:
 
     Examples
     --------
-    >>> Quantized(to_steps(np.array([[0.0, 0.1, 0.9, 3.0]]), bits=4))[0].round(2).tolist()
-    [0.0, 0.2, 0.8, 3.0]
+    >>> Quantized(to_steps(np.array([[0.0, 0.2, 3.1, 7.5]]), bits=4))[0].tolist()
+    [0.0, 0.0, 3.0, 7.5]
     """
     vectors = np.asarray(vectors, np.float32)
     stored = np.zeros(vectors.shape[:-1], step_type(vectors.shape[-1], bits))
