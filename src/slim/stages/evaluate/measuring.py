@@ -220,10 +220,7 @@ def _means(measures: Mapping[str, Floats]) -> dict[str, Measure]:
 
     A uniform map gets the object's share of the image in every measure but AIoU, where all classes tie at 0.5.
     """
-    share = measures["uniform"]
-    if np.isnan(share).all():
-        return {}
-    result = {}
+    share, result = measures["uniform"], {}
     for name, values in measures.items():
         if name == "uniform":
             continue
