@@ -159,7 +159,7 @@ class _Measurement:
             groups=accuracy.table,
             missing_groups=accuracy.missing,
             groups_are=groups.kind,
-            attention=_means(measures) if attention else None,
+            attention=(_means(measures) if self.table.has_region.any() else {}) if attention else None,
             predictions=predictions,
             confidence=confidence,
             inside=measures["inside_fraction"] if attention else None,
