@@ -1,8 +1,9 @@
 """Time and memory of the stages that work on arrays, at a million images: `python benchmarks/scale.py [N] [D]`.
 
-Features are random, with classes and environments that can be told apart, and lie in files, as those of a run do. Each
-stage runs in a process of its own. Memory is what the process adds to the libraries, the pages of the files that it
-has read included, which the system takes back when it needs them; "of its own" are those that are not in files.
+Features are random, with classes and environments that can be told apart, and lie in files, in as few bits as those of
+a run; places are random bits. Each stage runs in a process of its own. Memory is what the process adds to the
+libraries, the pages of the files that it has read included, which the system takes back when it needs them; "of its
+own" are those that are not in files.
 """
 
 from __future__ import annotations
@@ -17,12 +18,15 @@ from pathlib import Path
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from slim.arrays import Floats
+from slim.localization import PlaceAnswers, fit_localizer
+from slim.network.places import COMPONENTS, GRID
+from slim.quantized import Quantized, Vectors, level_type, step_type, to_steps
 from slim.stages.curate.curate import choose_subset
 from slim.stages.curate.factors import Mistakes, Source
 from slim.stages.settings import CurateSettings
 
 CLASSES, SUBSET, VAL, CHUNK = 10, 1000, 10_000, 20_000
+ANSWERS, SAMPLE = 40, 300
 
 
 def make(folder: Path, n: int, d: int) -> None:
@@ -33,19 +37,34 @@ def make(folder: Path, n: int, d: int) -> None:
     place = np.where(rng.random(n) < 0.9, y % 4, rng.integers(4, size=n))
     np.save(folder / "y.npy", y)
     np.save(folder / "wrong.npy", (place != y % 4) & (rng.random(n) < 0.8))
-    for name, centres, which in (("core", looks, y), ("environment", scenes, place), ("features", looks, y)):
-        array = open_memmap(folder / f"{name}.npy", "w+", np.float32, (n, d))
+    for name, bits, centres, which in (
+        ("core", 4, looks, y),
+        ("environment", 4, scenes, place),
+        ("features", 8, looks, y),
+    ):
+        array = open_memmap(folder / f"{name}.npy", "w+", step_type(d, bits), (n,))
         for start in range(0, n, CHUNK):
             part = which[start : start + CHUNK]
-            array[start : start + CHUNK] = centres[part] + rng.normal(size=(len(part), d))
+            array[start : start + CHUNK] = to_steps(centres[part] + rng.normal(size=(len(part), d)), bits)
+
+
+def make_places(folder: Path, n: int) -> None:
+    """Places of n images, of which every answer takes some for the object."""
+    rng = np.random.default_rng(0)
+    array = open_memmap(folder / "places.npy", "w+", level_type(COMPONENTS), (n, GRID, GRID))
+    for start in range(0, n, CHUNK):
+        some = array["nibbles"][start : start + CHUNK]
+        some[:] = rng.integers(256, size=some.shape, dtype=np.uint8)
 
 
 def curate(folder: Path) -> None:
     """The subset of a thousand images."""
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("core", "environment", "features")}
+    arrays = {
+        name: Quantized(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in ("core", "environment", "features")
+    }
     y, wrong = np.load(folder / "y.npy"), np.load(folder / "wrong.npy")
     rng = np.random.default_rng(1)
-    val: dict[Source, Floats] = {"environment": arrays["environment"][:VAL], "features": arrays["features"][:VAL]}
+    val: dict[Source, Vectors] = {"environment": arrays["environment"][:VAL], "features": arrays["features"][:VAL]}
     mistakes = Mistakes(val, y[:VAL], wrong[:VAL], rng.normal(size=(CLASSES, arrays["features"].shape[1])))
     plane = np.zeros((len(y), 2), np.float32)
     choose_subset(
@@ -60,7 +79,17 @@ def curate(folder: Path) -> None:
     )
 
 
-STAGES: dict[str, Callable[[Path], None]] = {"curate": curate}
+def score(folder: Path) -> None:
+    """How likely each place of all images is the object, from forty answers: what object maps are drawn from."""
+    places = Quantized(np.load(folder / "places.npy", mmap_mode="r"))
+    rng = np.random.default_rng(1)
+    judged, where = places[:ANSWERS], np.full((ANSWERS, 4), np.nan)
+    where[:, :2], where[:, 2:] = rng.random((ANSWERS, 2)), 0
+    answers = PlaceAnswers.from_judgements(judged, rng.random((ANSWERS, 7, 7)), np.zeros(ANSWERS, bool), where)
+    fit_localizer(answers, places[:SAMPLE]).scores(places)
+
+
+STAGES: dict[str, Callable[[Path], None]] = {"curate": curate, "object maps": score}
 
 
 def measure(stage: str, folder: Path) -> None:
@@ -69,7 +98,7 @@ def measure(stage: str, folder: Path) -> None:
     STAGES[stage](folder)
     seconds, after = time.perf_counter() - start, status()
     peak, files = after["VmHWM"] - before["VmRSS"], after["RssFile"] - before["RssFile"]
-    print(f"{stage:8} {seconds:6.1f} s, {peak / 1e6:.1f} GB at the peak, {(peak - files) / 1e6:.1f} GB of its own")
+    print(f"{stage:11} {seconds:6.1f} s, {peak / 1e6:.1f} GB at the peak, {(peak - files) / 1e6:.1f} GB of its own")
 
 
 def status() -> dict[str, int]:
@@ -82,6 +111,7 @@ def main(n: int = 1_000_000, d: int = 512) -> None:
     """Make the features once, then measure each stage."""
     with tempfile.TemporaryDirectory(dir=".") as folder:
         make(Path(folder), n, d)
+        make_places(Path(folder), n)
         print(f"{n:,} images x {d} features, {CLASSES} classes, a subset of {SUBSET}", flush=True)
         for stage in STAGES:
             subprocess.run([sys.executable, __file__, "--stage", stage, folder], check=True)

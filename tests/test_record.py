@@ -22,7 +22,8 @@ from typing_extensions import TypeAliasType
 
 from slim import Classifier, Space, run
 from slim.errors import ArtifactError
-from slim.record import Record, array_to_fill
+from slim.quantized import Quantized
+from slim.record import ArrayToFill, Record
 from slim.stages import STAGES
 
 
@@ -40,6 +41,8 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, Record):
         names = [item.name for item in fields(one)]  # type: ignore[arg-type]
         return type(one) is type(other) and all(same(getattr(one, n), getattr(other, n)) for n in names)
+    if isinstance(one, Quantized):
+        return same(one.stored, other.stored)
     if isinstance(one, np.ndarray):
         return one.dtype == other.dtype and np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
     if isinstance(one, pd.DataFrame):
@@ -169,17 +172,17 @@ def test_space_is_the_same_after_saving_and_loading(
 
 def test_array_has_its_room_on_the_disk_before_it_is_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Else filling it would end the process where the disk is full."""
-    array = array_to_fill(tmp_path, "maps", (1000, 100))
-    assert not array.any()
+    array = ArrayToFill(tmp_path, "maps", (1000, 100))
     if hasattr(os, "posix_fallocate"):
-        assert (tmp_path / "maps.npy").stat().st_blocks * 512 >= array.nbytes
+        assert (tmp_path / "maps.npy").stat().st_blocks * 512 >= 1000 * 100 * 4
+    assert not array.filled().any()
 
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
     with pytest.raises(OSError, match="No space left"):
-        array_to_fill(tmp_path, "features", (1000, 100))
+        ArrayToFill(tmp_path, "features", (1000, 100))
 
 
 @pytest.mark.parametrize("verb", ["train", "embed", "annotate", "curate", "report"])

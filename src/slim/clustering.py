@@ -1,4 +1,4 @@
-"""Clusters of features: k-means on the principal components of their directions, and the number of clusters."""
+"""Principal components of features, clusters of them by k-means, and the number of clusters."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 from sklearn.metrics import silhouette_score
+from threadpoolctl import threadpool_limits
 
 from slim.arrays import Flags, Floats
+from slim.quantized import Vectors
 
 T = TypeVar("T", bound=np.generic)
 
@@ -21,11 +23,11 @@ FITTED = 10_000
 """The most images that components and clusters are fitted to; the others are placed by them."""
 
 _COMPONENTS = 50
-_CHUNK = 16_384  # images whose features are in memory at a time
+_CHUNK = 4_096  # images whose features are in memory at a time
 
 
 class Components:
-    """Principal components of the directions of features, so that long feature vectors count no more than short ones.
+    """Principal components of features, or of their directions, so that long vectors count no more than short ones.
 
     Parameters
     ----------
@@ -33,10 +35,18 @@ class Components:
         (n, d) features that the components are fitted to, or a random `FITTED` of them.
     seed
         Random seed of the fit.
+    count
+        How many components there are at most.
+    directions
+        Whether they are those of the directions.
     among
         (n,) the images to fit to; all by default.
     without
         Orthonormal rows (r, d): what to project out of all features first.
+
+    Notes
+    -----
+    The same to the last digit whatever the number of threads: the sums of several threads have another order.
 
     Examples
     --------
@@ -46,27 +56,38 @@ class Components:
     """
 
     def __init__(
-        self, features: Floats, seed: int, *, among: Flags | None = None, without: Floats | None = None
+        self,
+        features: Vectors,
+        seed: int,
+        *,
+        count: int = _COMPONENTS,
+        directions: bool = True,
+        among: Flags | None = None,
+        without: Floats | None = None,
     ) -> None:
-        self._without = without
+        self._without, self._directions = without, directions
         rows = np.arange(len(features)) if among is None else np.flatnonzero(among)
-        sample = self._directions(features[sampled(rows, seed)])
-        self._pca = PCA(min(_COMPONENTS, *sample.shape), svd_solver="randomized", random_state=seed).fit(sample)
+        with threadpool_limits(1, "blas"):
+            sample = self._prepared(features[sampled(rows, seed)])
+            self._pca = PCA(min(count, *sample.shape), svd_solver="randomized", random_state=seed).fit(sample)
 
-    def __call__(self, features: Floats) -> Floats:
+    def __call__(self, features: Vectors) -> Floats:
         """(m, k) components of features (m, d), which may be larger than memory."""
         points = np.empty((len(features), self._pca.n_components_), np.float32)
-        for start in range(0, len(features), _CHUNK):
-            chunk = slice(start, start + _CHUNK)
-            points[chunk] = self._pca.transform(self._directions(features[chunk]))
+        with threadpool_limits(1, "blas"):
+            for start in range(0, len(features), _CHUNK):
+                chunk = slice(start, start + _CHUNK)
+                points[chunk] = self._pca.transform(self._prepared(features[chunk]))
         return points
 
-    def _directions(self, features: Floats) -> Floats:
+    def _prepared(self, features: Floats) -> Floats:
         features = np.asarray(features)
         if self._without is not None:
             features = features - (features @ self._without.T) @ self._without
-        length = np.linalg.norm(features, axis=1, keepdims=True)
-        return np.asarray(features / np.where(length > 0, length, 1.0), np.float32)
+        if self._directions:
+            length = np.linalg.norm(features, axis=1, keepdims=True)
+            features = features / np.where(length > 0, length, 1.0)
+        return np.asarray(features, np.float32)
 
 
 def sampled(rows: NDArray[T], seed: int, most: int = FITTED) -> NDArray[T]:

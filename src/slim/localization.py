@@ -18,8 +18,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate, max_pool2d, pad
 
 from slim.arrays import Bytes, Flags, Floats
+from slim.quantized import Quantized
 
-Places = npt.NDArray[np.int8]
+Places = npt.NDArray[np.int8] | Quantized
 
 SIDE = 64
 """Side of an object map."""
@@ -30,7 +31,7 @@ CUT = 0.45
 _CUTS = (CUT, 0.4, 0.35, 0.3, 0.25, 0.2)
 _OFTEN, _CONTAINED = 0.25, 0.4
 
-_UNIT = 32.0  # of the bytes of places: about one standard deviation
+_UNIT = 32.0  # of the numbers of places: about one standard deviation
 _STRENGTH = 0.03
 _ATTENDED = 0.5
 _BORDER_WEIGHT = 0.5
@@ -343,7 +344,7 @@ def _dilated(cells: Flags) -> Flags:
 
 def _described(places: Places) -> Floats:
     """(m, g, g, 2 * c) features of places, and the same minus their mean over the image."""
-    values = places.astype(np.float32) / _UNIT
+    values = np.asarray(places, np.float32) / _UNIT
     return np.concatenate([values, values - values.mean((1, 2), keepdims=True)], -1)
 
 

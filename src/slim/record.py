@@ -1,8 +1,8 @@
 """Records: what each stage hands on. Every one saves itself into a folder and loads itself from it in the same way.
 
-An array becomes ``<field>.npy`` and is memory-mapped on loading, a table ``<field>.csv``, a record inside a record a
-folder of its own; everything else goes into ``record.json``, which is written last and says what the folder holds and
-in which format. Nothing is pickled.
+An array, quantized or not, becomes ``<field>.npy`` and is memory-mapped on loading, a table ``<field>.csv``, a record
+inside a record a folder of its own; everything else goes into ``record.json``, which is written last and says what the
+folder holds and in which format. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from slim import processes
 from slim.errors import ArtifactError, SlimError, first_line
 from slim.files import MALFORMED, NAMES, naming, read_json, unguarded, write_json, write_table, write_text
 from slim.notebook import table_html
+from slim.quantized import Quantized
 
 FILE = "record.json"
 
@@ -68,7 +69,7 @@ class Record:
             value = getattr(self, item.name)
             if isinstance(value, Record):
                 value.save(folder / _stem(item))
-            elif isinstance(value, np.ndarray):
+            elif isinstance(value, (np.ndarray, Quantized)):
                 _save_array(folder / f"{_stem(item)}.npy", value)
             elif isinstance(value, pd.DataFrame):
                 values[item.name] = {name: str(kind) for name, kind in value.dtypes.items()}
@@ -167,41 +168,65 @@ def as_written(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def array_to_fill(
-    folder: str | Path | None, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32
-) -> Any:
-    """An array of zeros for a record's field: in the record's folder, mapped into memory, where there is one.
+class ArrayToFill:
+    """An array of zeros for a record's field: in the record's folder where there is one, else in memory.
 
-    Where several processes work together, all of them call it, and get the same file.
+    Where several processes work together, all of them make it, and fill their shares of the same file. Nothing that was
+    written to the file stays in memory, so that it takes no more for many rows than for few.
+
+    Parameters
+    ----------
+    folder
+        Of the record.
+    name
+        Of its field.
+    shape, dtype
+        Of the array; a structured type is that of `Quantized` vectors.
 
     Raises
     ------
     OSError
         The disk has no room for it: said now, since writing to memory without a place on the disk ends the process.
+
+    Examples
+    --------
+    >>> array = ArrayToFill(None, "values", (2, 3))
+    >>> array[1] = 5
+    >>> array.filled().tolist()
+    [[0.0, 0.0, 0.0], [5.0, 5.0, 5.0]]
     """
-    if folder is None:
-        return np.zeros(shape, dtype)
-    path = Path(folder) / f"{name}.npy"
-    if not processes.first():
+
+    def __init__(
+        self, folder: str | Path | None, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32
+    ) -> None:
+        self._memory: np.ndarray[Any, Any] | None = np.zeros(shape, dtype) if folder is None else None
+        self._path = Path(folder or ".") / f"{name}.npy"
+        if folder is None:
+            return
+        if processes.first():
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            with naming(self._path):
+                np.lib.format.open_memmap(self._path, mode="w+", dtype=dtype, shape=shape)
+            if hasattr(os, "posix_fallocate"):
+                with naming(self._path), self._path.open("r+b") as stream:
+                    os.posix_fallocate(stream.fileno(), 0, self._path.stat().st_size)
         processes.wait()
-        return np.lib.format.open_memmap(path, mode="r+")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with naming(path):
-        array = np.lib.format.open_memmap(path, mode="w+", dtype=dtype, shape=shape)
-    if hasattr(os, "posix_fallocate"):
-        with naming(path), path.open("r+b") as stream:
-            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
-    processes.wait()
-    return array
 
+    def __setitem__(self, rows: Any, values: Any) -> None:
+        self._opened()[rows] = values
 
-def filled(array: np.ndarray[Any, Any]) -> Any:
-    """An array of `array_to_fill` of which every process has filled its share of the rows."""
-    if not isinstance(array, np.memmap):
-        return processes.summed(array)
-    array.flush()
-    processes.wait()
-    return array
+    def filled(self) -> Any:
+        """The array, once every process has filled its share of the rows."""
+        array = self._opened()
+        if isinstance(array, np.memmap):
+            array.flush()
+            processes.wait()
+        else:
+            array = processes.summed(array.view(np.uint8)).view(array.dtype)
+        return Quantized(array) if array.dtype.names else array
+
+    def _opened(self) -> np.ndarray[Any, Any]:
+        return np.lib.format.open_memmap(self._path, mode="r+") if self._memory is None else self._memory
 
 
 def _fields(record: Record | type[Record]) -> tuple[Field[Any], ...]:
@@ -214,7 +239,8 @@ def _stem(item: Field[Any]) -> str:
     return str(item.metadata.get("file", item.name))
 
 
-def _save_array(path: Path, array: np.ndarray[Any, Any]) -> None:
+def _save_array(path: Path, array: np.ndarray[Any, Any] | Quantized) -> None:
+    array = array.stored if isinstance(array, Quantized) else array
     if isinstance(array, np.memmap) and array.filename is not None and path.exists() and path.samefile(array.filename):
         array.flush()  # it was filled where it belongs
     else:
@@ -240,14 +266,20 @@ def _load(folder: Path, item: Field[Any], hint: Any, values: Mapping[str, Any]) 
     path = folder / _stem(item)
     if isinstance(kind, type) and issubclass(kind, Record):
         return kind.load(path)
-    if kind is np.ndarray:
-        return _opened(path.with_name(f"{path.name}.npy"), lambda file: np.load(file, mmap_mode="r"))
+    if kind is np.ndarray or Quantized in get_args(hint):
+        return _opened(path.with_name(f"{path.name}.npy"), _array)
     if kind is pd.DataFrame:
         columns = values[item.name]
         return _opened(path.with_name(f"{path.name}.csv"), lambda file: _table(file, columns))
     if "file" in item.metadata:
         return _opened(path, lambda file: file.read_text("utf-8", NAMES)) if kind is str else read_json(path)
     return _typed(values[item.name], hint)
+
+
+def _array(path: Path) -> np.ndarray[Any, Any] | Quantized:
+    """A file's array, mapped into memory."""
+    array: np.ndarray[Any, Any] = np.load(path, mmap_mode="r")
+    return Quantized(array) if array.dtype.names else array
 
 
 def _opened(path: Path, read: Any) -> Any:

@@ -72,7 +72,7 @@ def records(
         untrained = TrainSettings(weights=None)  # places are then described by the reference model
         attention = attend(data, reference, AttendSettings(precision="32-true"), training=untrained)
         table, contrast = data.split(pool), attention.split(pool).contrast
-        components = np.asarray(contrast[:, :4], np.float32)
+        components = np.asarray(contrast, np.float32)[:, :4]
         space = Space(components[:, :2], attention.split(pool).environment[:, :2], components, pool)
         values = np.linspace(0, 1, len(table), dtype=np.float32)
         trust = tuple(_trust(table, name, label) for label, name in enumerate(table.class_names))

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from threadpoolctl import threadpool_limits
 from umap import UMAP
 
+from slim.clustering import Components
 from slim.errors import DataError, SettingsError
 from slim.stages.attend import Attention, SplitAttention
-from slim.stages.embed import Space, embed, reduce
+from slim.stages.embed import Space, embed
 from slim.stages.settings import EmbedSettings
 
 pytestmark = pytest.mark.usefixtures("small_and_quiet")
@@ -247,11 +249,21 @@ def test_a_saved_space_loads_as_it_was(tmp_path: Path) -> None:
     assert (loaded.pool, loaded.made_by) == ("val", "pca")
 
 
-def test_reducing_keeps_the_directions_of_most_variance() -> None:
+def test_components_are_the_directions_of_most_variance() -> None:
     rng = np.random.default_rng(0)
     features = rng.normal(size=(50, 6)) * np.array([1, 9, 1, 5, 1, 1])
     centred = features - features.mean(0)
     directions = np.linalg.svd(centred)[2][:2]
-    reduced = reduce(features, 2, seed=0)
+    reduced = Components(features, seed=0, count=2, directions=False)(features)
     np.testing.assert_allclose(np.abs(reduced), np.abs(centred @ directions.T), atol=1e-3)
-    assert reduce(features, 40, seed=0).shape == (50, 6)
+    assert Components(features, seed=0, count=40, directions=False)(features).shape == (50, 6)
+
+
+def test_number_of_threads_does_not_matter() -> None:
+    contrast = np.random.default_rng(0).normal(size=(3000, 128)).astype(np.float32)
+    spaces = []
+    for threads in (1, 2):
+        with threadpool_limits(threads, "blas"):
+            spaces.append(embedded(contrast, contrast, contrast))
+    np.testing.assert_array_equal(spaces[0].components, spaces[1].components)
+    np.testing.assert_array_equal(spaces[0].plane, spaces[1].plane)

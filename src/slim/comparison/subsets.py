@@ -120,7 +120,7 @@ def class_balanced(bench: Bench) -> SelectedSubset:
 
 def cluster_balanced(bench: Bench) -> SelectedSubset:
     """Equally many images of each class and cluster of penultimate features."""
-    cells = feature_cells(bench.pool_attention.features, bench.pool.y, FEATURE_CLUSTERS, bench.seed)
+    cells = feature_cells(np.asarray(bench.pool_attention.features), bench.pool.y, FEATURE_CLUSTERS, bench.seed)
     # The cells contain the class; images of val join by the cluster alone.
     return _plain(bench, balanced_subset(cells, bench.size, bench.seed), cells % FEATURE_CLUSTERS)
 

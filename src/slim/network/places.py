@@ -1,4 +1,4 @@
-"""Features of places: what a network's layers see at each cell of a grid over the image, compressed to bytes.
+"""Features of places: what a network's layers see at each cell of a grid over the image, as principal components.
 
 An object map is a linear function of them, so that new answers give new maps of every image without another pass.
 """
@@ -40,7 +40,7 @@ class PlaceBasis:
     mean
         (d,) mean of the joined features.
     components
-        (c, d) directions, each divided by the value that becomes 1: a thirty-second of a standard deviation.
+        (COMPONENTS, d) directions, each divided by the standard deviation along it; zeros where there are no more.
     """
 
     mean: Tensor
@@ -57,12 +57,13 @@ class PlaceBasis:
         components = vectors.T.flip(0)[:COMPONENTS]
         components = components * torch.where(components.sum(1) < 0, -1.0, 1.0)[:, None]  # the sign is arbitrary
         deviation = values.flip(0)[: len(components)].clamp_min(1e-12).sqrt()
-        return cls(mean, components * (32 / deviation)[:, None])
+        missing = rows.new_zeros(COMPONENTS - len(components), rows.shape[1])
+        return cls(mean, torch.cat([components / deviation[:, None], missing]))
 
     def __call__(self, grid: Tensor) -> Tensor:
-        """Joined features (b, d, GRID, GRID) as bytes (b, GRID, GRID, c), int8."""
+        """Joined features (b, d, GRID, GRID) as components (b, GRID, GRID, COMPONENTS), in standard deviations."""
         places = grid.permute(0, 2, 3, 1) - self.mean.to(grid.device)
-        return (places @ self.components.to(grid.device).T).round().clamp(-127, 127).to(torch.int8)
+        return places @ self.components.to(grid.device).T
 
 
 def place_network(reference: Classifier, arch: str, weights: str | None) -> tuple[Classifier, int]:

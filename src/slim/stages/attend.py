@@ -6,7 +6,7 @@ import warnings
 from dataclasses import dataclass, field, replace
 from html import escape
 from pathlib import Path
-from typing import Any, Literal, overload
+from typing import Any, ClassVar, Literal, overload
 
 import numpy as np
 import pandas as pd
@@ -25,7 +25,8 @@ from slim.network.gradcam import ForwardPass, GradCam, pool, upsample
 from slim.network.look import Look, Looks, region_of
 from slim.network.places import COMPONENTS, GRID, PlaceBasis, PlaceRecorder, place_network
 from slim.progress import track
-from slim.record import Record, array_to_fill, filled
+from slim.quantized import Quantized, Vectors, level_type, to_levels, to_steps
+from slim.record import ArrayToFill, Record
 from slim.room import check_room
 from slim.stages.settings import AttendSettings
 from slim.training import TrainSettings
@@ -33,12 +34,16 @@ from slim.training import TrainSettings
 Floats = NDArray[np.float32]
 
 _BASIS_IMAGES = 256
+_BITS = {"core": 4, "environment": 4, "contrast": 8, "features": 8}
 _SHOWN = 6  # images that a notebook shows of a split
 
 
 @dataclass(frozen=True, eq=False)
 class SplitAttention(Record):
     """Where the model looks in the images of one split, and what it sees; one row per image, in the table's order.
+
+    Features and places are in few bits, as `attend` makes them, or ordinary arrays. Both are read in the same way:
+    ``core[:10]`` and ``numpy.asarray(core)`` are floats.
 
     Attributes
     ----------
@@ -56,8 +61,8 @@ class SplitAttention(Record):
     probabilities
         (n, n_classes) predicted by the model, rows sum to 1.
     places
-        (n, 16, 16, c) features of the cells of a grid over the image, as bytes, from which object maps are made; none
-        for the test split, which is not trained on.
+        (n, 16, 16, c) features of the cells of a grid over the image, 32 = one standard deviation, from which
+        object maps are made; none for the test split, which is not trained on.
     table, explain
         The images, and whether maps are for their labels or the predictions, so that one image can be shown: a whole
         number as index gives a `Look`. Not saved: `of` names them again.
@@ -67,11 +72,13 @@ class SplitAttention(Record):
     ``slim.attend(data, reference).test[3].show()``
     """
 
+    format: ClassVar[int] = 2  # 1 had features in float32
+
     maps: Floats
-    core: Floats
-    environment: Floats
-    contrast: Floats
-    features: Floats
+    core: Vectors
+    environment: Vectors
+    contrast: Vectors
+    features: Vectors
     probabilities: Floats
     places: Places = field(default_factory=lambda: np.zeros((0, GRID, GRID, 0), np.int8))
     table: ImageTable | None = field(default=None, metadata={"saved": False})
@@ -88,10 +95,13 @@ class SplitAttention(Record):
         """One image, or the attention of some images of the split, in this order."""
         if isinstance(index, (int, np.integer)):
             return self._look(int(index))
-        names = ("maps", "core", "environment", "contrast", "features", "probabilities")
-        places = self.places[index] if len(self.places) else self.places
+        names = ("maps", "probabilities", *_BITS, *(["places"] if len(self.places) else []))
+        arrays = {name: getattr(self, name) for name in names}
         table = None if self.table is None else self.table[index]
-        return replace(self, places=places, table=table, **{name: getattr(self, name)[index] for name in names})
+        some: dict[str, Any] = {
+            name: array.part(index) if isinstance(array, Quantized) else array[index] for name, array in arrays.items()
+        }
+        return replace(self, table=table, **some)
 
     def of(self, table: ImageTable, explain: Literal["label", "predicted"] = "label") -> SplitAttention:
         """The same attention with its images, which a loaded record does not have."""
@@ -232,9 +242,9 @@ def _bytes(data: Dataset, reference: Classifier, settings: AttendSettings) -> in
     with GradCam(reference.for_classes(data.train.class_names), settings.method, settings.precision) as cam:
         forward = cam(torch.zeros(2, 3, reference.image_size, reference.image_size, dtype=torch.uint8))
         classes = torch.zeros(2, dtype=torch.int64, device=forward.logits.device)
-        row = sum(rows[0].numel() for rows in _rows(forward, classes, settings.pooling).values())
-    n_places = (len(data.train) + len(data.val)) * GRID * GRID * COMPONENTS
-    return row * 4 * sum(len(data.split(name)) for name in SPLITS) + n_places
+        row = sum(rows[0].nbytes for rows in _rows(forward, classes, settings.pooling).values())
+    places = GRID * GRID * level_type(COMPONENTS).itemsize
+    return int(row * sum(len(data.split(name)) for name in SPLITS) + places * (len(data.train) + len(data.val)))
 
 
 def _basis(recorder: PlaceRecorder, table: ImageTable, settings: AttendSettings, seed: int) -> PlaceBasis:
@@ -248,11 +258,11 @@ def _places(
     recorder: PlaceRecorder, basis: PlaceBasis, table: ImageTable, settings: AttendSettings, folder: Path | None
 ) -> Places:
     """The places of every image of a table."""
-    places: Places = array_to_fill(folder, "places", (len(table), GRID, GRID, len(basis.components)), np.int8)
+    places = ArrayToFill(folder, "places", (len(table), GRID, GRID), level_type(COMPONENTS))
     batches = _batches(table, recorder.image_size, settings)
     for images, _, index in track(batches, f"describing the places of {len(table)} {table.split} images"):
-        places[index.numpy()] = basis(recorder(images)).cpu().numpy()
-    done: Places = filled(places)
+        places[index.numpy()] = to_levels(basis(recorder(images)).cpu().numpy())
+    done: Places = places.filled()
     return done
 
 
@@ -279,22 +289,22 @@ def attend_split(
     settings, classifier = settings or AttendSettings(), classifier.for_classes(table.class_names)
     if not len(table):
         raise DataError(f"There must be images to attend to. Got an empty {table.split} table. Select some.")
-    arrays: dict[str, Any] = {}
-    broken = 0
+    arrays: dict[str, ArrayToFill] = {}
+    counts = np.zeros(2, np.int64)  # of flat maps, and of those that are not finite
     with GradCam(classifier, settings.method, settings.precision) as cam:
         batches = _batches(table, classifier.image_size, settings)
         for images, y, index in track(batches, f"computing the attention for {len(table)} {table.split} images"):
             forward = cam(images)
             classes = y.to(forward.logits.device) if settings.explain == "label" else forward.logits.argmax(1)
-            broken += int((~forward.finite).sum())
-            for name, rows in _rows(forward, classes, settings.pooling).items():
+            made = _rows(forward, classes, settings.pooling)
+            counts += [int((made["maps"].max((1, 2)) == 0).sum()), int((~forward.finite).sum())]
+            for name, rows in made.items():
                 if name not in arrays:
-                    arrays[name] = array_to_fill(folder, name, (len(table), *rows.shape[1:]))
-                arrays[name][index.numpy()] = rows.detach().cpu().numpy()
-    filled_arrays = {name: filled(array) for name, array in arrays.items()}
-    attention = SplitAttention(**filled_arrays, table=table, explain=settings.explain)
-    _warn_about_maps(attention.maps, int(processes.summed(np.array(broken))), classifier.layer)
-    return attention
+                    arrays[name] = ArrayToFill(folder, name, (len(table), *rows.shape[1:]), rows.dtype)
+                arrays[name][index.numpy()] = rows
+    filled: dict[str, Any] = {name: array.filled() for name, array in arrays.items()}
+    _warn_about_maps(len(table), processes.summed(counts), classifier.layer)
+    return SplitAttention(**filled, table=table, explain=settings.explain)
 
 
 def _batches(table: ImageTable, image_size: int, settings: AttendSettings) -> ImageBatches:
@@ -308,8 +318,8 @@ def _batches(table: ImageTable, image_size: int, settings: AttendSettings) -> Im
     return image_batches(table, image_size, settings.batch_size, order=order, workers=settings.workers)
 
 
-def _rows(forward: ForwardPass, classes: Tensor, pooling: Literal["mean", "sum"]) -> dict[str, Tensor]:
-    """One batch's rows of each array; values that are not finite become zero."""
+def _rows(forward: ForwardPass, classes: Tensor, pooling: Literal["mean", "sum"]) -> dict[str, NDArray[Any]]:
+    """One batch's rows of each array, as they are stored; values that are not finite become zero."""
     maps = forward.maps(classes)
     core, environment = pool(maps, forward.activations.nan_to_num(0.0, 0.0, 0.0), pooling)
     finer = upsample(maps, forward.finer.shape[2])
@@ -317,7 +327,7 @@ def _rows(forward: ForwardPass, classes: Tensor, pooling: Literal["mean", "sum"]
     contrast = torch.where(finer.amax((1, 2))[:, None] > 0, there - elsewhere, 0.0)
     probabilities = forward.logits.float().nan_to_num(0.0, 0.0, 0.0).softmax(1)
     features = forward.features.nan_to_num(0.0, 0.0, 0.0)
-    return {
+    rows = {
         "maps": maps,
         "core": core,
         "environment": environment,
@@ -325,21 +335,23 @@ def _rows(forward: ForwardPass, classes: Tensor, pooling: Literal["mean", "sum"]
         "features": features,
         "probabilities": probabilities,
     }
+    arrays = {name: values.detach().cpu().numpy() for name, values in rows.items()}
+    return {name: to_steps(array, _BITS[name]) if name in _BITS else array for name, array in arrays.items()}
 
 
-def _warn_about_maps(maps: Floats, broken: int, layer: str) -> None:
+def _warn_about_maps(n: int, counts: Ints, layer: str) -> None:
     """Warn of maps that are flat or not finite."""
-    flat = int((maps.reshape(len(maps), -1).max(1) == 0).sum())
+    flat, broken = counts.tolist()
     if broken:
         warnings.warn(
-            f"{broken} of {len(maps)} images gave activations that are not finite; their maps are zero. "
+            f"{broken} of {n} images gave activations that are not finite; their maps are zero. "
             "Try --precision 32-true.",
             SlimWarning,
             stacklevel=3,
         )
-    if flat > len(maps) / 2:
+    if flat > n / 2:
         warnings.warn(
-            f"{flat} of {len(maps)} maps are flat: no activation at layer {layer} supports the class. In a "
+            f"{flat} of {n} maps are flat: no activation at layer {layer} supports the class. In a "
             "transformer, the last block's output has no gradient on patch tokens: choose an earlier layer (--layer).",
             SlimWarning,
             stacklevel=3,

@@ -5,19 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
-from sklearn.decomposition import PCA
-from sklearn.preprocessing import normalize
 
+from slim.clustering import Components
 from slim.errors import DataError, SettingsError
 from slim.progress import track
+from slim.quantized import Vectors
 from slim.record import Record
-from slim.room import check_room
 from slim.stages.attend import Attention
 from slim.stages.settings import EmbedSettings
 
@@ -25,6 +24,8 @@ Floats = NDArray[np.float32]
 
 COMPONENTS = 20
 """Principal components of the contrast, on which queries are selected and judgements propagated by default."""
+
+_CHUNK = 4_096
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,13 +133,11 @@ def embed(attention: Attention, settings: EmbedSettings | None = None, *, seed: 
     core, environment, contrast = split.core, split.environment, split.contrast
     if len(core) < 10:
         raise DataError(f"An attention space needs at least 10 images. Got {len(core)}. Add images to the split.")
-    if not all(np.isfinite(values).all() for values in (core, environment, contrast)):
+    if not all(_finite(values) for values in (core, environment, contrast)):
         raise DataError("Features must be finite. Got NaN or infinity. Compute them again with --precision 32-true.")
     shown = core if settings.features == "core" else contrast
-    if settings.metric == "cosine":  # which works on a copy
-        check_room("features as directions", memory=max(shown.nbytes, environment.nbytes))
     sources = track((shown, environment), "embedding what the model sees where it looks, and elsewhere")
-    components = reduce(contrast, COMPONENTS, seed)
+    components = Components(contrast, seed, count=COMPONENTS, directions=False)(contrast)
     length = float(np.sqrt(np.square(components).sum(1).mean()))
     place = _by_umap if settings.plane == "umap" else _by_pca
     plane, around = (place(values, settings, seed) for values in sources)
@@ -146,12 +145,15 @@ def embed(attention: Attention, settings: EmbedSettings | None = None, *, seed: 
     return Space(plane, around, components, settings.pool, settings.plane)
 
 
-def _by_pca(features: NDArray[Any], settings: EmbedSettings, seed: int) -> Floats:
+def _finite(features: Vectors) -> bool:
+    """Whether all features are finite, a part of them in memory at a time."""
+    return all(np.isfinite(features[start : start + _CHUNK]).all() for start in range(0, len(features), _CHUNK))
+
+
+def _by_pca(features: Vectors, settings: EmbedSettings, seed: int) -> Floats:
     """The first two principal components; those of the directions where sizes are to be ignored."""
-    if settings.metric == "cosine":
-        features = np.asarray(normalize(features))
     plane = np.zeros((len(features), 2), np.float32)
-    reduced = reduce(features, 2, seed)
+    reduced = Components(features, seed, count=2, directions=settings.metric == "cosine")(features)
     plane[:, : reduced.shape[1]] = reduced
     return plane
 
@@ -167,15 +169,14 @@ def _same_torch_threads() -> Iterator[None]:
 
 
 @_same_torch_threads()
-def _by_umap(features: NDArray[Any], settings: EmbedSettings, seed: int) -> Floats:
+def _by_umap(features: Vectors, settings: EmbedSettings, seed: int) -> Floats:
     """PCA, then UMAP, fitted on a sample where there are too many images."""
     from umap import UMAP  # here: its import takes seconds, which only this stage should wait for
 
-    features = np.asarray(features, np.float32)
     rng = np.random.default_rng(seed)
     n = len(features)
     sample = np.sort(rng.choice(n, settings.fit_on, replace=False)) if n > settings.fit_on else np.arange(n)
-    reduced = reduce(features, settings.components, seed)
+    reduced = Components(features, seed, count=settings.components, directions=False)(features)
     mapper = UMAP(
         n_components=2,
         n_neighbors=min(settings.neighbors, len(sample) - 1),
@@ -201,10 +202,3 @@ def _start(reduced: Floats, rng: np.random.Generator) -> Floats:
     plane = rng.normal(scale=1e-4, size=(len(reduced), 2))
     plane[:, : reduced.shape[1]] += 10 * reduced[:, :2] / (np.abs(reduced[:, :2]).max() or 1.0)
     return np.asarray(plane, np.float32)
-
-
-def reduce(features: NDArray[Any], components: int, seed: int) -> Floats:
-    """The first principal components (n, at most `components`) of features (n, d)."""
-    k = min(components, *features.shape)
-    solver = PCA(k, svd_solver="randomized", random_state=seed)
-    return np.asarray(solver.fit_transform(np.asarray(features, np.float32)), np.float32)

@@ -149,7 +149,7 @@ _TABLE = (
     Stage(
         "evaluate", "Measure all models on the test split",
         "data reference attention subset retrained", EvaluateSettings,
-        "evaluate.evaluate", "stages.evaluate.evaluation:Evaluations", "evaluation",
+        "evaluate.evaluate", "stages.evaluate.evaluation:Evaluations", "evaluation", shared=True,
     ),
     Stage(
         "report", "Write the report",

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from slim import processes
 from slim.data import ImageTable
 from slim.errors import DataError, ModelError, SettingsError
 from slim.metrics import accuracy_by_group, inside_fraction, intersection_over_union
@@ -346,3 +347,21 @@ def test_a_model_of_other_classes_is_refused(photos: Photos, small_classifier: N
 def test_an_empty_table_is_refused(photos: Photos, small_classifier: Nets) -> None:
     with pytest.raises(DataError, match="Got an empty test table"):
         evaluate_classifier(small_classifier(), photos(4)[[]], settings())
+
+
+def test_processes_share_the_images_and_measure_what_one_does(
+    photos: Photos, small_classifier: Nets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, classifier = photos(7, masks=True), small_classifier()
+    alone = evaluate_classifier(classifier, table, settings())
+    sums: list[list[Any]] = [[], []]
+    monkeypatch.setattr(processes, "_count", 2)
+    for number in range(2):
+        monkeypatch.setattr(processes, "_number", number)
+        monkeypatch.setattr(processes, "summed", lambda part, mine=sums[number]: mine.append(part) or part)
+        evaluate_classifier(classifier, table, settings())
+    predictions, confidence, measures = (one + other for one, other in zip(*sums, strict=True))
+    assert all((one == 0).sum() >= 3 for one, _ in zip(*sums, strict=True))  # the other's images were left to it
+    np.testing.assert_array_equal(predictions, alone.predictions)
+    np.testing.assert_allclose(confidence, alone.confidence, atol=1e-6)
+    np.testing.assert_allclose(measures[:, 0], alone.inside, atol=1e-6)

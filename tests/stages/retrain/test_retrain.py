@@ -259,6 +259,7 @@ def test_full_training_takes_the_learning_rate_of_the_reference_by_default(
     assert rates == [0.2, 0.2]
 
 
+@pytest.mark.filterwarnings("ignore:The model predicts")  # an epoch on noise may come to that
 def test_full_training_of_an_own_module_moves_all_layers_of_a_copy(records: Make) -> None:
     made = records()
     before = {name: value.clone() for name, value in made.reference.module.state_dict().items()}
@@ -269,6 +270,7 @@ def test_full_training_of_an_own_module_moves_all_layers_of_a_copy(records: Make
         assert not torch.equal(backbone(model)["0.weight"], before["0.weight"])
 
 
+@pytest.mark.filterwarnings("ignore:The model predicts")
 @pytest.mark.parametrize("mode", ["last-layer", "full"])
 def test_retrained_models_survive_saving_and_loading(mode: Any, records: Make, tmp_path: Path) -> None:
     made = records()

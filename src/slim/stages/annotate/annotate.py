@@ -104,7 +104,7 @@ def annotate(
 
 def _enough(settings: AnnotateSettings, annotator: Annotator, objects: Objects) -> Callable[[Judgements], bool] | None:
     """When to end before the budget is spent: an annotator without a person ends, and one at the terminal is told."""
-    if not objects.places.size:
+    if not len(objects.places):
         return None
     if isinstance(annotator, TerminalAnnotator):
         return _telling(objects)

@@ -77,7 +77,7 @@ class Objects:
     """
 
     def __init__(self, places: Places, maps: Floats) -> None:
-        self.places = np.asarray(places)
+        self.places = places
         self._maps = maps
 
     @cached_property

@@ -13,6 +13,7 @@ from slim.clustering import Components, choose_k, fit_clusters
 from slim.data import Dataset
 from slim.errors import DataError, SettingsError
 from slim.network.classifier import Classifier
+from slim.quantized import Vectors
 from slim.stages.attend import Attention
 from slim.stages.curate.allocation import (
     best_attended,
@@ -76,13 +77,13 @@ def curate(
         val.environment, val.features, val.probabilities, data.val.y, reference.head_weight
     )
     subset = choose_subset(
-        np.asarray(pool.core),
-        np.asarray(pool.environment),
+        pool.core,
+        pool.environment,
         (space.plane, space.environment),
         scores.values,
         table.y,
         settings,
-        features=np.asarray(pool.features),
+        features=pool.features,
         mistakes=mistakes,
         class_names=table.class_names,
         seed=seed,
@@ -91,14 +92,14 @@ def curate(
 
 
 def choose_subset(
-    core: Floats,
-    environment: Floats,
+    core: Vectors,
+    environment: Vectors,
     space: tuple[Floats, Floats],
     scores: Floats,
     y: Ints,
     settings: CurateSettings | None = None,
     *,
-    features: Floats | None = None,
+    features: Vectors | None = None,
     mistakes: Mistakes | None = None,
     class_names: Sequence[str] | None = None,
     seed: int = 0,
@@ -211,15 +212,15 @@ def _check_sizes(kept: Flags, y: Ints, size: int, names: Sequence[str]) -> None:
         )
 
 
-def _points(features: Floats, embedding: Floats, kept: Flags, settings: CurateSettings, seed: int) -> Floats:
+def _points(features: Vectors, embedding: Floats, kept: Flags, settings: CurateSettings, seed: int) -> Floats:
     """(n, d) points that are clustered."""
     return embedding if settings.cluster_on == "embedding" else Components(features, seed, among=kept)(features)
 
 
 def _factor(
-    environment: Floats,
+    environment: Vectors,
     embedding: Floats,
-    features: Floats | None,
+    features: Vectors | None,
     mistakes: Mistakes | None,
     fit_on: Flags,
     settings: CurateSettings,
@@ -230,7 +231,7 @@ def _factor(
         k = settings.environment_clusters or choose_k(embedding[fit_on], settings.choose_by, seed)
         cluster = fit_clusters(embedding[fit_on], k, seed).predict(embedding)
         return Factor("environment", np.asarray(cluster, np.int64), None)
-    sources: dict[Source, Floats] = {"environment": environment}
+    sources: dict[Source, Vectors] = {"environment": environment}
     if features is not None and features.shape[1]:
         sources["features"] = features
     elif settings.balance == "features":

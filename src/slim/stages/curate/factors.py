@@ -11,6 +11,7 @@ import numpy as np
 from slim.arrays import Flags, Floats, Ints
 from slim.clustering import CLUSTERS, Components, choose_k, fit_clusters
 from slim.progress import track
+from slim.quantized import Vectors
 
 _AS_GOOD = 0.05
 """Factors that explain as much within this difference count as equally good; the one with fewest clusters is taken."""
@@ -34,14 +35,14 @@ class Mistakes:
         (n_classes, p) weights of the linear head that reads "features"; None if there is none.
     """
 
-    features: Mapping[Source, Floats]
+    features: Mapping[Source, Vectors]
     y: Ints
     wrong: Flags
     head: Floats | None = None
 
     @classmethod
     def from_predictions(
-        cls, environment: Floats, features: Floats, probabilities: Floats, y: Ints, head: Floats | None = None
+        cls, environment: Vectors, features: Vectors, probabilities: Floats, y: Ints, head: Floats | None = None
     ) -> Mistakes:
         """From the arrays of a `SplitAttention` and the labels.
 
@@ -83,7 +84,7 @@ class Factor:
 
 
 def find_factor(
-    pool: Mapping[Source, Floats],
+    pool: Mapping[Source, Vectors],
     mistakes: Mistakes | None,
     *,
     fit_on: Flags,
@@ -149,7 +150,7 @@ def find_factor(
     return replace(fewest, evidence=_evidence(pool, mistakes, fit_on, seed))
 
 
-def _evidence(pool: Mapping[Source, Floats], mistakes: Mistakes, fit_on: Flags, seed: int) -> float:
+def _evidence(pool: Mapping[Source, Vectors], mistakes: Mistakes, fit_on: Flags, seed: int) -> float:
     """The evidence for a shortcut; see `Factor`."""
     source: Source = "environment" if mistakes.head is None or "features" not in pool else "features"
     read = _read_by(np.asarray(mistakes.head)) if source == "features" else None

@@ -10,8 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
 
-from slim.arrays import Flags, Floats, Ints
+from slim.arrays import Flags, Ints
 from slim.clustering import sampled
+from slim.quantized import Vectors
 from slim.record import Record
 from slim.stages.attend import SplitAttention
 from slim.stages.curate.factors import Source
@@ -120,7 +121,7 @@ class Subset(Record):
         )
 
 
-def join_clusters(known: Floats, cluster: Ints, features: Floats) -> Ints:
+def join_clusters(known: Vectors, cluster: Ints, features: Vectors) -> Ints:
     """Clusters of other images, by a vote of the five nearest images by cosine distance, among at most `FITTED`.
 
     Parameters

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from slim import processes
 from slim.arrays import Floats
 from slim.data import ImageTable, image_batches
 from slim.errors import DataError, SettingsError
@@ -28,6 +29,8 @@ from slim.stages.evaluate.evaluation import Evaluation, Groups, Measure
 from slim.stages.settings import EvaluateSettings
 
 Name = TypeVar("Name", bound=Hashable)
+
+_MEASURES = ("inside_fraction", "iou", "aiou", "energy_inside", "pointing_game", "uniform")
 
 
 def evaluate_classifier(
@@ -113,7 +116,8 @@ def evaluate_heads(
             for name, classifier in classifiers.items()
         }
         size = next(iter(classifiers.values())).image_size
-        batches = image_batches(table, size, settings.batch_size, workers=settings.workers)
+        mine = np.arange(len(table))[processes.share(len(table))]
+        batches = image_batches(table, size, settings.batch_size, order=mine, workers=settings.workers)
         for images, _, index in track(batches, f"evaluating on {len(table)} {table.split} images"):
             rows = index.numpy()
             chosen = table.has_region[rows] if kind == "masks" else np.full(len(rows), kind is not None)
@@ -126,36 +130,39 @@ def evaluate_heads(
 
 
 class _Measurement:
-    """Collects one model's predictions and attention measures, batch after batch."""
+    """Collects one model's predictions and attention measures, batch after batch, of this process's share of images."""
 
     def __init__(self, table: ImageTable, classifier: Classifier) -> None:
         self.table, self.classifier = table, classifier
-        self.probabilities = np.zeros((len(table), classifier.n_classes), np.float32)
-        self.measured: list[tuple[NDArray[np.int64], dict[str, Floats]]] = []
+        self.predictions, self.confidence = np.zeros(len(table), np.int64), np.zeros(len(table), np.float32)
+        self.measures = np.zeros((len(table), len(_MEASURES)))  # NaN where undefined; 0 in the shares of others
 
     def add(
         self, seen: ForwardPass, rows: NDArray[np.int64], chosen: NDArray[np.bool_], masks: NDArray[np.bool_]
     ) -> None:
         """Add a batch, of which the images flagged in `chosen` have these masks."""
-        self.probabilities[rows] = seen.logits.detach().float().softmax(1).cpu().numpy()
+        confidence, predictions = seen.logits.detach().float().softmax(1).max(1)
+        self.confidence[rows], self.predictions[rows] = confidence.cpu().numpy(), predictions.cpu().numpy()
+        self.measures[rows] = np.nan
         if chosen.any():
-            y = self.table.y[rows[chosen]]
-            self.measured.append((rows[chosen], _attention(seen, chosen, masks, y, self.classifier)))
+            measured = _attention(seen, chosen, masks, self.table.y[rows[chosen]], self.classifier)
+            self.measures[rows[chosen]] = np.stack([measured[name] for name in _MEASURES], 1)
 
     def evaluation(self, groups: Groups, attention: bool) -> Evaluation:
-        """The evaluation over all batches."""
-        predictions = self.probabilities.argmax(1)
+        """The evaluation over the batches of all processes."""
+        predictions, confidence = processes.summed(self.predictions), processes.summed(self.confidence)
         accuracy = accuracy_by_group(predictions == self.table.y, groups.index, groups.names, groups.training_shares)
         averages = {name: value for name, value in vars(accuracy).items() if name not in ("table", "missing")}
+        measures = dict(zip(_MEASURES, processes.summed(self.measures).T, strict=True))
         return Evaluation(
             **averages,
             groups=accuracy.table,
             missing_groups=accuracy.missing,
             groups_are=groups.kind,
-            attention=_means(self.measured) if attention else None,
+            attention=(_means(measures) if self.table.has_region.any() else {}) if attention else None,
             predictions=predictions,
-            confidence=self.probabilities.max(1),
-            inside=_per_image(self.measured, len(self.table)) if attention else None,
+            confidence=confidence,
+            inside=measures["inside_fraction"] if attention else None,
         )
 
 
@@ -208,17 +215,15 @@ def _attention(
     }
 
 
-def _means(measured: list[tuple[NDArray[np.int64], dict[str, Floats]]]) -> dict[str, Measure]:
+def _means(measures: Mapping[str, Floats]) -> dict[str, Measure]:
     """Means over the images for which a measure is defined.
 
     A uniform map gets the object's share of the image in every measure but AIoU, where all classes tie at 0.5.
     """
-    if not measured:
-        return {}
-    columns = {name: np.concatenate([part[name] for _, part in measured]) for name in measured[0][1]}
-    share = columns.pop("uniform")
-    result = {}
-    for name, values in columns.items():
+    share, result = measures["uniform"], {}
+    for name, values in measures.items():
+        if name == "uniform":
+            continue
         defined = np.isfinite(values) & np.isfinite(share)
         uniform = np.full(len(share), 0.5) if name == "aiou" else share
         n = int(defined.sum())
@@ -228,10 +233,3 @@ def _means(measured: list[tuple[NDArray[np.int64], dict[str, Floats]]]) -> dict[
             n=n,
         )
     return result
-
-
-def _per_image(measured: list[tuple[NDArray[np.int64], dict[str, Floats]]], n: int) -> Floats:
-    inside = np.full(n, np.nan)
-    for rows, part in measured:
-        inside[rows] = part["inside_fraction"]
-    return inside

@@ -14,7 +14,7 @@ from slim.errors import DataError, SlimWarning
 from slim.localization import SIDE, Localizer, PlaceAnswers, Places, fit_localizer, object_maps
 from slim.metrics import wilson_interval
 from slim.progress import track
-from slim.record import array_to_fill
+from slim.record import ArrayToFill
 from slim.room import check_room
 from slim.stages.attend import Attention
 from slim.stages.embed import Space
@@ -24,6 +24,7 @@ from slim.stages.settings import LocateSettings, MapSource
 
 _SAMPLE = 300  # images from which a localizer without answers is made
 _MOST_LEFT_OUT = 100
+_CHUNK = 4_096
 
 
 def locate(
@@ -79,12 +80,12 @@ def locate(
             "Compute it with slim.attend, which attend_split does not replace."
         )
     index, answers = _answers(judgements, pool.places, np.asarray(pool.maps), n)
-    sample = np.asarray(pool.places)[np.random.default_rng((seed, 9)).permutation(n)[:_SAMPLE]]
+    sample = pool.places[np.random.default_rng((seed, 9)).permutation(n)[:_SAMPLE]]
     localizer = fit_localizer(answers, sample)
     train, val = (
         _maps(data.split(name), localizer, attention.split(name).places, settings, folder) for name in ("train", "val")
     )
-    area = float(((train if space.pool == "train" else val) > 127).mean())
+    area = _area(train if space.pool == "train" else val)
     trust = _trust(data.split(space.pool), index, answers, judgements.places(n), sample, area)
     _warn(trust)
     return ObjectMaps(train, val, "answers", trust)
@@ -107,24 +108,29 @@ def _answers(judgements: Judgements, places: Places, maps: Floats, n: int) -> tu
     codes = judgements.codes(n)
     index = np.flatnonzero((codes == CORE) | (codes == SPURIOUS))
     where = judgements.places(n)[index]
-    return index, PlaceAnswers.from_judgements(np.asarray(places[index]), maps[index], codes[index] == CORE, where)
+    return index, PlaceAnswers.from_judgements(places[index], maps[index], codes[index] == CORE, where)
 
 
 def _maps(
     table: ImageTable, localizer: Localizer, places: Places, settings: LocateSettings, folder: str | Path | None
 ) -> Bytes:
     """The object maps of a table."""
-    scores = localizer.scores(places)
-    maps: Bytes = array_to_fill(folder, table.split, (len(table), SIDE, SIDE), np.uint8)
+    maps = ArrayToFill(folder, table.split, (len(table), SIDE, SIDE), np.uint8)
     batches = image_batches(table, SIDE, settings.batch_size, workers=settings.workers)
     for images, _, index in track(batches, f"mapping the objects of {len(table)} {table.split} images"):
-        maps[index.numpy()] = object_maps(scores[index.numpy()], images, localizer.cut)
-    return maps
+        maps[index.numpy()] = object_maps(localizer.scores(places[index.numpy()]), images, localizer.cut)
+    done: Bytes = maps.filled()
+    return done
+
+
+def _area(maps: Bytes) -> float:
+    """The mean share of an image that its map covers; of so many maps at a time that they fit into memory."""
+    return sum(int((maps[start : start + _CHUNK] > 127).sum()) for start in range(0, len(maps), _CHUNK)) / maps.size
 
 
 def _region_maps(table: ImageTable, kind: RegionKind, folder: str | Path | None, name: str) -> Bytes:
     """Object maps from masks or boxes."""
-    maps: Bytes = array_to_fill(folder, name, (len(table), SIDE, SIDE), np.uint8)
+    maps = ArrayToFill(folder, name, (len(table), SIDE, SIDE), np.uint8)
     for i in track(range(len(table)), f"reading the {kind} of {len(table)} {table.split} images"):
         region = table.region(i, SIDE, kind)
         if not region.any():
@@ -133,7 +139,8 @@ def _region_maps(table: ImageTable, kind: RegionKind, folder: str | Path | None,
                 "Make them from answers: --locate.source answers."
             )
         maps[i] = np.where(region, 255, 0)
-    return maps
+    done: Bytes = maps.filled()
+    return done
 
 
 def _trust(table: ImageTable, index: Ints, answers: PlaceAnswers, where: Floats, sample: Places, area: float) -> Trust:

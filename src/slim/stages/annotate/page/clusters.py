@@ -6,9 +6,9 @@ from threading import Lock
 
 import numpy as np
 
-from slim.arrays import Floats
 from slim.clustering import Components, choose_k, fit_clusters
 from slim.errors import DataError
+from slim.quantized import Vectors
 
 
 class EnvironmentClusters:
@@ -31,7 +31,7 @@ class EnvironmentClusters:
     ({2}, {0}, {1})
     """
 
-    def __init__(self, features: Floats | None) -> None:
+    def __init__(self, features: Vectors | None) -> None:
         self._features = features
         self._clusters: bytes | None = None
         self._lock = Lock()
@@ -52,7 +52,7 @@ class EnvironmentClusters:
         return self._clusters
 
 
-def _cluster(features: Floats) -> bytes:
+def _cluster(features: Vectors) -> bytes:
     points = Components(features, seed=0)(features)
     clusters = fit_clusters(points, choose_k(points, "elbow"), seed=0).predict(points)
     by_size = np.argsort(-np.bincount(clusters), kind="stable")

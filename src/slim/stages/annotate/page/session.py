@@ -18,6 +18,7 @@ from slim.data import ImageTable
 from slim.errors import AnnotationError
 from slim.localization import Places
 from slim.overlay import is_flat
+from slim.quantized import Vectors
 from slim.stages.annotate.page.advice import advice, few_answers, state
 from slim.stages.annotate.page.agreement import agreement, differing
 from slim.stages.annotate.page.outlines import Outlines
@@ -67,7 +68,7 @@ class Pool:
     plane: Floats | None = None
     components: Floats | None = None
     scoring: IncrementalScores | None = None
-    environment: Floats | None = None
+    environment: Vectors | None = None
     places: Places | None = None
 
     @classmethod
@@ -91,7 +92,7 @@ class Pool:
             space.components,
             scoring,
             attention.environment,
-            attention.places if attention.places.size else None,
+            attention.places if len(attention.places) else None,
         )
 
 
