@@ -45,7 +45,7 @@ def states(slim_command: Command, run: Path) -> dict[str, str]:
 
 def damaged(data: Path, split: str, change: Callable[[Path], None], folder: str = "images") -> Path:
     """The data set with the first file of a split changed."""
-    change(data / folder / f"{split}0.png")
+    change(data / folder / f"{split}000.png")
     return data
 
 
