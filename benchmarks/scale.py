@@ -57,8 +57,8 @@ def make_places(folder: Path, n: int) -> None:
         some[:] = rng.integers(256, size=some.shape, dtype=np.uint8)
 
 
-def curate(folder: Path) -> None:
-    """The subset of a thousand images."""
+def curate(folder: Path) -> list[Vectors]:
+    """The subset of a thousand images; returns what it has read."""
     arrays = {
         name: Quantized(np.load(folder / f"{name}.npy", mmap_mode="r")) for name in ("core", "environment", "features")
     }
@@ -77,9 +77,10 @@ def curate(folder: Path) -> None:
         features=arrays["features"],
         mistakes=mistakes,
     )
+    return list(arrays.values())
 
 
-def score(folder: Path) -> None:
+def score(folder: Path) -> list[Vectors]:
     """How likely each place of all images is the object, from forty answers: what object maps are drawn from."""
     places = Quantized(np.load(folder / "places.npy", mmap_mode="r"))
     rng = np.random.default_rng(1)
@@ -87,16 +88,18 @@ def score(folder: Path) -> None:
     where[:, :2], where[:, 2:] = rng.random((ANSWERS, 2)), 0
     answers = PlaceAnswers.from_judgements(judged, rng.random((ANSWERS, 7, 7)), np.zeros(ANSWERS, bool), where)
     fit_localizer(answers, places[:SAMPLE]).scores(places)
+    return [places]
 
 
-STAGES: dict[str, Callable[[Path], None]] = {"curate": curate, "object maps": score}
+STAGES: dict[str, Callable[[Path], list[Vectors]]] = {"curate": curate, "object maps": score}
 
 
 def measure(stage: str, folder: Path) -> None:
     """Run one stage in this process and print its line."""
     before, start = status(), time.perf_counter()
-    STAGES[stage](folder)
+    read = STAGES[stage](folder)
     seconds, after = time.perf_counter() - start, status()
+    del read  # until here, so that its pages count as those of files
     peak, files = after["VmHWM"] - before["VmRSS"], after["RssFile"] - before["RssFile"]
     print(f"{stage:11} {seconds:6.1f} s, {peak / 1e6:.1f} GB at the peak, {(peak - files) / 1e6:.1f} GB of its own")
 
