@@ -21,6 +21,7 @@ from sklearn.cluster import KMeans
 from slim import load_dataset
 from slim.data import Recomposition
 from slim.network.build import build
+from slim.quantized import Quantized
 
 KEPT = Path(__file__).with_suffix(".json")
 WORSE = 0.9
@@ -66,7 +67,7 @@ def curation() -> dict[str, float]:
         start = time.perf_counter()
         scale.curate(Path(folder))
         spent = time.perf_counter() - start
-        points = np.load(Path(folder) / "core.npy")
+        points = np.asarray(Quantized(np.load(Path(folder) / "core.npy")))
         start = time.perf_counter()
         KMeans(5, n_init=10, random_state=0).fit(points)
         return {"one k-means / curate": (time.perf_counter() - start) / spent}
