@@ -153,18 +153,16 @@ def test_run_folder_holds_the_files_that_its_page_names(finished_run: Path) -> N
 
 
 def test_figures_of_the_readme_are_measured() -> None:
-    page = (ROOT / "docs/results.md").read_text(encoding="utf-8").partition("\n## Recomposed images")[2]
-    names, *rows = table(page.partition("\n## ")[0])
-    sets = [name.partition(":")[0] for name in names]  # the first column says in which order the vals stand
-    measured = {row[0]: dict(zip(sets, row, strict=True)) for row in rows}
+    page = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    titles = {"": "No val", "as biased as train": "A val as biased", "balanced": "A val balanced"}
     readme = (ROOT / "README.md").read_text(encoding="utf-8").partition("## What it brings")[2]
-    shown_names, *shown = table(readme.partition("\n## ")[0])
+    names, *shown = table(readme.partition("\n## ")[0])
     assert len(shown) == 10
-    for title, val, labels, *values in shown:
-        assert labels == measured[title]["group labels"]
-        for name, value in zip(shown_names[3:], values, strict=True):
-            figures = measured[title][name].split(" / ")
-            assert value == figures[("", "as biased as train", "balanced").index(val) if len(figures) > 1 else 0]
+    for title, val, *values in shown:
+        columns, *rows = table(page.partition(f"\n## {titles[val]}")[2].partition("\n## ")[0])
+        assert columns[1:] == names[2:]
+        measured = {row[0]: row[1:] for row in rows}
+        assert values == [value.partition(" ")[0] for value in measured[title]], (title, val)
 
 
 def test_layers_are_those_that_imports_are_checked_by() -> None:
