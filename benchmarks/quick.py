@@ -62,7 +62,7 @@ def training(data: str) -> dict[str, float]:
 
 def curation() -> dict[str, float]:
     """Curation of many images beside one k-means of theirs, so that the machine's speed cancels out."""
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         scale.make(Path(folder), CURATED, 64)
         start = time.perf_counter()
         scale.curate(Path(folder))

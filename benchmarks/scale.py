@@ -112,7 +112,7 @@ def status() -> dict[str, int]:
 
 def main(n: int = 1_000_000, d: int = 512) -> None:
     """Make the features once, then measure each stage."""
-    with tempfile.TemporaryDirectory(dir=".") as folder:
+    with tempfile.TemporaryDirectory() as folder:
         make(Path(folder), n, d)
         make_places(Path(folder), n)
         print(f"{n:,} images x {d} features, {CLASSES} classes, a subset of {SUBSET}", flush=True)

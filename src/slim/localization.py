@@ -155,8 +155,8 @@ class Localizer:
         scores = np.empty(places.shape[:3], np.float32)
         for start in range(0, len(places), _CHUNK):
             some = places[start : start + _CHUNK].astype(np.float32)
-            mean = some.mean((1, 2)) @ relative
-            scores[start : start + _CHUNK] = some @ (own + relative.astype(np.float32)) - mean[:, None, None]
+            mean = some.mean((1, 2))[:, None] @ relative  # image by image: sums do not depend on how many there are
+            scores[start : start + _CHUNK] = some @ (own + relative.astype(np.float32)) - mean[:, :, None]
         return np.asarray(scores + np.float32(self.bias))
 
     def inside(self, places: Places) -> Flags:
