@@ -43,7 +43,7 @@ def folded(classifier: Classifier, watched: Collection[str]) -> Classifier:
     module = classifier.module
     generator = torch.Generator().manual_seed(0)
     size = classifier.image_size
-    images = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8, generator=generator)
+    images = torch.randint(0, 256, (1, 3, size, size), dtype=torch.uint8, generator=generator)
     with torch.no_grad(), evaluating(module):
         inputs = classifier.normalize(images)
         pairs, logits = _pairs(module, inputs, watched)

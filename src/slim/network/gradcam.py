@@ -195,10 +195,10 @@ def _recording(classifier: Classifier, differentiate: bool) -> Iterator[dict[str
 
 
 def _averages_then_linear(classifier: Classifier) -> bool:
-    """Whether the input of the linear head is the attended layer's mean over positions, measured on random images."""
+    """Whether the input of the linear head is the attended layer's mean over positions, measured on a random image."""
     size = classifier.image_size
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8, generator=generator)
+    images = torch.randint(0, 256, (1, 3, size, size), dtype=torch.uint8, generator=generator)
     with (
         evaluating(classifier.module),
         torch.no_grad(),  # within, since leaving the caller's inference mode switches gradients on

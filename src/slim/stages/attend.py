@@ -224,9 +224,10 @@ def attend(
     ``attention = slim.attend(data, reference)``
     """
     settings = settings or AttendSettings()
-    check_room("attention and places", disk=_bytes(data, reference, settings), folder=folder)
     folders = {name: None if folder is None else Path(folder) / name for name in SPLITS}
-    splits = {name: attend_split(reference, data.split(name), settings, folder=folders[name]) for name in SPLITS}
+    with GradCam(reference.for_classes(data.train.class_names), settings.method, settings.precision) as cam:
+        check_room("attention and places", disk=_bytes(data, cam, settings), folder=folder)
+        splits = {name: _attended(cam, data.split(name), settings, folders[name]) for name in SPLITS}
     training = training or TrainSettings()
     network = place_network(reference, training.arch, training.weights)
     with PlaceRecorder(*network, settings.precision) as recorder:
@@ -237,12 +238,12 @@ def attend(
     return Attention(**splits)
 
 
-def _bytes(data: Dataset, reference: Classifier, settings: AttendSettings) -> int:
+def _bytes(data: Dataset, cam: GradCam, settings: AttendSettings) -> int:
     """The size of all arrays, from the rows of a pass over two images."""
-    with GradCam(reference.for_classes(data.train.class_names), settings.method, settings.precision) as cam:
-        forward = cam(torch.zeros(2, 3, reference.image_size, reference.image_size, dtype=torch.uint8))
-        classes = torch.zeros(2, dtype=torch.int64, device=forward.logits.device)
-        row = sum(rows[0].nbytes for rows in _rows(forward, classes, settings.pooling).values())
+    size = cam.classifier.image_size
+    forward = cam(torch.zeros(2, 3, size, size, dtype=torch.uint8))
+    classes = torch.zeros(2, dtype=torch.int64, device=forward.logits.device)
+    row = sum(rows[0].nbytes for rows in _rows(forward, classes, settings.pooling).values())
     places = GRID * GRID * level_type(COMPONENTS).itemsize
     return int(row * sum(len(data.split(name)) for name in SPLITS) + places * (len(data.train) + len(data.val)))
 
@@ -286,24 +287,29 @@ def attend_split(
     --------
     ``maps = slim.attend_split(slim.wrap(my_module), data.test).maps``
     """
-    settings, classifier = settings or AttendSettings(), classifier.for_classes(table.class_names)
+    settings = settings or AttendSettings()
+    with GradCam(classifier.for_classes(table.class_names), settings.method, settings.precision) as cam:
+        return _attended(cam, table, settings, folder)
+
+
+def _attended(cam: GradCam, table: ImageTable, settings: AttendSettings, folder: str | Path | None) -> SplitAttention:
+    """The attention for the images of one table."""
     if not len(table):
         raise DataError(f"There must be images to attend to. Got an empty {table.split} table. Select some.")
     arrays: dict[str, ArrayToFill] = {}
     counts = np.zeros(2, np.int64)  # of flat maps, and of those that are not finite
-    with GradCam(classifier, settings.method, settings.precision) as cam:
-        batches = _batches(table, classifier.image_size, settings)
-        for images, y, index in track(batches, f"computing the attention for {len(table)} {table.split} images"):
-            forward = cam(images)
-            classes = y.to(forward.logits.device) if settings.explain == "label" else forward.logits.argmax(1)
-            made = _rows(forward, classes, settings.pooling)
-            counts += [int((made["maps"].max((1, 2)) == 0).sum()), int((~forward.finite).sum())]
-            for name, rows in made.items():
-                if name not in arrays:
-                    arrays[name] = ArrayToFill(folder, name, (len(table), *rows.shape[1:]), rows.dtype)
-                arrays[name][index.numpy()] = rows
+    batches = _batches(table, cam.classifier.image_size, settings)
+    for images, y, index in track(batches, f"computing the attention for {len(table)} {table.split} images"):
+        forward = cam(images)
+        classes = y.to(forward.logits.device) if settings.explain == "label" else forward.logits.argmax(1)
+        made = _rows(forward, classes, settings.pooling)
+        counts += [int((made["maps"].max((1, 2)) == 0).sum()), int((~forward.finite).sum())]
+        for name, rows in made.items():
+            if name not in arrays:
+                arrays[name] = ArrayToFill(folder, name, (len(table), *rows.shape[1:]), rows.dtype)
+            arrays[name][index.numpy()] = rows
     filled: dict[str, Any] = {name: array.filled() for name, array in arrays.items()}
-    _warn_about_maps(len(table), processes.summed(counts), classifier.layer)
+    _warn_about_maps(len(table), processes.summed(counts), cam.classifier.layer)
     return SplitAttention(**filled, table=table, explain=settings.explain)
 
 
@@ -347,12 +353,12 @@ def _warn_about_maps(n: int, counts: Ints, layer: str) -> None:
             f"{broken} of {n} images gave activations that are not finite; their maps are zero. "
             "Try --precision 32-true.",
             SlimWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     if flat > n / 2:
         warnings.warn(
             f"{flat} of {n} maps are flat: no activation at layer {layer} supports the class. In a "
             "transformer, the last block's output has no gradient on patch tokens: choose an earlier layer (--layer).",
             SlimWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
