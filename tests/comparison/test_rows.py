@@ -137,9 +137,9 @@ def test_features_of_recomposed_train_images_are_computed_once_for_every_val(
 ) -> None:
     real, splits = recomposed.recomposed_features, []
 
-    def spy(reference: Any, table: Any, *rest: Any) -> Any:
+    def spy(reference: Any, table: Any, *rest: Any, into: Any) -> None:
         splits.append(table.split)
-        return real(reference, table, *rest)
+        real(reference, table, *rest, into=into)
 
     monkeypatch.setattr(recomposed, "recomposed_features", spy)
     heads = [recomposed.from_centre(bench.at(val)).fit_head(bench.at(val)) for val in ("whole", "none", "biased")]

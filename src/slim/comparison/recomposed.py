@@ -64,7 +64,7 @@ class MappedObjects:
         settings = bench.settings["retrain"]
         splits = ("train", "val") if settings.fits_val("train") and self.parts is None else ("train",)
         features, y = [self._features(bench, name) for name in splits], [bench.data.split(name).y for name in splits]
-        return fit_recomposed(features, y, settings, bench.reference.n_classes)
+        return fit_recomposed(np.concatenate(features), y, settings, bench.reference.n_classes)
 
     def _features(self, bench: Bench, split: str) -> Floats:
         """Features of recomposed images; those of train do not depend on val."""
@@ -76,7 +76,8 @@ class MappedObjects:
             bench.recomposed.clear()  # before others take their place in memory
         draws, precision = bench.settings["retrain"].draws, bench.settings["train"].precision
         table = bench.data.split(split)
-        features = recomposed_features(bench.reference, table, recomposition, draws, precision, bench.seed)
+        features = np.zeros((draws * len(table), bench.reference.linear.in_features), np.float32)
+        recomposed_features(bench.reference, table, recomposition, draws, precision, bench.seed, into=features)
         if split == "train":
             bench.recomposed[key] = features
         return features

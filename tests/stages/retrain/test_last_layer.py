@@ -357,11 +357,11 @@ def test_small_cell_is_drawn_towards_a_half_by_two_more_images(monkeypatch: pyte
 def test_weights_count_as_copies_of_an_image_do_and_the_strength_is_kept() -> None:
     features, y, place = drawn(SPURIOUS)
     copies = np.where(y == place, 1, 4)
-    weighted = fit_weighted_head(features, y, np.ones(len(y)), 0.01, n_classes=2)
+    weighted = fit_weighted_head(features.copy(), y, np.ones(len(y)), 0.01, n_classes=2)
     assert (weighted.strength, weighted.held_out_accuracy) == (0.01, None)
     mean, std = features.mean(0), features.std(0)
     for scale in (1.0, 7.0):  # of the weights, which does not matter
-        head = fit_weighted_head(features, y, scale * copies, 0.01, n_classes=2)
+        head = fit_weighted_head(features.copy(), y, scale * copies, 0.01, n_classes=2)
         peer = LogisticRegression(C=0.01 / copies.mean(), tol=1e-9, max_iter=1000)
         peer.fit(np.repeat((features - mean) / std, copies, axis=0), np.repeat(y, copies))
         np.testing.assert_allclose(head.weight[1] - head.weight[0], peer.coef_[0] / std, atol=5e-3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from slim.stages.curate.curate import curate
 from slim.stages.curate.subset import Subset
 from slim.stages.retrain import recomposed as module
 from slim.stages.retrain.last_layer import fit_weighted_head
-from slim.stages.retrain.recomposed import STRENGTH, recomposed_features, recomposed_head
+from slim.stages.retrain.recomposed import STRENGTH, fit_recomposed, recomposed_features, recomposed_head
 from slim.stages.retrain.retrain import retrain, with_head
 from slim.stages.retrain.retrained import Retrained
 from slim.stages.settings import AttendSettings, CurateSettings, RetrainSettings
@@ -99,15 +100,32 @@ def test_pool_of_val_images_is_not_fitted_twice(records: Make, monkeypatch: pyte
     made = records("val")
     tables: list[str] = []
     real = recomposed_features
-    monkeypatch.setattr(module, "recomposed_features", lambda *given: tables.append(given[1].split) or real(*given))
+
+    def features(reference: Any, table: ImageTable, *given: Any, **keywords: Any) -> None:
+        tables.append(table.split)
+        real(reference, table, *given, **keywords)
+
+    monkeypatch.setattr(module, "recomposed_features", features)
     retrained_from(made, RECOMPOSE)
     assert tables == ["val"]
+
+
+def test_head_is_fitted_without_a_copy_of_the_features() -> None:
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 20_000)
+    features = rng.normal(size=(len(y), 200)).astype(np.float32)
+    tracemalloc.start()
+    fit_recomposed(features, [y], RetrainSettings(draws=1), 2)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 0.7 * features.nbytes
 
 
 def test_features_are_those_of_whole_images_where_the_map_is_everything(records: Make) -> None:
     made = records()
     whole = Recomposition(np.full((16, SIDE, SIDE), 255, np.uint8))
-    rows = recomposed_features(made.reference, made.data.val, whole, 2, "32-true", 0)
+    rows = np.zeros((32, made.reference.linear.in_features), np.float32)
+    recomposed_features(made.reference, made.data.val, whole, 2, "32-true", 0, into=rows)
     (images, _, _), *_ = image_batches(made.data.val, made.reference.image_size, len(made.data.val))
     with GradCam(made.reference, precision="32-true") as cam:
         expected = cam(images).features.detach().numpy()

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 
 from slim.errors import DataError, SettingsError
 from slim.progress import track
@@ -23,6 +24,8 @@ STRENGTHS = {"l1": (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0), "l2": (1e-5, 3e-5, 1e
 """Inverse regularisation strengths that tuning tries for each penalty: scikit-learn's C, for standardised features."""
 
 Penalty = Literal["l1", "l2"]
+
+_CHUNK = 4_096
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +170,7 @@ def fit_weighted_head(features: Floats, y: Indices, weights: Floats, strength: f
     Parameters
     ----------
     features, y, weights
-        (n, d), (n,) and (n,).
+        (n, d), (n,) and (n,). The features are standardised in place, since they can fill the memory.
     strength
         scikit-learn's C, for standardised features and weights of mean 1.
     n_classes
@@ -176,12 +179,16 @@ def fit_weighted_head(features: Floats, y: Indices, weights: Floats, strength: f
     Examples
     --------
     >>> features = np.array([[0.0], [1.0], [4.0], [5.0]])
-    >>> fit_weighted_head(features, np.array([0, 0, 1, 1]), np.ones(4), 1.0, n_classes=2).predict(features).tolist()
+    >>> head = fit_weighted_head(features.copy(), np.array([0, 0, 1, 1]), np.ones(4), 1.0, n_classes=2)
+    >>> head.predict(features).tolist()
     [0, 0, 1, 1]
     """
-    mean, std, scaled = _standardised(features)
+    scaler = StandardScaler(copy=False)
+    for start in range(0, len(features), _CHUNK):
+        scaler.partial_fit(features[start : start + _CHUNK])
+    scaled = scaler.transform(features)
     weight, bias = _fit(scaled, y, weights / weights.mean(), strength, n_classes, "l2")
-    return _unscaled(weight, bias, mean, std, strength, None)
+    return _unscaled(weight, bias, scaler.mean_, scaler.scale_, strength, None)
 
 
 def _fit_with_val(

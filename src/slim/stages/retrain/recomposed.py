@@ -24,7 +24,6 @@ STRENGTH = 1e-3
 """Inverse strength of the l2 penalty; chosen among four on two data sets, see docs/log.md."""
 
 _BATCH_SIZE = 32
-_COPIES = 4  # of all features, while the head is fitted: split by split, joined, centred, and standardised
 
 
 def recomposed_head(
@@ -40,24 +39,26 @@ def recomposed_head(
 
     Val is recomposed like the pool, so that it cannot bring a shortcut back, however biased it is.
     """
-    tables = {split: data.split(split) for split in recompositions}
-    n = settings.draws * sum(len(table) for table in tables.values())
+    tables, draws = {split: data.split(split) for split in recompositions}, settings.draws
+    ends = np.cumsum([draws * len(table) for table in tables.values()]).tolist()
     # A network without a linear head is refused here.
-    check_room("features of recomposed images", memory=_COPIES * n * reference.linear.in_features * 4)
-    features = [
-        recomposed_features(reference, table, recompositions[split], settings.draws, training.precision, seed)
-        for split, table in tables.items()
-    ]
+    width = reference.linear.in_features
+    check_room("features of recomposed images", memory=ends[-1] * width * np.dtype(np.float32).itemsize)
+    features = np.zeros((ends[-1], width), np.float32)
+    for (split, table), part in zip(tables.items(), np.split(features, ends[:-1]), strict=True):
+        recomposed_features(reference, table, recompositions[split], draws, training.precision, seed, into=part)
     return fit_recomposed(features, [table.y for table in tables.values()], settings, reference.n_classes)
 
 
-def fit_recomposed(features: Sequence[Floats], y: Sequence[Ints], settings: RetrainSettings, n_classes: int) -> Head:
+def fit_recomposed(features: Floats, y: Sequence[Ints], settings: RetrainSettings, n_classes: int) -> Head:
     """A last layer fitted to features of recomposed images; every class counts the same.
 
     Parameters
     ----------
-    features, y
-        (draws * n, d) features and (n,) labels of each split, as from `recomposed_features`.
+    features
+        (draws * n, d) of each split as from `recomposed_features`, one below the other. They are standardised in place.
+    y
+        (n,) labels of each split.
     settings
         See `RetrainSettings`.
     n_classes
@@ -65,9 +66,7 @@ def fit_recomposed(features: Sequence[Floats], y: Sequence[Ints], settings: Retr
     """
     labels = np.concatenate([np.tile(own, settings.draws) for own in y])
     weights = 1 / np.bincount(labels, minlength=n_classes)[labels]
-    return fit_weighted_head(
-        np.concatenate(features), labels, weights, settings.strength or STRENGTH, n_classes=n_classes
-    )
+    return fit_weighted_head(features, labels, weights, settings.strength or STRENGTH, n_classes=n_classes)
 
 
 def recomposed_features(
@@ -77,8 +76,13 @@ def recomposed_features(
     draws: int,
     precision: Precision,
     seed: int,
-) -> Floats:
-    """(draws * n, d) penultimate features of recomposed images: all images once, then again on other backgrounds."""
+    *,
+    into: Floats,
+) -> None:
+    """Penultimate features of recomposed images: all images once, then again on other backgrounds.
+
+    They replace the zeros of `into`, (draws * n, d).
+    """
     order, mine = np.arange(len(table)), processes.share(len(table))
     epochs = [
         recomposed_batches(
@@ -93,13 +97,12 @@ def recomposed_features(
         )
         for draw in range(draws)
     ]
-    features = np.zeros((draws, len(table), reference.linear.in_features), np.float32)
     description = f"features of {len(table)} {table.split} images, each on {draws} other backgrounds"
     with GradCam(reference, "auto", precision) as cam:
         batches = ((draw, batch) for draw, epoch in enumerate(epochs) for batch in epoch)
         for draw, (images, _, index) in track(batches, description, total=sum(map(len, epochs))):
-            features[draw, index.numpy()] = cam(images).features.detach().cpu().numpy()
-    return processes.summed(features).reshape(-1, features.shape[-1])
+            into[draw * len(table) + index.numpy()] = cam(images).features.detach().cpu().numpy()
+    into[:] = processes.summed(into)
 
 
 def train_recomposed(
