@@ -29,7 +29,7 @@ CUT = 0.45
 """The object begins this far between the median and the peak of its image's scores, if answers do not say more."""
 
 _CUTS = (CUT, 0.4, 0.35, 0.3, 0.25, 0.2)
-_OFTEN, _CONTAINED = 0.25, 0.4
+_CONTAINED = 0.4
 
 _UNIT = 32.0  # of the numbers of places: about one standard deviation
 _STRENGTH = 0.03
@@ -212,16 +212,17 @@ def answered_localizer(answers: PlaceAnswers) -> Localizer | None:
 def _fitting_cut(localizer: Localizer, answers: PlaceAnswers) -> float:
     """The highest cut at which objects contain enough of what the model looks at in images judged core.
 
-    What it looks at there is mostly the object, as a person said. Where less than a quarter of the answers say so,
-    wrong ones among them would count too much, and the default stays.
+    What it looks at there is mostly the object, as a person said. Wrong answers among few would count too much, so that
+    the cut goes down at most by the share of the answers that say so.
     """
     looked = answers[answers.attended]
-    if len(looked.places) < _OFTEN * len(answers.places):
+    if not len(looked.places):
         return CUT
+    lowest = CUT * (1 - len(looked.places) / len(answers.places))
     relative, attended = relative_scores(localizer.scores(looked.places)), looked.object > 0
-    cells = attended.sum((1, 2))
-    shares = [np.median(((relative > cut) & attended).sum((1, 2)) / np.maximum(cells, 1)) for cut in _CUTS]
-    return next((cut for cut, share in zip(_CUTS, shares, strict=True) if share >= _CONTAINED), _CUTS[-1])
+    cells = np.maximum(attended.sum((1, 2)), 1)
+    contained = {cut: np.median(((relative > cut) & attended).sum((1, 2)) / cells) for cut in _CUTS if cut >= lowest}
+    return next((cut for cut, share in contained.items() if share >= _CONTAINED), min(contained))
 
 
 def supposed_localizer(answers: PlaceAnswers, unanswered: Localizer) -> Localizer:
