@@ -36,6 +36,7 @@ MALFORMED = (
 )
 """What reading a file of another structure than expected may raise."""
 _MAX_DEPTH = 100
+_COMPRESSED = {".bz2", ".gz", ".tar", ".xz", ".zip", ".zst"}
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _SEAL = "digest"
 
@@ -247,15 +248,15 @@ def write_table(path: Path, frame: pd.DataFrame) -> None:
 def read_cells(path: Path, **options: Any) -> pd.DataFrame:
     """A CSV table with every value as text, so that an image named 007 keeps its name.
 
-    Commas, semicolons or tabs separate values, whichever the first line has most of; a byte-order mark and spaces at
-    the start of values and around the names of columns are left out.
+    Commas, semicolons, tabs or bars separate values, whichever the first line has most of, or what ``sep=`` in it says;
+    a byte-order mark and spaces at the start of values and around the names of columns are left out.
 
     Raises
     ------
     OSError
         The file cannot be read.
     ValueError
-        It is empty, ragged, not in UTF-8, or names two columns alike.
+        It is empty, ragged, compressed, not in UTF-8, or names two columns alike.
 
     Examples
     --------
@@ -267,14 +268,19 @@ def read_cells(path: Path, **options: Any) -> pd.DataFrame:
     """
     import pandas as pd  # here: every command imports this module, few read a table
 
+    if path.suffix.lower() in _COMPRESSED:
+        raise ValueError("a compressed file")
+
     with path.open(encoding="utf-8-sig", errors=NAMES) as stream:
         head = stream.readline()
-    separator = max(",;\t", key=head.count)
+        said = head[4:5] if head.lower().startswith("sep=") else ""  # as Excel writes it
+        head = stream.readline() if said else head
+    separator = said or max(",;\t|", key=head.count)
     names = [name.strip() for name in next(csv.reader([head], delimiter=separator, skipinitialspace=True), [])]
     double = next((name for name in names if name and names.count(name) > 1), None)
     if double is not None:
         raise ValueError(f"the column {double!r} twice")
-    options = {"sep": separator, "dtype": str, "keep_default_na": False, **options}
+    options = {"sep": separator, "skiprows": int(bool(said)), "dtype": str, "keep_default_na": False, **options}
     frame: pd.DataFrame = pd.read_csv(path, encoding="utf-8-sig", skipinitialspace=True, **options)
     return frame.rename(columns=lambda name: str(name).strip())
 

@@ -18,8 +18,9 @@ from tests.network.conftest import NAMES, outputs
 from torch import nn
 
 from slim.errors import ModelError, SlimWarning
+from slim.network.architectures import packaged_weights
 from slim.network.build import build, restore, wrap
-from slim.network.checkpoints import packaged_weights, read_state_dict
+from slim.network.checkpoints import read_state_dict
 from slim.network.classifier import Classifier
 from slim.network.sharing import independent_copy
 from slim.network.tracing import evaluating

@@ -17,8 +17,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from slim.errors import ModelError, SlimWarning
-from slim.network import checkpoints
-from slim.network.checkpoints import load_tensors, packaged_weights, read_checkpoint, read_state_dict, write_tensors
+from slim.network import architectures, checkpoints
+from slim.network.architectures import packaged_weights
+from slim.network.checkpoints import load_tensors, read_checkpoint, read_state_dict, write_tensors
 
 
 def network(classes: int = 2, width: int = 4, seed: int = 0) -> nn.Sequential:
@@ -327,7 +328,7 @@ def test_a_network_whose_own_names_begin_with_a_dropped_prefix_loads(name: str, 
 
 
 def test_without_the_package_there_are_no_packaged_weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "find_spec", lambda _: None)
+    monkeypatch.setattr(architectures, "find_spec", lambda _: None)
     assert packaged_weights("tf_efficientnet_lite0") is None
 
 

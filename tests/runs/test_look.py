@@ -136,3 +136,14 @@ def test_model_that_is_none_is_refused(tmp_path: Path) -> None:
         slim.look("resnet999", tmp_path / "a.png")
     with pytest.raises(slim.ModelError, match="must hold model.json"):
         slim.look(tmp_path, tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("image", [np.zeros((8, 8, 3), np.uint8), torch.zeros(3, 8, 8), 3, [None]])
+def test_an_image_of_another_kind_is_refused(image: object, small_classifier: Small) -> None:
+    with pytest.raises(slim.DataError, match="a file or a PIL image. Got (ndarray|Tensor|int|NoneType)"):
+        slim.look(small_classifier(), image)  # type: ignore[arg-type]
+
+
+def test_any_collection_of_files_is_several(photos: Photos, small_classifier: Small) -> None:
+    paths = photos(3).frame["path"]
+    assert len(slim.look(small_classifier(), paths)) == len(slim.look(small_classifier(), iter(paths))) == 3  # type: ignore[arg-type]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,8 +16,8 @@ from slim.arrays import Flags
 from slim.data.benchmarks.copies import cache_folder
 from slim.data.columns import listed
 from slim.data.metadata import Rows
-from slim.errors import DataError
-from slim.files import file_digest, read_json, sync
+from slim.errors import ArtifactError, DataError, first_line
+from slim.files import MALFORMED, file_digest, read_json, sync
 from slim.optional import optional
 from slim.progress import track
 
@@ -42,28 +43,62 @@ def with_coco_masks(rows: Rows, path: Path) -> tuple[Rows, Path]:
     Raises
     ------
     DataError
-        It is no such file, it matches none of the images, or one of its names matches several.
+        It is no such file, or one whose annotations have no shape, it matches none of the images, or one of its names
+        matches several.
     SlimError
         pycocotools is not installed.
     """
     optional("pycocotools.mask", "coco", "read COCO's annotations")
-    content = read_json(path) if path.is_file() else None
+    content = _content(path)
     if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
         raise DataError(
             f"{path} must be a COCO file with images and annotations. Got something else. "
             "Name a column of the table, or export the annotations as COCO."
         )
-    positions = _positions([str(image["file_name"]) for image in content["images"]], rows.frame["file"].tolist(), path)
-    by_image: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
-    for annotation in content["annotations"]:
-        by_image[annotation["image_id"]].append(annotation)
+    images, by_image = _images_and_annotations(content, path)
+    positions = _positions([str(image["file_name"]) for image in images], rows.frame["file"].tolist(), path)
     folder = cache_folder() / "coco" / file_digest(path)
     masks = [""] * len(rows.frame)
-    wanted = [(image, at) for image, at in zip(content["images"], positions, strict=True) if at is not None]
+    wanted = [(image, at) for image, at in zip(images, positions, strict=True) if at is not None]
     for image, position in track(wanted, f"reading masks of {len(wanted)} images", total=len(wanted)):
-        if by_image[image["id"]]:
-            masks[position] = str(_mask_file(image, by_image[image["id"]], folder))
+        if by_image[str(image["id"])]:
+            try:
+                masks[position] = str(_mask_file(image, by_image[str(image["id"])], folder))
+            except MALFORMED as error:
+                raise _malformed(
+                    path, f"{type(error).__name__}: {first_line(error)} for {image['file_name']}"
+                ) from error
     return replace(rows, frame=rows.frame.assign(mask=masks)), folder
+
+
+def _content(path: Path) -> Any:
+    """What a JSON file holds; None without one."""
+    try:
+        return read_json(path) if path.is_file() else None
+    except ArtifactError as error:
+        raise _malformed(path, "a file that is no JSON") from error
+
+
+def _images_and_annotations(
+    content: Mapping[str, Any], path: Path
+) -> tuple[list[Mapping[str, Any]], dict[str, list[Mapping[str, Any]]]]:
+    """The images that have a name, and the annotations of each by its number, which some programs write as text."""
+    by_image: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    try:
+        images = [{**image, "file_name": image["file_name"], "id": image["id"]} for image in content["images"]]
+        for annotation in content["annotations"]:
+            by_image[str(annotation["image_id"])].append(annotation)
+    except MALFORMED as error:
+        raise _malformed(path, f"{type(error).__name__}: {first_line(error)}") from error
+    return images, by_image
+
+
+def _malformed(path: Path, got: str) -> DataError:
+    """The error of a file that no program should have written."""
+    return DataError(
+        f"{path} must be a COCO file, whose images have file_name, id, height and width, and whose annotations have "
+        f"image_id and polygons, RLE or bbox. Got {got}. Export it again."
+    )
 
 
 def _positions(names: Sequence[str], files: Sequence[str], path: Path) -> list[int | None]:
@@ -93,7 +128,7 @@ def _positions(names: Sequence[str], files: Sequence[str], path: Path) -> list[i
 
 def _mask_file(image: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]], folder: Path) -> Path:
     """The file of one image's mask, written where there is none yet."""
-    path = folder / f"{image['id']}.png"
+    path = folder / f"{hashlib.sha256(str(image['id']).encode()).hexdigest()[:16]}.png"  # whatever the text
     if not path.exists():
         region = np.zeros((int(image["height"]), int(image["width"])), dtype=bool)
         for annotation in annotations:
@@ -111,6 +146,8 @@ def _region(annotation: Mapping[str, Any], height: int, width: int) -> Flags:
     from pycocotools import mask as coco
 
     shape = annotation.get("segmentation")
+    if isinstance(shape, list):  # fewer than three corners have no area
+        shape = [corners for corners in shape if len(corners) >= 6]
     if not shape:
         x, y, w, h = annotation["bbox"]
         shape = [[x, y, x + w, y, x + w, y + h, x, y + h]]

@@ -44,9 +44,14 @@ def file_column(frame: pd.DataFrame, what: str) -> str:
 def texts(frame: pd.DataFrame, column: str) -> list[str]:
     """The values of a column as text; `""` for a missing one. Only names of files keep spaces around them."""
     cells = zip(frame[column], frame[column].isna(), strict=True)
-    values = ["" if missing else str(value.item() if hasattr(value, "item") else value) for value, missing in cells]
+    values = ["" if missing else str(_plain_value(value)) for value, missing in cells]
     values = values if column in FILE_COLUMNS else [value.strip() for value in values]
     return ["" if value.strip().lower() in ("", "nan") else value for value in values]
+
+
+def _plain_value(value: Any) -> Any:
+    """A value without the scalar of numpy, or the tensor, around it."""
+    return value.item() if hasattr(value, "item") and not getattr(value, "ndim", 0) else value
 
 
 def required_texts(frame: pd.DataFrame, column: str, what: str) -> list[str]:
@@ -81,6 +86,13 @@ def labels(frame: pd.DataFrame, what: str) -> tuple[Ints, tuple[str, ...]]:
             "Number the classes with pandas.factorize."
         )
     codes, names = _coded(numbers)
+    if "-1" in names and len(names) > 2:
+        warnings.warn(
+            f"Labels in column 'y' hold -1 beside {len(names) - 1} other values: it is taken for a class. "
+            "If it means that an image has no label, drop its row.",
+            SlimWarning,
+            stacklevel=4,
+        )
     column = next((name for name in CLASS_NAME_COLUMNS if name in frame.columns), None)
     return codes, tuple(names) if column is None else _class_names(frame, column, codes)
 
@@ -159,7 +171,7 @@ def boxes(frame: pd.DataFrame, columns: Sequence[str], files: Sequence[str]) -> 
             "A box must hold numbers of pixels, with a decimal point and not a comma. "
             f"Got {cells.iat[row, column]!r} in column {columns[column]!r} for {files[row]}. Correct it."
         )
-    if (values[:, :2] + values[:, 2:] <= 1).all():
+    if (values <= 1).all():
         raise DataError(
             f"A box must be in pixels. Got fractions of the image, such as {', '.join(f'{v:g}' for v in values[0])} "
             f"for {files[0]}. Multiply them by the width and the height of each image."

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from slim.arguments import checked
 from slim.data.pixels import check_image
 from slim.data.splits import SPLITS
 from slim.data.table import Dataset, ImageTable
@@ -84,6 +85,7 @@ class Inspection:
             )
 
 
+@checked
 def check(data: Dataset) -> Inspection:
     """Read every image, mask and box of a data set, on all cores.
 

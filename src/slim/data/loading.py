@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,7 @@ from slim.data.metadata import Rows, read_metadata, table_rows
 from slim.data.splits import SPLITS
 from slim.data.table import BOX_COLUMNS, Dataset, ImageTable
 from slim.data.trees import tree_rows
-from slim.errors import DataError, SettingsError
+from slim.errors import DataError, SettingsError, SlimWarning
 
 if TYPE_CHECKING:
     from datasets import Dataset as ArrowDataset
@@ -35,7 +37,7 @@ def load_dataset(
     *,
     root: str | Path | None = None,
     attribute: str | Sequence[str] | None = None,
-    mask: str | None = None,
+    mask: str | Path | None = None,
     seed: int = 0,
     without: str | Path | None = None,
 ) -> Dataset:
@@ -51,7 +53,7 @@ def load_dataset(
           attribute), ``mask_filename``, ``box_x``, ``box_y``, ``box_width``, ``box_height``, ``class_name``.
           Boxes may also come from a file ``boxes.csv`` beside it: ``x``, ``y``, ``width``, ``height``, joined by
           ``img_filename``, ``filename`` or ``img_id``. Other columns are ignored. CSV files are in UTF-8, with commas,
-          semicolons or tabs.
+          semicolons, tabs or bars.
         - an ImageFolder tree, ``train/<class>/*.jpg`` with ``val`` and ``test`` beside ``train``, or
           ``<class>/*.jpg``.
         - a DataFrame with the columns of ``metadata.csv``.
@@ -72,8 +74,8 @@ def load_dataset(
     seed
         Random seed of missing splits: a tenth of the train images becomes val and a fifth test, stratified by label.
     without
-        CSV file whose column ``path`` names images to leave out, as ``slim check DATA --write FILE`` writes it. The
-        others keep their splits.
+        CSV file whose column ``path`` names images to leave out, absolute or as the table names them, as ``slim check
+        DATA --write FILE`` writes it. The others keep their splits.
 
     Returns
     -------
@@ -93,7 +95,8 @@ def load_dataset(
     Warns
     -----
     SlimWarning
-        A copy of a benchmark does not have the published number of images, or a folder holds more than images.
+        A copy of a benchmark does not have the published number of images; a folder holds more than images, masks among
+        them, or folders inside those of the classes; a label is -1 beside several others; `without` names other images.
 
     Examples
     --------
@@ -106,11 +109,18 @@ def load_dataset(
     >>> load_dataset(table, root=folder).train
     ImageTable(train, 14 images, 2 classes: 0 (7); 1 (7))
     """
-    if seed < 0:
-        raise SettingsError(f"seed must be at least 0. Got {seed}. Use 0 or a larger whole number.")
+    if not isinstance(seed, Integral) or seed < 0:
+        raise SettingsError(f"seed must be at least 0. Got {seed!r}. Use 0 or a larger whole number.")
+    mask = None if mask is None else str(mask)
+    of_datasets = type(source).__module__.partition(".")[0] == "datasets"
+    if not of_datasets and not isinstance(source, str | os.PathLike | pd.DataFrame):
+        raise DataError(
+            f"A data set must be a folder, a table or a DataFrame. Got {type(source).__name__}. "
+            "Make a DataFrame with the columns filename and y."
+        )
     if isinstance(source, str) and source in NAMES and (root is not None or not Path(source).exists()):
         return _benchmark(source, root, attribute, mask, seed, without)
-    if type(source).__module__.partition(".")[0] == "datasets":
+    if of_datasets:
         return _hugging_face(source, None, attribute, mask, seed, without)
     if not isinstance(source, pd.DataFrame) and is_saved_dataset(Path(source)):
         return _hugging_face(Path(source), Path(source).absolute(), attribute, mask, seed, without)
@@ -164,9 +174,10 @@ def _hugging_face(
 
 def _dataset(rows: Rows, name: str, homes: Sequence[Path], arguments: dict[str, Any]) -> Dataset:
     """The checked data set; file names are relative to the first home."""
-    frame = with_paths(rows.frame, homes[0] if homes else Path.cwd())
+    home = homes[0] if homes else Path.cwd()
+    frame = with_paths(rows.frame, home)
     if arguments.get("without") is not None:
-        kept = ~frame["path"].isin([fault.path for fault in faults_in(arguments["without"])]).to_numpy()
+        kept = ~frame["path"].isin(_left_out(arguments["without"], home, set(frame["path"]))).to_numpy()
         rows, frame = replace(rows, frame=rows.frame[kept].reset_index(drop=True)), frame[kept].reset_index(drop=True)
     check(rows, frame)
     # What is drawn at random later must not hang on the order of the table.
@@ -175,6 +186,20 @@ def _dataset(rows: Rows, name: str, homes: Sequence[Path], arguments: dict[str, 
     rows, frame = replace(rows, frame=rows.frame.iloc[order].reset_index(drop=True)), frame.iloc[order]
     train, val, test = (_split_table(rows, frame, split) for split in SPLITS)
     return Dataset(train, val, test, fingerprint=_fingerprint(rows, homes), source=arguments, name=name)
+
+
+def _left_out(file: str, home: Path, known: set[str]) -> list[str]:
+    """The paths of the images that a file names, relative to `home` where they are not absolute."""
+    paths = [os.path.normpath(os.path.join(home, fault.path)) for fault in faults_in(file)]
+    others = [path for path in paths if path not in known]
+    if others:
+        warnings.warn(
+            f"{len(others)} of {len(paths)} images in {file} are not in the data set, such as {others[0]}. Where they "
+            "should be left out, name them as the data set does.",
+            SlimWarning,
+            stacklevel=5,
+        )
+    return paths
 
 
 def _arguments(
@@ -204,7 +229,7 @@ def _read_source(
         hint = "Check the path." if source.is_absolute() else f"Check the path, which is relative to {Path.cwd()}."
         raise DataError(f"{source} must be a folder of images or a table of image files. Got nothing there. {hint}")
     path = source / "metadata.csv" if source.is_dir() else source
-    if not path.exists():
+    if not path.is_file():
         _refuse_table_arguments(source, {"root": root, "attribute": attribute, "mask": mask})
         return tree_rows(source, seed), source.absolute().name, source.absolute()
     rows = table_rows(read_metadata(path), str(path), attribute, mask, seed)

@@ -37,6 +37,8 @@ def table_rows(
 ) -> Rows:
     """The rows of a metadata table."""
     frame = frame.reset_index(drop=True)
+    if frame.empty:
+        raise DataError(f"{what} must have a row per image. Got none. Add the rows, or name another table.")
     if not frame.columns.is_unique:
         double = frame.columns[frame.columns.duplicated()][0]
         raise DataError(f"{what} must have each column once. Got {double!r} twice. Rename or drop one.")

@@ -31,6 +31,7 @@ _DEPTHS = (255, 4095, 65535)  # the largest value of 8, 12 and 16 bits
 _DARKEST = 16  # of 255: what 12 bits fill of 16
 _OVERSHOOT = 0.1  # how far interpolation may take fractions beyond 0 and 1
 _FEW_LEVELS, _LEAST = 8, 64  # values and pixels of a mask in which several objects may be told apart
+_MOSTLY = 0.8  # of a box: what lies in the photo at least, but for boxes of objects that are cut off
 _NOISE = 3  # of 255: what compression makes of black
 _VOTE = 51  # a fifth of 255: masks of five annotators hold their votes
 
@@ -142,6 +143,13 @@ def box_region(box: tuple[float, float, float, float], image_path: str, size: in
             f"Got x {x:g}, y {y:g}, width {box_width:g}, height {box_height:g}. "
             "Use pixels, counted from the upper left corner."
         )
+    if inside < _MOSTLY * box_width * box_height:
+        warnings.warn(
+            "Some boxes reach far beyond their photos. Check that the last two numbers are width and height, and not "
+            "the opposite corner.",
+            SlimWarning,
+            stacklevel=3,
+        )
     region = np.zeros((size, size), dtype=bool)
     region[_covered(y, box_height, height, size), _covered(x, box_width, width, size)] = True
     return region
@@ -179,10 +187,10 @@ def _array(path: str) -> npt.NDArray[Any]:
 
 def _rgb(image: Image.Image, path: str) -> Image.Image:
     """An opened image of any mode as RGB, upright, and white where it is transparent."""
-    deep = _is_deep(image)  # known only before the pixels are decoded
+    deep, negative = _is_deep(image), _is_negative(image)  # known only before the pixels are decoded
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
-        image = Image.fromarray(_grey(image, path))
+        image = Image.fromarray(255 - _grey(image, path) if negative else _grey(image, path))
     elif deep and np.asarray(image.convert("RGB")).max() <= _DARKEST:
         raise DataError(
             f"An image of 16 bits per colour must use all of them. Got only the lower 12, which are black, in {path}. "
@@ -198,6 +206,11 @@ def _is_deep(image: Image.Image) -> bool:
     """Whether a file that is not decoded yet has 16 bits per colour, of which Pillow keeps the upper 8."""
     tiles = getattr(image, "tile", [])
     return ";16" in str(tiles) or any(tile[0] == "ppm" and max(_ints(tile[3])) > 255 for tile in tiles)
+
+
+def _is_negative(image: Image.Image) -> bool:
+    """Whether 0 is white in a TIFF file, which Pillow heeds only up to 8 bits."""
+    return getattr(image, "tag_v2", {}).get(ExifTags.Base.PhotometricInterpretation) == 0
 
 
 def _ints(values: object) -> list[int]:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
 
+from slim.arguments import checked
 from slim.arrays import Bytes, Ints
 from slim.data.batches import Batch, ImageBatches, image_batches
 from slim.data.table import ImageTable, Indices
@@ -109,6 +110,7 @@ class RecomposedBatches:
             yield compose(images, donors), y, index
 
 
+@checked
 def recomposed_batches(
     table: ImageTable,
     recomposition: Recomposition,

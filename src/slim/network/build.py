@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,21 +11,24 @@ import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
+from slim.arguments import checked
 from slim.errors import ModelError, SlimWarning, first_line
 from slim.network.adapters import adapted, own_names
-from slim.network.architectures import create, head_name, input_config
-from slim.network.checkpoints import load_tensors, packaged_weights, read_checkpoint, read_state_dict
+from slim.network.architectures import create, head_name, input_config, packaged_weights
+from slim.network.checkpoints import load_tensors, read_checkpoint, read_state_dict
+from slim.network.class_names import given_names
 from slim.network.classifier import Classifier, default_names
 from slim.network.devices import undisturbed
 from slim.network.processor import processor_input
 from slim.network.requirements import check_input, check_network
 from slim.network.sharing import independent_copy, uncompiled
-from slim.network.tracing import Trace, check_outputs, find_finer, find_layer, own_normalization, run_once
+from slim.network.tracing import check_outputs, find_finer, find_layer, own_normalization, run_once
 
 
+@checked
 def build(
     arch: str,
-    class_names: Sequence[str],
+    class_names: Sequence[str] | Mapping[str, int],
     *,
     weights: str | None = "imagenet",
     image_size: int | None = None,
@@ -40,7 +43,7 @@ def build(
         Any name in ``timm.list_models()``; or ``torchvision:NAME``; or ``transformers:FOLDER``, a folder that
         ``save_pretrained`` of transformers wrote.
     class_names
-        One per logit.
+        One per logit, in their order, or a mapping to their numbers, such as ``class_to_idx``.
     weights
         ``"imagenet"`` for the pretrained weights of timm, torchvision or the folder, the path of a checkpoint, or None
         for random ones. If a checkpoint has another number of classes, its head is left out.
@@ -62,6 +65,7 @@ def build(
     >>> model.layer, model.head, model.n_classes
     ('layer4', 'fc', 2)
     """
+    class_names = given_names(class_names)
     with undisturbed(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = _initialized(arch, len(class_names), weights, image_size)
@@ -72,10 +76,11 @@ def build(
     return wrap(module, layer=layer, class_names=class_names, arch=arch, **config)
 
 
+@checked
 def restore(
     checkpoint: str | Path,
     arch: str,
-    class_names: Sequence[str],
+    class_names: Sequence[str] | Mapping[str, int],
     *,
     image_size: int | None = None,
     layer: str | None = None,
@@ -99,6 +104,7 @@ def restore(
     --------
     ``reference = slim.restore("erm.pt", "resnet50", ["landbird", "waterbird"])``
     """
+    class_names = given_names(class_names)
     classifier = build(arch, class_names, weights=None, image_size=image_size, layer=layer)
     tensors, named = read_checkpoint(checkpoint)
     load_tensors(classifier.module, tensors, source=f"checkpoint {checkpoint}")
@@ -114,7 +120,7 @@ def wrap(
     image_size: int | None = None,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
-    class_names: Sequence[str] | None = None,
+    class_names: Sequence[str] | Mapping[str, int] | None = None,
     arch: str | None = None,
 ) -> Classifier:
     """Make a classifier of any torch module.
@@ -135,7 +141,8 @@ def wrap(
         Per channel, of images in [0, 1]; by default what timm says of its own networks, else ImageNet's. The mean is in
         [0, 1], std in (0, 1].
     class_names
-        One per logit; by default as the config of a network of transformers names them, else numbers.
+        One per logit, in their order, or a mapping to their numbers; by default as the config of a network of
+        transformers names them, else numbers.
     arch
         What `build` would build the module from, if it was built from a name.
 
@@ -165,7 +172,7 @@ def wrap(
     module = adapted(_plain(module), image_size)
     trace = run_once(module, image_size)
     check_outputs(module, image_size, trace)
-    _warn_of_normalization(trace, mean, std)
+    _warn_of_normalization(own_normalization(trace) or _own_constants(module), mean, std)
     n_classes = trace.logits.shape[1]
     names = _named(own_names(module) if class_names is None else class_names, n_classes)
     if layer is not None and layer not in trace.outputs:
@@ -210,9 +217,9 @@ def _input(
     )
 
 
-def _named(class_names: Sequence[str] | None, n: int) -> tuple[str, ...]:
+def _named(class_names: Sequence[str] | Mapping[str, int] | None, n: int) -> tuple[str, ...]:
     """The names of `n` outputs as text; numbers by default."""
-    names = default_names(n) if class_names is None else tuple(map(str, class_names))
+    names = default_names(n) if class_names is None else given_names(class_names)
     if len(names) != n:
         raise ModelError(
             f"The network must have one output per class. Got {n} outputs for {len(names)} classes "
@@ -223,12 +230,18 @@ def _named(class_names: Sequence[str] | None, n: int) -> tuple[str, ...]:
     return names
 
 
-def _warn_of_normalization(trace: Trace, mean: Sequence[float], std: Sequence[float]) -> None:
+def _own_constants(module: nn.Module) -> str | None:
+    """A buffer with the mean of each channel, where there is one with the deviation as well."""
+    three = [name for name, values in module.named_buffers() if not is_lazy(values) and values.numel() == 3]
+    ends = [next((name for name in three if name.endswith(end)), None) for end in ("std", "mean")]
+    return ends[1] if all(ends) else None
+
+
+def _warn_of_normalization(own: str | None, mean: Sequence[float], std: Sequence[float]) -> None:
     """Say that images would be normalised twice."""
-    own = own_normalization(trace)
     if own is not None and any((*(value != 0 for value in mean), *(value != 1 for value in std))):
         warnings.warn(
-            f"The network normalises images itself, in {own!r}, and SLIM does so before. "
+            f"The network normalises images itself, in {own!r}, as it seems, and SLIM does so before. "
             "Pass mean=(0, 0, 0), std=(1, 1, 1) to give it images in [0, 1].",
             SlimWarning,
             stacklevel=3,

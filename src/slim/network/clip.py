@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from slim.arguments import checked
 from slim.errors import ModelError
 from slim.network.build import wrap
 from slim.network.classifier import Classifier
@@ -43,6 +44,7 @@ class ImageTower(nn.Module):
         return self.head(nn.functional.normalize(embedding, dim=-1) if self.normalized else embedding)  # type: ignore[no-any-return]
 
 
+@checked
 def wrap_clip(
     model: nn.Module,
     head: Tensor | nn.Linear,

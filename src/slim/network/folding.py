@@ -75,7 +75,7 @@ def _pairs(module: nn.Module, inputs: Tensor, watched: Collection[str]) -> tuple
 
     hooks = []
     for child in names:
-        if isinstance(child, nn.Conv2d):
+        if isinstance(child, nn.Conv2d) and "weight" in child._parameters:  # else it is computed, as pruning does
             hooks.append(child.register_forward_hook(convolved))
         elif isinstance(child, nn.BatchNorm2d) and child.track_running_stats:
             hooks.append(child.register_forward_pre_hook(normalised))

@@ -85,7 +85,8 @@ class GradCam:
     Raises
     ------
     ModelError
-        `method` is "closed-form", and the head is not global average pooling and one linear layer.
+        The network is on the meta device; or `method` is "closed-form", and the head is not global average pooling and
+        one linear layer.
 
     References
     ----------
@@ -103,6 +104,8 @@ class GradCam:
     """
 
     def __init__(self, classifier: Classifier, method: Method = "auto", precision: Precision = "32-true") -> None:
+        if classifier.device.type == "meta":
+            raise ModelError("The network must hold numbers. Got one on the meta device. Load its weights first.")
         self.classifier = folded(classifier, (classifier.layer, classifier.finer))
         self.precision = resolve_precision(precision, classifier.device)
         exact = classifier.head is not None and _averages_then_linear(classifier)

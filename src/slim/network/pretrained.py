@@ -10,6 +10,7 @@ from typing import Any
 import timm
 import torch
 
+from slim.arguments import checked
 from slim.errors import ModelError, first_line
 from slim.files import read_json
 from slim.network.adapters import own_names
@@ -22,6 +23,7 @@ from slim.network.tracing import evaluating
 _CONFIG = "config.json"
 
 
+@checked
 def load_pretrained(folder: str | Path, *, layer: str | None = None) -> Classifier:
     """Load a classifier from a folder of transformers (``save_pretrained``) or timm (``save_for_hf``).
 

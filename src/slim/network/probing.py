@@ -30,7 +30,8 @@ def probe(classifier: Classifier, table: ImageTable) -> None:
     Raises
     ------
     ModelError
-        Logits are not finite, depend on the other images of a batch, or none of them depends on the attended layer.
+        Logits are not finite, differ from pass to pass, depend on the other images of a batch, or none of them depends
+        on the attended layer.
 
     Warns
     -----
@@ -53,7 +54,9 @@ def probe(classifier: Classifier, table: ImageTable) -> None:
                     "Check its weights, mean= and std=."
                 )
             if not predicted:
-                _check_alone(forward.logits, cam(images[:1]).logits)
+                alone = cam(images[:1]).logits
+                _check_repeated(alone, cam(images[:1]).logits)
+                _check_alone(forward.logits, alone)
             # Most heads show a gradient in the first batch, and the others need no further one.
             steers = steers or bool(forward.channel_weights(y.to(forward.logits.device)).any())
             predicted += forward.logits.argmax(1).tolist()
@@ -72,6 +75,15 @@ def probe(classifier: Classifier, table: ImageTable) -> None:
             f"which is right for {right:.0%}. Check its weights, mean and std, and the order of its classes.",
             SlimWarning,
             stacklevel=4,
+        )
+
+
+def _check_repeated(once: Tensor, again: Tensor) -> None:
+    """Refuse logits that are drawn at random."""
+    if not torch.equal(once, again):
+        raise ModelError(
+            "The logits of an image must be the same each time. Got others in a second pass. Leave out what is random "
+            "in evaluation mode, such as dropout(..., training=True)."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ TRACED = 2
 
 _NOISE = 8  # images of noise
 # Modules that only forward, scale, pool or drop the output of the previous layer: never the layer to attend to.
-_PASSIVE = ("Identity", "Dropout", "Pool", "Flatten", "Softmax")
+_PASSIVE = re.compile("Identity|Dropout|Pool(?!Former)|Flatten|Softmax")
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Trace:
         return {
             name: shape
             for name, shape in self.outputs.items()
-            if shape[:1] == (TRACED,) and not any(p in self.kinds[name] for p in _PASSIVE)
+            if shape[:1] == (TRACED,) and not _PASSIVE.search(self.kinds[name])
         }
 
 
@@ -243,7 +244,8 @@ def find_finer(trace: Trace, layer: str) -> str:
     """The last layer before `layer` whose grid has at least 1.5 times its side; `layer` itself if there is none.
 
     Layers inside a stage that reduces this finer grid to a coarser one do not count: if ``layer4`` of a ResNet is
-    attended to, the result is ``layer3``, not the first convolution of ``layer4``.
+    attended to, the result is ``layer3``, not the first convolution of ``layer4``. Neither do those inside a stage of
+    coarser grids, such as the table of all pairs of positions within an attention.
 
     Examples
     --------
@@ -258,13 +260,15 @@ def find_finer(trace: Trace, layer: str) -> str:
     for name, shape in trace.active().items():
         if name == layer:
             break
-        inside = any(
-            _side(trace.inputs.get(stage, ())) == _side(shape) and 0 < _side(trace.outputs.get(stage, ())) < least
-            for stage in _stages(name)
-        )
-        if _side(shape) >= least and not inside:
+        if _side(shape) >= least and not any(_coarsens(trace, stage, _side(shape), least) for stage in _stages(name)):
             finer = name
     return finer
+
+
+def _coarsens(trace: Trace, stage: str, side: int, least: float) -> bool:
+    """Whether a stage with a grid of this side inside takes that or a coarser one, and gives one that is coarser."""
+    before, after = (_side(shapes.get(stage, ())) for shapes in (trace.inputs, trace.outputs))
+    return 0 < before <= side and 0 < after < (least if before == side else side)
 
 
 def find_place_layers(module: nn.Module, layer: str, image_size: int) -> tuple[str, ...]:

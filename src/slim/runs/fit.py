@@ -7,6 +7,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from slim.arguments import checked
 from slim.data import Dataset, check
 from slim.network.classifier import Classifier
 from slim.progress import announce
@@ -59,6 +60,7 @@ class Result:
         return f"Result({self.report!r})"
 
 
+@checked
 def fit(
     data: Dataset,
     *,

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from slim.arguments import checked
 from slim.data import Dataset
 from slim.data.splits import SPLITS
 from slim.files import guarded, write_json, write_table
@@ -18,6 +19,7 @@ from slim.stages.attend import Attention
 from slim.stages.curate.subset import Subset
 
 
+@checked
 def group_table(data: Dataset, attention: Attention, subset: Subset) -> pd.DataFrame:
     """The groups that SLIM found: label x cluster of what the model sees beside the object.
 
@@ -52,6 +54,7 @@ def group_table(data: Dataset, attention: Attention, subset: Subset) -> pd.DataF
     return frame
 
 
+@checked
 def export_groups(run: str | Path | Run, target: str | Path, to: GroupFormat = "wilds") -> int:
     """Write the groups that a run found for another program.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from slim.arguments import checked
 from slim.arrays import Bytes, Ints
 from slim.data import ImageTable
 from slim.data.pixels import read_image, squared
@@ -25,6 +26,7 @@ Photo = str | Path | Image.Image
 _BATCH_SIZE = 16
 
 
+@checked
 def look(
     model: Classifier | nn.Module | str | Path,
     images: Photo | Sequence[Photo] | ImageTable,
@@ -58,7 +60,7 @@ def look(
     ModelError
         There is no such model or class, or its outputs are not the classes of the table.
     DataError
-        An image cannot be read.
+        An image cannot be read, or is no file and no PIL image.
 
     Notes
     -----
@@ -74,8 +76,27 @@ def look(
     if isinstance(model, (str, Path)):
         model = open_model(model)
     classifier = model if isinstance(model, Classifier) else wrap(model)
-    several = [images] if isinstance(images, (str, Path, Image.Image)) else images
+    several = images if isinstance(images, ImageTable) else _listed(images)
     return Looks(list(looks(classifier, several, explain=explain, objects=objects)))
+
+
+def _listed(images: Photo | Sequence[Photo]) -> list[Photo]:
+    """One or several images as a list."""
+    if isinstance(images, Iterable) and not isinstance(images, (str, Image.Image)):
+        return list(images)
+    return [images]
+
+
+def _photo(source: Photo) -> Image.Image:
+    """The image of a file, or the one given."""
+    if isinstance(source, Image.Image):
+        return source
+    if not isinstance(source, (str, Path)):
+        raise DataError(
+            f"An image must be a file or a PIL image. Got {type(source).__name__}. "
+            "Make one of an array (height, width, 3) of bytes: PIL.Image.fromarray(array)."
+        )
+    return read_image(str(source))
 
 
 def looks(
@@ -112,7 +133,7 @@ def _batch(
 ) -> Iterator[Look]:
     """The looks at one batch."""
     names, size = cam.classifier.class_names, cam.classifier.image_size
-    photos = [one if isinstance(one, Image.Image) else read_image(str(one)) for one in sources]
+    photos = [_photo(one) for one in sources]
     pixels = np.stack([squared(photo.convert("RGB"), size) for photo in photos])
     seen = cam(torch.from_numpy(pixels).permute(0, 3, 1, 2))
     probabilities = seen.logits.detach().float().nan_to_num(0.0, 0.0, 0.0).softmax(1).cpu().numpy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from slim.arguments import checked
 from slim.errors import ArtifactError
 from slim.files import write_text
 from slim.network.choices import ModelFormat
@@ -13,6 +14,7 @@ from slim.runs.model_card import model_card
 from slim.runs.run import Run, open_run
 
 
+@checked
 def export_model(result: str | Path | Run | Result, target: str | Path, to: ModelFormat = "timm") -> Exported:
     """Write the retrained model and its model card into a folder, to be loaded without SLIM.
 

@@ -10,9 +10,9 @@ from timm.data.config import resolve_model_data_config
 from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 
 from slim.errors import ModelError, first_line
-from slim.network.architectures import create, head_name
+from slim.network.architectures import create, head_name, packaged_weights
 from slim.network.build import restore, wrap
-from slim.network.checkpoints import packaged_weights, read_state_dict
+from slim.network.checkpoints import read_state_dict
 from slim.network.classifier import Classifier, default_names
 from slim.stages.table import STAGES
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from slim.arguments import checked
 from slim.data import Dataset
 from slim.runs.formats import Format
 from slim.runs.lock import alone_in
@@ -40,6 +41,7 @@ READERS: dict[Format, Callable[[str], Rows]] = {
 }
 
 
+@checked
 def export_judgements(run: str | Path | Run, target: str | Path, to: Format = "csv") -> int:
     """Write a run's judgements for another program.
 
@@ -93,6 +95,7 @@ def _queries(run: Run, about: tuple[Dataset, Attention, Space]) -> Queries:
     return select_queries(*about, run.settings["annotate"], seed=run.settings.seed)
 
 
+@checked
 def import_judgements(run: str | Path, source: str | Path, source_format: Format = "csv") -> int:
     """Import answers from another program into a run, as its judgements.
 

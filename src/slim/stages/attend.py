@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from slim import processes
+from slim.arguments import checked
 from slim.arrays import Ints
 from slim.data import SPLITS, Dataset, ImageTable, image_batches
 from slim.data.batches import ImageBatches
@@ -175,6 +176,7 @@ class Attention(Record):
         return f"Attention({sizes}; maps of {' x '.join(map(str, self.train.maps.shape[1:]))})"
 
 
+@checked
 def attend(
     data: Dataset,
     reference: Classifier,
@@ -267,6 +269,7 @@ def _places(
     return done
 
 
+@checked
 def attend_split(
     classifier: Classifier,
     table: ImageTable,

@@ -12,6 +12,7 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
+from slim.arguments import checked
 from slim.clustering import Components
 from slim.errors import DataError, SettingsError
 from slim.progress import track
@@ -86,6 +87,7 @@ class Space(Record):
             )
 
 
+@checked
 def embed(attention: Attention, settings: EmbedSettings | None = None, *, seed: int = 0) -> Space:
     """Place images by what the model looks at.
 

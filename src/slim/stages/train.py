@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lightning_fabric.loggers.logger import Logger
 
+from slim.arguments import checked
 from slim.data import Dataset
 from slim.network.build import restore
 from slim.network.classifier import Classifier
@@ -16,6 +17,7 @@ from slim.network.probing import probe
 from slim.training import TrainSettings, train_classifier
 
 
+@checked
 def train(
     data: Dataset,
     settings: TrainSettings | None = None,

@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.loggers.logger import Logger
 
 from slim import processes
+from slim.arguments import checked
 from slim.data import ImageTable, Recomposition
 from slim.errors import DataError, SettingsError
 from slim.network.build import build
@@ -24,6 +25,7 @@ from slim.training.loop import Loop, Training
 from slim.training.settings import Task, TrainSettings
 
 
+@checked
 def train_classifier(
     table: ImageTable,
     val: ImageTable,

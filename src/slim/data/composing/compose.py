@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from slim.arguments import checked
 from slim.data.composing.card import BenchmarkCard, measure_card
 from slim.data.composing.drawing import SPLITS, Cutout, cut_out, drawn, parted, paste, stick
 from slim.data.composing.settings import ComposeSettings
@@ -24,6 +25,7 @@ Pool = dict[str, list[Cutout]]
 """Objects of one class by split."""
 
 
+@checked
 def compose(
     objects: str | Path,
     scenes: str | Path,

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+from slim.arguments import checked
 from slim.data import Dataset
 from slim.errors import AnnotationError
 from slim.files import read_json, write_json
@@ -30,6 +31,7 @@ from slim.stages.settings import PropagateSettings
 STORE = "annotations.db"
 
 
+@checked
 def annotate(
     data: Dataset,
     attention: Attention,

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from time import perf_counter
 from typing import Literal, Protocol
 
+from slim.arguments import checked
 from slim.errors import AnnotationError, SlimWarning
 from slim.progress import track
 from slim.stages.annotate.queries import Queries, Query
@@ -75,6 +76,7 @@ class Oracle:
         return ask(queries, self)
 
 
+@checked
 def ask(
     queries: Queries,
     annotator: Annotator,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.cluster import KMeans
 
+from slim.arguments import checked
 from slim.arrays import Floats, Ints
 from slim.data import Dataset, ImageTable
 from slim.errors import AnnotationError, SettingsError
@@ -14,6 +15,7 @@ from slim.stages.attend import Attention
 from slim.stages.embed import Space
 
 
+@checked
 def select_queries(
     data: Dataset, attention: Attention, space: Space, settings: AnnotateSettings | None = None, *, seed: int = 0
 ) -> Queries:

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from slim.arguments import checked
 from slim.arrays import Flags, Floats, Ints
 from slim.clustering import Components, choose_k, fit_clusters
 from slim.data import Dataset
@@ -30,6 +31,7 @@ from slim.stages.propagate.scores import Scores
 from slim.stages.settings import CurateSettings
 
 
+@checked
 def curate(
     data: Dataset,
     reference: Classifier,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+from slim.arguments import checked
 from slim.network.classifier import Classifier
 from slim.stages.evaluate.measuring import evaluate_classifier
 from slim.stages.settings import EvaluateSettings
@@ -44,6 +45,7 @@ class BackgroundsChallenge:
         return ", ".join(f"{name} {value:.3f}" for name, value in {**figures, "BG-gap": self.background_gap}.items())
 
 
+@checked
 def evaluate_backgrounds(
     classifier: Classifier, root: str | Path, settings: EvaluateSettings | None = None
 ) -> BackgroundsChallenge:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from slim.arguments import checked
 from slim.data import Dataset
 from slim.network.classifier import Classifier
 from slim.stages.attend import Attention
@@ -15,6 +16,7 @@ from slim.stages.retrain.retrained import Retrained
 from slim.stages.settings import EvaluateSettings
 
 
+@checked
 def evaluate(
     data: Dataset,
     reference: Classifier,

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from slim import processes
+from slim.arguments import checked
 from slim.arrays import Floats
 from slim.data import ImageTable, image_batches
 from slim.errors import DataError, SettingsError
@@ -33,6 +34,7 @@ Name = TypeVar("Name", bound=Hashable)
 _MEASURES = ("inside_fraction", "iou", "aiou", "energy_inside", "pointing_game", "uniform")
 
 
+@checked
 def evaluate_classifier(
     classifier: Classifier,
     table: ImageTable,
@@ -78,6 +80,7 @@ def evaluate_classifier(
     return evaluate_heads({"model": classifier}, table, settings, groups=groups)["model"]
 
 
+@checked
 def evaluate_heads(
     classifiers: Mapping[Name, Classifier],
     table: ImageTable,

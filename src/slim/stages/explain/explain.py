@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import norm
 
+from slim.arguments import checked
 from slim.arrays import Bytes, Flags, Floats, Ints
 from slim.data import Dataset
 from slim.errors import DataError
@@ -25,6 +26,7 @@ _ASSOCIATED = 0.1  # difference of the shares of images that show it
 _ORDER = ("misleads", "needed", "no effect shown")
 
 
+@checked
 def explain(
     data: Dataset,
     reference: Classifier,

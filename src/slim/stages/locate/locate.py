@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from slim.arguments import checked
 from slim.arrays import Bytes, Floats, Ints
 from slim.data import Dataset, ImageTable, image_batches
 from slim.data.table import RegionKind
@@ -27,6 +28,7 @@ _MOST_LEFT_OUT = 100
 _CHUNK = 4_096
 
 
+@checked
 def locate(
     data: Dataset,
     attention: Attention,

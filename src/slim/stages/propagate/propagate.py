@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from slim.arguments import checked
 from slim.arrays import Floats, Ints
 from slim.data import Dataset
 from slim.errors import AnnotationError, DataError, SlimWarning
@@ -28,6 +29,7 @@ from slim.stages.settings import PropagateSettings
 FLAT = 1e-6  # probabilities whose range is smaller do not rank images
 
 
+@checked
 def propagate(data: Dataset, space: Space, judgements: Judgements, settings: PropagateSettings | None = None) -> Scores:
     """Generalise the judgements to every image of the pool.
 

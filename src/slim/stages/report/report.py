@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from slim.arguments import checked
 from slim.data import Dataset
 from slim.network.classifier import Classifier
 from slim.stages.attend import Attention
@@ -18,6 +19,7 @@ from slim.stages.report.records import Report, RunFacts
 from slim.stages.retrain.retrained import Retrained
 
 
+@checked
 def report(
     data: Dataset,
     reference: Classifier,

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from slim.arguments import checked
 from slim.arrays import Flags, Ints
 from slim.data import Dataset, Recomposition
 from slim.errors import SettingsError, SlimWarning
@@ -27,6 +28,7 @@ from slim.stages.settings import RetrainSettings
 from slim.training import TrainSettings, train_classifier
 
 
+@checked
 def retrain(
     data: Dataset,
     reference: Classifier,
