@@ -30,11 +30,13 @@ def test_public_function_refuses_arguments_of_no_sensible_kind(name: str) -> Non
 
 def test_swapped_arguments_are_named() -> None:
     settings = slim.AttendSettings()
-    with pytest.raises(SlimError, match=r"slim.attend must get Dataset as data. Got AttendSettings. .* as settings."):
+    with pytest.raises(
+        SlimError, match=r"data of slim.attend must be of type Dataset. Got AttendSettings. .* as settings."
+    ):
         slim.attend(settings, settings)  # type: ignore[arg-type]
-    with pytest.raises(SlimError, match=r"slim.train must get Dataset as data. Got str. slim.load_dataset makes one."):
+    with pytest.raises(SlimError, match=r"slim.train must be of type Dataset. Got str. slim.load_dataset makes one."):
         slim.train("waterbirds")  # type: ignore[arg-type]
-    with pytest.raises(SlimError, match=r"slim.embed must get Attention as attention. Got None. See help"):
+    with pytest.raises(SlimError, match=r"slim.embed must be of type Attention. Got None. See help"):
         slim.embed(None)  # type: ignore[arg-type]
 
 
@@ -45,5 +47,5 @@ def test_numbers_of_numpy_and_none_where_it_is_allowed_pass() -> None:
 
     assert double(np.int64(4), np.float32(0.25), None) == 1
     assert double(True, share=1) == 1
-    with pytest.raises(SlimError, match="int as number. Got float"):
+    with pytest.raises(SlimError, match="number of slim.double must be of type int. Got float"):
         double(4.0)  # type: ignore[arg-type]

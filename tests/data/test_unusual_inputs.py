@@ -87,7 +87,7 @@ def test_images_to_leave_out_may_be_named_as_in_the_table(write: Writer, tmp_pat
     [
         (("fold0/cat", "fold0/dog", "fold1/cat", "fold1/dog"), "fold0/cat, fold0/dog, fold1/cat, fold1/dog"),
         (("seg_train/seg_train/cat", "seg_train/seg_train/dog", "seg_test/x"), "seg_train/seg_train/cat"),
-        (("cat/large", "cat", "dog"), "cat/large"),
+        (("animal/cat", "animal/dog", "thing"), "animal/cat, animal/dog"),
     ],
 )
 def test_folders_inside_those_of_the_classes_are_named(tmp_path: Path, inner: tuple[str, ...], names: str) -> None:
@@ -101,7 +101,9 @@ def test_folders_inside_those_of_the_classes_are_named(tmp_path: Path, inner: tu
 def test_one_folder_inside_each_class_is_nothing_to_tell(tmp_path: Path) -> None:
     for i in range(20):
         save_image(tmp_path / f"{'ab'[i % 2]}/images/{i}.png")
-    assert load_dataset(tmp_path).train.class_names == ("a", "b")
+    save_image(tmp_path / "c/1.png")
+    save_image(tmp_path / "c/more/2.png")
+    assert load_dataset(tmp_path).train.class_names == ("a", "b", "c")
 
 
 @pytest.mark.parametrize("mask", ["{i}_mask.png", "{i}-seg.png", "masks/{i}.png"])

@@ -121,7 +121,7 @@ def test_a_checkpoint_that_leaves_the_choice_is_refused(tmp_path: Path, content:
 
 @pytest.mark.parametrize(
     ("value", "problem"),
-    [(torch.full((2,), float("inf")), "NaN or infinity in fc.bias"), (torch.zeros(2, device="meta"), "none .meta. in")],
+    [(torch.full((2,), float("inf")), "infinity in fc.bias"), (torch.zeros(2, device="meta"), "none .meta. in")],
 )
 def test_a_checkpoint_without_numbers_is_refused(tmp_path: Path, value: torch.Tensor, problem: str) -> None:
     state = {**timm.create_model("resnet10t", num_classes=2).state_dict(), "fc.bias": value}

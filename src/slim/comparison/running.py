@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import pandas as pd
 
+from slim.arguments import checked
 from slim.comparison.bench import Bench, Val
 from slim.comparison.recomposed import MappedObjects
 from slim.comparison.rows import DEFAULT_ROWS, ROWS, Material, Row
@@ -36,6 +37,7 @@ _SHARED = ("train", "attend", "embed")
 _MOST_LOST = 120.0  # seconds of last layers that a kill may cost
 
 
+@checked
 def compare(
     folder: str | Path,
     *,

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
+from slim.arguments import checked
 from slim.arrays import Floats
 from slim.data import Dataset, load_dataset
 from slim.errors import DataError
@@ -51,6 +52,7 @@ _PLATES = (
 _PLATE = (50, 69)
 
 
+@checked
 def compose_demo(folder: str | Path, *, seed: int = 0) -> Dataset:
     """Compose the photographs of the demo into a folder, and load them.
 

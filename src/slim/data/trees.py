@@ -73,10 +73,10 @@ def _warn_of_masks(folder: Path, files: Sequence[str], class_names: Sequence[str
 
 
 def _warn_of_inner_folders(folder: Path, files: Sequence[str], names: Sequence[str], depth: int) -> None:
-    """Say that folders inside those of the classes, which lie at some depth, are not told apart."""
+    """Say that folders which hold all images of a class, whose folder lies at some depth, are not told apart."""
     inside = {(name, "/".join(file.split("/")[depth:-1])) for name, file in zip(names, files, strict=True)}
     counts = Counter(name for name, _ in inside)
-    several = sorted(f"{name}/{inner}" for name, inner in inside if inner and counts[name] > 1)
+    several = sorted(f"{name}/{inner}" for name, inner in inside if counts[name] > 1 and (name, "") not in inside)
     if several:
         warnings.warn(
             f"{folder} has folders inside those of the classes, which are not told apart: {listed(several)}. "
@@ -156,7 +156,7 @@ def _class_files(
         if len(rows) == before:
             either = "metadata.csv or " if part == folder else ""
             hint = "" if split == "train" else f", or remove {part.name} to have {split} carved out of train"
-            unknown = left_out[others:]
+            unknown = [what for what in left_out[others:] if not what.startswith("empty")]
             tables = [name for name in sorted(os.listdir(part)) if name.lower().endswith((".csv", ".tsv"))]
             advice = "Save them as JPEG or PNG" if unknown else "Put the images of each class into a folder of its own"
             advice = f"Name the table, {part / tables[0]}" if tables else advice

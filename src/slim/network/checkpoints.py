@@ -257,8 +257,9 @@ def load_tensors(
         raise ModelError(f"The {source} must hold numbers. Got none (meta) in {_listed(empty)}. Save the loaded model.")
     broken = [name for name in wanted if name in fitting and _is_broken(fitting[name], own[name])]
     if broken:
+        kind = "NaN" if any(fitting[name].isnan().any() for name in broken) else "infinity"
         raise ModelError(
-            f"The {source} must hold numbers. Got NaN or infinity in {_listed(broken)}. "
+            f"The {source} must hold numbers. Got {kind} in {_listed(broken)}. "
             "Take one from before the training diverged."
         )
     if problem:

@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Literal
 
 from slim import processes
+from slim.arguments import checked
 from slim.errors import ArtifactError, SlimError
 from slim.files import write_text
 from slim.progress import announce
@@ -237,6 +238,7 @@ class Run(StoredRun):
         self._save()
 
 
+@checked
 def open_run(
     folder: str | Path,
     *,
@@ -294,6 +296,7 @@ def open_run(
     return run
 
 
+@checked
 def run(folder: str | Path, *, bad_images: BadImages = "stop", **options: Any) -> dict[str, Any]:
     """Run all stages in a folder; continue where an earlier call stopped.
 
