@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from click.testing import Result
 from tests.data.benchmarks import layouts
 
@@ -15,15 +15,14 @@ import slim
 Command = Callable[..., Result]
 
 
+@pytest.mark.filterwarnings("ignore:ImageNet-9 as published")
 def test_figures_of_the_reference_model_are_those_of_python(
     tmp_path: Path, tiny: dict[str, dict[str, object]], slim_command: Command
 ) -> None:
     root = layouts.imagenet9(tmp_path / "copy")
     run = slim.open_run(tmp_path / "run", data="imagenet9", load={"root": str(root)}, settings=tiny)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", slim.SlimWarning)  # a miniature has not the published number of images
-        run.stage("train")
-        result = slim_command("backgrounds", tmp_path / "run", "--json")
+    run.stage("train")
+    result = slim_command("backgrounds", tmp_path / "run", "--json")
     assert result.exit_code == 0, result.stderr
     found = slim.evaluate_backgrounds(run.load("train"), root)
     shown = json.loads(result.stdout)

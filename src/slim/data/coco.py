@@ -85,7 +85,9 @@ def _images_and_annotations(
     """The images that have a name, and the annotations of each by its number, which some programs write as text."""
     by_image: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
     try:
-        images = [{**image, "file_name": image["file_name"], "id": image["id"]} for image in content["images"]]
+        images: list[Mapping[str, Any]] = list(content["images"])
+        for image in images:
+            _ = image["file_name"], image["id"]
         for annotation in content["annotations"]:
             by_image[str(annotation["image_id"])].append(annotation)
     except MALFORMED as error:
