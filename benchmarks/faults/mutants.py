@@ -37,7 +37,7 @@ SOURCES = ROOT / "src" / "slim"
 AREAS: dict[str, dict[str, str]] = {
     "attention": {"network/gradcam.py": "network/test_maps.py network/test_gradcam.py"},
     "object maps": {
-        "localization.py": "test_localization.py stages/test_locate.py",
+        "localization.py": "test_localization_definitions.py test_localization.py",
         "stages/locate/locate.py": "stages/test_locate.py",
     },
     "recomposition": {

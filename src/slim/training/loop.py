@@ -26,6 +26,7 @@ from slim.data import ImageTable
 from slim.errors import SettingsError, SlimWarning
 from slim.metrics import accuracy_by_group
 from slim.network.classifier import Classifier
+from slim.network.pace import TRAINING, Pace, announce_time, some_batches
 from slim.network.partial import Cut, find_cut, last_stage
 from slim.network.tracing import evaluating
 from slim.progress import announce, remaining, track
@@ -33,7 +34,7 @@ from slim.room import check_room
 from slim.training.checkpoint import FILE, State, fingerprint, read_checkpoint, write_checkpoint, write_history
 from slim.training.group_dro import balanced_order, robust_loss
 from slim.training.settings import Task, TrainSettings
-from slim.training.sources import Batches, Source, in_batches, open_sources
+from slim.training.sources import Batches, Images, Source, in_batches, open_sources
 
 CHECKPOINT_SECONDS = 60.0
 """Within an epoch, a checkpoint is written once the last one is older than this."""
@@ -93,6 +94,7 @@ class Loop:
         self._resume()
         if not self.state.finished(settings):
             self._check_room()
+            self._announce_time()
             source, val = open_sources(self.model, self.task, self.cut, self.forward, self.fabric.device)
             while not self.state.finished(settings):
                 self._epoch(source)
@@ -109,6 +111,22 @@ class Loop:
         old = self.folder / FILE
         disk = 2 * checkpoint + _bytes(self.model.module.state_dict().values())
         check_room("checkpoints", disk=disk - (old.stat().st_size if old.exists() else 0), folder=self.folder)
+
+    def _announce_time(self) -> None:
+        """Say about how long the epochs that are left will take."""
+        task, left = self.task, self.task.settings.epochs - self.state.epoch + 1
+
+        def seconds() -> float:
+            model, n, n_val = self.model, len(task.table), len(task.val)
+            batches = some_batches(task.table, model.image_size, task.settings.batch_size, task.recomposition)
+            images = Images(task.table, model, task, model.module)  # of this process alone: not of Fabric's module
+            with evaluating(model.module), torch.no_grad(), self.fabric.autocast():
+                pace = Pace.measured(batches, images.logits)
+            if self.cut is not None:  # each image passes the frozen part once; the rest is fast
+                return pace.seconds(n + n_val)
+            return left * (pace.seconds(n, TRAINING) + pace.seconds(n_val))
+
+        announce_time("training", f"{left} epoch{'s' * (left > 1)} of {len(task.table):,} images", seconds)
 
     def _epoch(self, source: Source) -> None:
         """Run the remaining steps of an epoch."""
