@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -117,7 +118,7 @@ def test_answers_are_focused_three_times_on_the_surest_places_near_them(fits: li
     assert len(fits) == 4
     np.testing.assert_array_equal(fits[0][0], answers.object)
     np.testing.assert_array_equal(fits[0][1], background)
-    for (*_, before), (inside, outside, _) in zip(fits[:-1], fits[1:], strict=True):
+    for (*_, before), (inside, outside, _) in pairwise(fits):
         sure = _near(marked) & (relative_scores(before.scores(answers.places)) > 0.55)
         assert not sure[0].any()
         assert sure[1:].any((1, 2)).all()
@@ -156,7 +157,7 @@ def test_without_answers_the_middle_against_the_border_is_followed_eight_times_b
     border = [[row == 0 or column in (0, 15) for column in range(GRID)] for row in range(GRID)]
     assert (fits[0][0] == np.array(middle)).all()
     assert (fits[0][1] == np.array(border)).all()
-    for (*_, before), (inside, outside, _) in zip(fits[:-1], fits[1:], strict=True):
+    for (*_, before), (inside, outside, _) in pairwise(fits):
         for scores, own, other in zip(before.scores(sample), inside > 0, outside > 0, strict=True):
             assert (own.sum(), other.sum()) == (26, 128)  # a tenth of 256 cells, and half of them
             assert scores[own].min() > scores[~own].max()

@@ -38,10 +38,13 @@ AREAS: dict[str, dict[str, str]] = {
     "attention": {"network/gradcam.py": "network/test_maps.py network/test_gradcam.py"},
     "object maps": {
         "localization.py": "test_localization_definitions.py test_localization.py",
+        "network/places.py": "network/test_place_definitions.py network/test_places.py",
+        "stages/annotate/page/outlines.py": "stages/annotate/page/test_outlines.py",
+        "stages/annotate/settling.py": "stages/annotate/test_settling.py stages/annotate/page/test_outlines.py",
         "stages/locate/locate.py": "stages/test_locate.py",
     },
     "recomposition": {
-        "data/recompose.py": "data/test_recompose.py",
+        "data/recompose.py": "data/test_recompose_definitions.py data/test_recompose.py",
         "stages/retrain/recomposed.py": "stages/retrain/test_recomposed.py",
         "stages/retrain/reliance.py": "stages/retrain/test_reliance.py",
     },

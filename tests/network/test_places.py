@@ -142,6 +142,19 @@ def test_what_describes_places_is_the_pretrained_network_or_else_the_reference(
     assert place_network(reference, "resnet10t", "imagenet") == (reference, 16)
 
 
+def test_nothing_is_downloaded_for_places_unless_wanted(
+    small_classifier: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    reference, asked = small_classifier(), []
+    monkeypatch.setattr(places, "build", lambda arch, *_, weights: asked.append((arch, weights)) or network(arch, 96))
+    for arch in ("resnet10t", "torchvision:resnet18"):
+        assert place_network(reference, arch, "imagenet", download=False) == (reference, 16)
+    assert asked == []
+    file = str(tmp_path / "weights.pt")
+    place_network(reference, "resnet10t", file, download=False)
+    assert asked == [("resnet10t", file)]
+
+
 def test_network_of_one_size_is_shown_images_of_that_size(
     monkeypatch: pytest.MonkeyPatch, small_classifier: Any
 ) -> None:

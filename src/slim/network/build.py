@@ -258,6 +258,18 @@ def _initialized(arch: str, n_classes: int, weights: str | None, image_size: int
     return module
 
 
+def comes_from_elsewhere(arch: str, weights: str | None) -> bool:
+    """Whether a network's initial weights are neither in a file, nor in a folder, nor in an installed package.
+
+    Examples
+    --------
+    >>> comes_from_elsewhere("resnet50", "imagenet"), comes_from_elsewhere("resnet50", "erm.pt")
+    (True, False)
+    """
+    in_folder = arch.partition(":")[0] in ("transformers", "local-dir")
+    return weights == "imagenet" and not in_folder and packaged_weights(arch) is None
+
+
 def _downloaded(arch: str, n_classes: int, image_size: int | None) -> nn.Module:
     """The network with the weights from timm's hub."""
     try:

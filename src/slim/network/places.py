@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from slim.errors import ModelError
-from slim.network.build import build
+from slim.network.build import build, comes_from_elsewhere
 from slim.network.choices import Precision
 from slim.network.classifier import Classifier
 from slim.network.devices import resolve_precision
@@ -66,13 +66,21 @@ class PlaceBasis:
         return places @ self.components.to(grid.device).T
 
 
-def place_network(reference: Classifier, arch: str, weights: str | None) -> tuple[Classifier, int]:
+def place_network(
+    reference: Classifier, arch: str, weights: str | None, *, download: bool = True
+) -> tuple[Classifier, int]:
     """The network that describes places, and the side of the images that it is shown.
 
     A pretrained network, shown images of at least 224 pixels for a finer grid if it takes them; the reference model and
-    its own size where there are no weights, or where they cannot be had.
+    its own size where there are no weights, or where they cannot be had: not without a download, if that is unwanted.
     """
     if weights is None:
+        return reference, reference.image_size
+    if not download and comes_from_elsewhere(arch, weights):
+        announce(
+            f"  places are described by the reference model, since the pretrained weights of {arch} are not installed. "
+            "For better object maps, name a file with them: --train.weights PATH"
+        )
         return reference, reference.image_size
     try:
         network = build(arch, reference.class_names, weights=weights).to(reference.device)

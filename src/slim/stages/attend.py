@@ -197,7 +197,8 @@ def attend(
         See `AttendSettings`.
     training
         How the reference model was trained. Places are described by the pretrained network that it started from, which
-        knows more than what the shortcut left in the reference model; by the reference model where there is none.
+        knows more than what the shortcut left in the reference model; by the reference model where there is none. For a
+        reference model that was trained elsewhere, nothing is downloaded.
     seed
         Random seed of the images that the features of places are compressed by.
     folder
@@ -227,7 +228,8 @@ def attend(
     settings = settings or AttendSettings()
     folders = {name: None if folder is None else Path(folder) / name for name in SPLITS}
     training = training or TrainSettings()
-    network = place_network(reference, training.arch, training.weights)
+    trained_here = training.checkpoint is None and reference.arch == training.arch
+    network = place_network(reference, training.arch, training.weights, download=trained_here)
     recorder = PlaceRecorder(*network, settings.precision)
     with GradCam(reference.for_classes(data.train.class_names), settings.method, settings.precision) as cam:
         check_room("attention and places", disk=_bytes(data, cam, settings), folder=folder)
