@@ -75,6 +75,8 @@ AREAS: dict[str, dict[str, str]] = {
     "last layer": {"stages/retrain/last_layer.py": "stages/retrain/test_last_layer.py"},
 }
 
+_TEXT = ("announce", "announce_time", "track", "warnings.warn")  # functions that only say something
+
 
 @dataclass(frozen=True, eq=False)
 class Mutant:
@@ -125,7 +127,7 @@ def _is_text(node: libcst.CSTNode) -> bool:
         return node.keyword is not None and node.keyword.value == "strict"  # of zip: no more than an assertion
     if isinstance(node, libcst.FunctionDef):
         return node.name.value == "__repr__"
-    return isinstance(node, libcst.Call) and libcst.Module([]).code_for_node(node.func) in ("warnings.warn", "track")
+    return isinstance(node, libcst.Call) and libcst.Module([]).code_for_node(node.func) in _TEXT
 
 
 def mutants(file: str) -> list[Mutant]:

@@ -75,7 +75,7 @@ def test_nothing_is_measured_where_nothing_would_be_said(clock: list[float]) -> 
 @pytest.mark.usefixtures("small_and_quiet")
 @pytest.mark.parametrize(
     ("trainable", "seconds"),
-    [("all", 2 * (12 * (0.5 + 3 * 4) + 5 * (0.5 + 4))), ("head", (12 + 5) * (0.5 + 4))],
+    [("all", 2 * (12 * (0.5 + 6) + 5 * (0.5 + 2))), ("head", (12 + 5) * (0.5 + 6))],
 )
 def test_training_foretells_its_epochs_and_is_not_changed_by_it(
     trainable: str,
@@ -92,7 +92,7 @@ def test_training_foretells_its_epochs_and_is_not_changed_by_it(
 
     def announce(what: str, of: str, seconds: Callable[[], float]) -> None:
         real = Pace.measured
-        monkeypatch.setattr(Pace, "measured", lambda *given: real(*given) and Pace(0.5, 4.0))
+        monkeypatch.setattr(Pace, "measured", lambda *given: real(*given) and Pace(0.5, 6.0))
         said.append((what, of, seconds()))
 
     monkeypatch.setattr("slim.training.loop.announce_time", announce)

@@ -17,8 +17,8 @@ from slim.network.classifier import Classifier
 from slim.network.gradcam import GradCam
 from slim.progress import announce, is_quiet
 
-TRAINING = 3
-"""A step of training takes as long as about so many forward passes: its gradient takes twice as long as the pass."""
+STEP = 3
+"""A step of training takes about as long as so many forward passes, at least: its gradient takes twice as long."""
 
 _WORTH_SAYING = 10.0
 """Seconds from which on a time is announced."""
@@ -36,7 +36,7 @@ class Pace:
     reading
         To read and decode it, other images beside it.
     passing
-        For one forward pass.
+        For one forward pass, or one step of training.
     """
 
     reading: float
@@ -67,7 +67,7 @@ class Pace:
         batches
             As `some_batches` gives them.
         work
-            A forward pass of a batch.
+            A forward pass of a batch, or a step of training.
         """
         start = perf_counter()
         images = [batch[0] for batch in batches]
@@ -114,7 +114,7 @@ def announce_time(what: str, of: str, seconds: Callable[[], float]) -> None:
 
     Examples
     --------
-    ``announce_time("training", "3 epochs of 4,795 images", lambda: pace.seconds(3 * 4_795, TRAINING))`` prints
+    ``announce_time("training", "3 epochs of 4,795 images", lambda: pace.seconds(3 * 4_795))`` prints
     ``training: about 12 minutes, estimated (3 epochs of 4,795 images)``.
     """
     if not is_quiet():

@@ -26,8 +26,9 @@ from slim.data import ImageTable
 from slim.errors import SettingsError, SlimWarning
 from slim.metrics import accuracy_by_group
 from slim.network.classifier import Classifier
-from slim.network.pace import TRAINING, Pace, announce_time, some_batches
+from slim.network.pace import STEP, Pace, announce_time, some_batches
 from slim.network.partial import Cut, find_cut, last_stage
+from slim.network.sharing import independent_copy
 from slim.network.tracing import evaluating
 from slim.progress import announce, remaining, track
 from slim.room import check_room
@@ -113,18 +114,26 @@ class Loop:
         check_room("checkpoints", disk=disk - (old.stat().st_size if old.exists() else 0), folder=self.folder)
 
     def _announce_time(self) -> None:
-        """Say about how long the epochs that are left will take."""
-        task, left = self.task, self.task.settings.epochs - self.state.epoch + 1
+        """Say about how long the epochs that are left will take, from steps of a copy of the network."""
+        task, left, whole = self.task, self.task.settings.epochs - self.state.epoch + 1, self.cut is None
 
         def seconds() -> float:
-            model, n, n_val = self.model, len(task.table), len(task.val)
-            batches = some_batches(task.table, model.image_size, task.settings.batch_size, task.recomposition)
-            images = Images(task.table, model, task, model.module)  # of this process alone: not of Fabric's module
-            with evaluating(model.module), torch.no_grad(), self.fabric.autocast():
-                pace = Pace.measured(batches, images.logits)
-            if self.cut is not None:  # each image passes the frozen part once; the rest is fast
-                return pace.seconds(n + n_val)
-            return left * (pace.seconds(n, TRAINING) + pace.seconds(n_val))
+            copy = independent_copy(self.model.module).train(whole)
+            images = Images(task.table, self.model, task, copy)
+
+            def step(batch: Tensor) -> Tensor:
+                with torch.set_grad_enabled(whole), self.fabric.autocast():
+                    logits = images.logits(batch)
+                if whole:
+                    logits.float().logsumexp(1).sum().backward()
+                return logits.detach()
+
+            pace = Pace.measured(
+                some_batches(task.table, self.model.image_size, task.settings.batch_size, task.recomposition), step
+            )
+            n, n_val = len(task.table), len(task.val)
+            # Each image passes a frozen part once, and the rest is fast.
+            return left * (pace.seconds(n) + pace.seconds(n_val, 1 / STEP)) if whole else pace.seconds(n + n_val)
 
         announce_time("training", f"{left} epoch{'s' * (left > 1)} of {len(task.table):,} images", seconds)
 
