@@ -137,36 +137,38 @@ def test_features_are_those_of_each_draw_and_each_process_computes_its_share(
 ) -> None:
     made = records()
     table, recomposition = made.data.val, Recomposition(made.objects.val)
-    rows = recomposed_features(made.reference, table, recomposition, 2, "32-true", 3)
+    rows, mine = np.zeros((2, 32, made.reference.linear.in_features), np.float32)
+    recomposed_features(made.reference, table, recomposition, 2, "32-true", 3, into=rows)
     with GradCam(made.reference, precision="32-true") as cam:
         for draw in range(2):
             (images, _, _), *_ = recomposed_batches(table, recomposition, 16, 16, seed=3, epoch=draw)
             expected = cam(images).features.detach().numpy()
             np.testing.assert_allclose(rows[16 * draw : 16 * (draw + 1)], expected, rtol=1e-4, atol=1e-5)
     monkeypatch.setattr(module.processes, "share", lambda n: slice(5, 9))
-    mine = recomposed_features(made.reference, table, recomposition, 2, "32-true", 3).reshape(2, 16, -1)
+    recomposed_features(made.reference, table, recomposition, 2, "32-true", 3, into=mine)
+    mine = mine.reshape(2, 16, -1)
     np.testing.assert_allclose(mine[:, 5:9], rows.reshape(2, 16, -1)[:, 5:9], rtol=1e-4, atol=1e-5)
     assert not mine[:, :5].any()
     assert not mine[:, 9:].any()
 
 
-def test_head_takes_the_room_of_four_copies_of_all_features(records: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_head_takes_the_room_of_all_features(records: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     made, asked = records(), []
     monkeypatch.setattr(module, "check_room", lambda what, memory: asked.append((what, memory)))
     recompositions = {name: Recomposition(made.objects.split(name)) for name in ("train", "val")}
     recomposed_head(made.data, made.reference, recompositions, RECOMPOSE, QUICK, seed=0)
     width = made.reference.linear.in_features
-    assert asked == [("features of recomposed images", 4 * 2 * (40 + 16) * width * 4)]
+    assert asked == [("features of recomposed images", 2 * (40 + 16) * width * 4)]
 
 
 def test_head_is_that_of_all_draws_of_all_splits() -> None:
     rng = np.random.default_rng(0)
-    features, y = [rng.normal(size=(2 * n, 5)) for n in (30, 20)], [rng.integers(0, 2, n) for n in (30, 20)]
+    features, y = rng.normal(size=(100, 5)).astype(np.float32), [rng.integers(0, 2, n) for n in (30, 20)]
     for strength in (None, 0.1):
-        head = module.fit_recomposed(features, y, replace(RECOMPOSE, strength=strength), 2)
+        head = fit_recomposed(features.copy(), y, replace(RECOMPOSE, strength=strength), 2)
         labels = np.concatenate([y[0], y[0], y[1], y[1]])
         weights = 1 / np.where(labels == 0, (labels == 0).sum(), (labels == 1).sum())
-        expected = fit_weighted_head(np.concatenate(features), labels, weights, strength or STRENGTH, n_classes=2)
+        expected = fit_weighted_head(features.copy(), labels, weights, strength or STRENGTH, n_classes=2)
         np.testing.assert_array_equal(head.weight, expected.weight)
         assert head.strength == (strength or STRENGTH)
 
