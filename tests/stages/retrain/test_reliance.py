@@ -12,11 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from slim.data import ImageTable
+from slim.data import ImageTable, Recomposition
 from slim.errors import SlimWarning
 from slim.localization import SIDE
 from slim.network.classifier import Classifier
+from slim.network.gradcam import GradCam
 from slim.stages.curate.curate import curate
+from slim.stages.retrain.recomposed import recomposed_features
 from slim.stages.retrain.reliance import Reliance, background_reliance
 from slim.stages.retrain.retrain import choose_images, retrain
 from slim.stages.settings import CurateSettings, RetrainSettings
@@ -106,6 +108,19 @@ def test_sample_keeps_images_maps_and_labels_together(
             assert some.paths == [table.paths[i] for i in index]
         samples.append(index)
     assert samples[0] != samples[1]
+
+
+def test_precision_is_that_of_the_settings(
+    squares: tuple[ImageTable, Any], small_classifier: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (table, maps), model = squares, small_classifier()
+    made: list[Any] = []
+    for place in ("network.gradcam", "stages.retrain.recomposed"):
+        monkeypatch.setattr(f"slim.{place}.GradCam", lambda *given: made.append(given[1:]) or GradCam(*given))
+    background_reliance(model, table, maps, "bf16-mixed", seed=0)
+    into = np.zeros((40, model.linear.in_features), np.float32)
+    recomposed_features(model, table, Recomposition(maps), 1, "bf16-mixed", 0, into=into)
+    assert made == [("auto", "bf16-mixed")] * 3
 
 
 @pytest.mark.parametrize(
