@@ -190,8 +190,11 @@ def _looked_at(*images: list[int], others: int = 0) -> PlaceAnswers:
         (_looked_at([100, 10, 10, 10, 10]), 0.2),
         (_looked_at([100, 10, 10, 10, 10], [100, 50, 50, 50, 50], [100, 44, 10, 10, 10]), 0.4),  # the median image
         (_looked_at([100], [100, 10, 10, 10, 10]), 0.45),
-        (_looked_at([100, 10, 10, 10, 10], others=3), 0.2),
-        (_looked_at([100, 10, 10, 10, 10], others=4), CUT),
+        (_looked_at([100, 10, 10, 10, 10], others=1), 0.25),  # half of the answers: no lower than 0.225
+        (_looked_at([100, 10, 10, 10, 10], others=3), 0.35),  # a quarter of them: 0.3375
+        (_looked_at([100, 10, 10, 10, 10], others=4), 0.4),  # a fifth of them: 0.36
+        (_looked_at([100, 10, 10, 10, 10], others=9), CUT),
+        (_looked_at(others=3), CUT),
     ],
 )
 def test_cut_is_the_highest_at_which_the_object_contains_enough_of_what_the_model_looks_at(
@@ -263,7 +266,7 @@ def _guided(photo: Floats, values: Floats) -> Floats:
     return (_windows(slope).mean(-1) * photo).sum(-1) + _windows(offset).mean(-1)
 
 
-@pytest.mark.parametrize("options", [{}, {"cut": 0.3}])
+@pytest.mark.parametrize("options", [{}, {"cut": 0.3}, {"cut": -0.7}])  # the last one leaves the range
 def test_map_is_the_opacity_of_the_scores_along_the_edges_of_the_photo(options: dict[str, float]) -> None:
     generator = torch.Generator().manual_seed(0)
     blocks = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8, generator=generator)
@@ -277,6 +280,7 @@ def test_map_is_the_opacity_of_the_scores_along_the_edges_of_the_photo(options: 
         relative = (one - np.median(one)) / (one.max() - np.median(one))
         opacity = 1 / (1 + np.exp(-6 * (relative - options.get("cut", 0.45))))
         expected = _guided(photo.transpose(1, 2, 0), opacity)
+        assert (expected.max() > 1.01) == (options == {"cut": -0.7})
         np.testing.assert_allclose(found, 255 * expected.clip(0, 1), atol=1)
 
 
