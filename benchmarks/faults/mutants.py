@@ -37,11 +37,14 @@ SOURCES = ROOT / "src" / "slim"
 AREAS: dict[str, dict[str, str]] = {
     "attention": {"network/gradcam.py": "network/test_maps.py network/test_gradcam.py"},
     "object maps": {
-        "localization.py": "test_localization.py stages/test_locate.py",
+        "localization.py": "test_localization_definitions.py test_localization.py",
+        "network/places.py": "network/test_place_definitions.py network/test_places.py",
+        "stages/annotate/page/outlines.py": "stages/annotate/page/test_outlines.py",
+        "stages/annotate/settling.py": "stages/annotate/test_settling.py stages/annotate/page/test_outlines.py",
         "stages/locate/locate.py": "stages/test_locate.py",
     },
     "recomposition": {
-        "data/recompose.py": "data/test_recompose.py",
+        "data/recompose.py": "data/test_recompose_definitions.py data/test_recompose.py",
         "stages/retrain/recomposed.py": "stages/retrain/test_recomposed.py",
         "stages/retrain/reliance.py": "stages/retrain/test_reliance.py",
     },
@@ -71,6 +74,8 @@ AREAS: dict[str, dict[str, str]] = {
     },
     "last layer": {"stages/retrain/last_layer.py": "stages/retrain/test_last_layer.py"},
 }
+
+_TEXT = ("announce", "announce_time", "track", "warnings.warn")  # functions that only say something
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +127,7 @@ def _is_text(node: libcst.CSTNode) -> bool:
         return node.keyword is not None and node.keyword.value == "strict"  # of zip: no more than an assertion
     if isinstance(node, libcst.FunctionDef):
         return node.name.value == "__repr__"
-    return isinstance(node, libcst.Call) and libcst.Module([]).code_for_node(node.func) in ("warnings.warn", "track")
+    return isinstance(node, libcst.Call) and libcst.Module([]).code_for_node(node.func) in _TEXT
 
 
 def mutants(file: str) -> list[Mutant]:

@@ -87,7 +87,9 @@ class Server:
     def faults(self) -> list[str]:
         """What the terminal and the run's log must not hold."""
         said = self.said.read_text() + "".join(path.read_text() for path in self.run.glob("slim.log*"))
-        found = [word for word in ("Traceback", "Exception in ASGI") if word in said]
+        traces = said.split("Traceback (most recent call last):\n")[1:]  # each with the line of its error
+        found = sorted({next(line for line in trace.splitlines() if line[:1] not in (" ", "")) for trace in traces})
+        found += ["Exception in ASGI"] * ("Exception in ASGI" in said and not found)
         announced = sum(f"token={self.token}" in line and "Judge the images" in line for line in said.splitlines())
         found += ["token in the log"] * (said.count(self.token) > announced)
         return found

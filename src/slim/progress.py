@@ -45,6 +45,11 @@ def quiet() -> Iterator[None]:
         _quiet.reset(token)
 
 
+def is_quiet() -> bool:
+    """Whether nothing is said."""
+    return _quiet.get()
+
+
 def announce(text: str) -> None:
     """Print to stderr what starts now."""
     if not _quiet.get():

@@ -13,9 +13,9 @@ from PIL import Image
 from tests.test_localization import GRID, Scenes, scenes
 
 from slim.arrays import Floats
-from slim.data import Dataset, ImageTable
+from slim.data import Dataset, ImageTable, image_batches
 from slim.errors import DataError, SettingsError, SlimWarning
-from slim.localization import SIDE
+from slim.localization import SIDE, Localizer
 from slim.metrics import wilson_interval
 from slim.stages.attend import Attention, SplitAttention
 from slim.stages.embed import Space
@@ -123,6 +123,61 @@ def test_trust_counts_the_places_that_maps_made_without_them_contain(photos: Pho
     assert (trust.low, trust.high) == pytest.approx(wilson_interval(8, 9))
     assert trust.area == pytest.approx((maps.train > 127).mean())
     assert trust.area < trust.low
+
+
+def test_each_left_out_image_is_mapped_from_its_own_photo_and_tried_at_its_place(
+    photos: Photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, tried = World(photos), []
+    where = world.clicks()
+    where[1], where[2], where[5] = [1, 0.5, 0, 0], [0.5, 1, 0, 0], [0.5, 0.5, 0, 0]
+    where[[0, 3, 4]] = np.nan
+
+    def maps(scores: Any, images: Any, cut: float) -> Any:
+        if len(images) == 1:
+            tried.append(images[0])
+        made = np.full((len(images), SIDE, SIDE), 127, np.uint8)  # just not the object
+        made[:, 32, 63] = 128
+        return made
+
+    monkeypatch.setattr("slim.stages.locate.locate.object_maps", maps)
+    monkeypatch.setattr("slim.stages.locate.locate._MOST_LEFT_OUT", 3)
+    monkeypatch.setattr("slim.stages.locate.locate._CHUNK", 7)
+    trust = world.locate(
+        world.judged(["unsure", "spurious", "core", "spurious", "unsure", "spurious", "core"], where)
+    ).trust
+    assert trust is not None
+    assert (trust.n, trust.hits) == (3, 1)  # of images 1, 2 and 5
+    assert trust.area == 1 / SIDE**2
+    ((expected, _, _),) = image_batches(world.data.train, SIDE, 3, order=[1, 2, 5])
+    assert all(map(np.array_equal, tried, expected))
+
+
+def test_localizer_without_answers_is_made_from_a_few_images_drawn_by_the_seed(
+    photos: Photos, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world, samples = World(photos), []
+    monkeypatch.setattr("slim.stages.locate.locate._SAMPLE", 5)
+    monkeypatch.setattr(
+        "slim.stages.locate.locate.fit_localizer",
+        lambda answers, sample: samples.append(sample) or Localizer(np.ones(12), 0.0),
+    )
+    for seed in (0, 0, 1):
+        world.locate(world.judged([]), seed=seed)
+    places = world.scenes["train"].places
+    chosen = [[int(np.flatnonzero((places == one).all((1, 2, 3)))[0]) for one in sample] for sample in samples]
+    assert [len(set(one)) for one in chosen] == [5, 5, 5]
+    assert chosen[0] == chosen[1] != chosen[2]
+
+
+def test_maps_take_the_room_that_was_asked_for(photos: Photos, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    monkeypatch.setattr(
+        "slim.stages.locate.locate.check_room", lambda what, disk, folder: asked.append((what, disk, folder))
+    )
+    world = World(photos, masks=True)
+    maps = world.locate(world.judged([]), LocateSettings(source="masks"), folder=tmp_path)
+    assert asked == [("object maps", maps.train.nbytes + maps.val.nbytes, tmp_path)]
 
 
 def test_random_places_are_noticed(photos: Photos) -> None:

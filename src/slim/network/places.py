@@ -77,7 +77,10 @@ def place_network(reference: Classifier, arch: str, weights: str | None) -> tupl
     try:
         network = build(arch, reference.class_names, weights=weights).to(reference.device)
     except ModelError:
-        announce("places are described by the reference model, since the pretrained weights cannot be had")
+        announce(
+            f"  places are described by the reference model, since the pretrained weights of {arch} cannot be had. "
+            "For better object maps, name a file with them: --train.weights PATH"
+        )
         return reference, reference.image_size
     side = max(reference.image_size, _LEAST_SIDE)
     try:

@@ -24,6 +24,7 @@ from slim.localization import Places
 from slim.network.classifier import Classifier
 from slim.network.gradcam import ForwardPass, GradCam, pool, upsample
 from slim.network.look import Look, Looks, region_of
+from slim.network.pace import Pace, announce_time, some_batches
 from slim.network.places import COMPONENTS, GRID, PlaceBasis, PlaceRecorder, place_network
 from slim.progress import track
 from slim.quantized import Quantized, Vectors, level_type, to_levels, to_steps
@@ -227,12 +228,14 @@ def attend(
     """
     settings = settings or AttendSettings()
     folders = {name: None if folder is None else Path(folder) / name for name in SPLITS}
-    with GradCam(reference.for_classes(data.train.class_names), settings.method, settings.precision) as cam:
-        check_room("attention and places", disk=_bytes(data, cam, settings), folder=folder)
-        splits = {name: _attended(cam, data.split(name), settings, folders[name]) for name in SPLITS}
     training = training or TrainSettings()
     network = place_network(reference, training.arch, training.weights)
-    with PlaceRecorder(*network, settings.precision) as recorder:
+    recorder = PlaceRecorder(*network, settings.precision)
+    with GradCam(reference.for_classes(data.train.class_names), settings.method, settings.precision) as cam:
+        check_room("attention and places", disk=_bytes(data, cam, settings), folder=folder)
+        _announce_time(data, cam, recorder, settings)
+        splits = {name: _attended(cam, data.split(name), settings, folders[name]) for name in SPLITS}
+    with recorder:
         basis = processes.agreed(_basis(recorder, data.train, settings, seed))
         for name in ("train", "val"):
             places = _places(recorder, basis, data.split(name), settings, folders[name])
@@ -248,6 +251,20 @@ def _bytes(data: Dataset, cam: GradCam, settings: AttendSettings) -> int:
     row = sum(rows[0].nbytes for rows in _rows(forward, classes, settings.pooling).values())
     places = GRID * GRID * level_type(COMPONENTS).itemsize
     return int(row * sum(len(data.split(name)) for name in SPLITS) + places * (len(data.train) + len(data.val)))
+
+
+def _announce_time(data: Dataset, cam: GradCam, recorder: PlaceRecorder, settings: AttendSettings) -> None:
+    """Say about how long the attention and the places will take."""
+    n, described = sum(len(data.split(name)) for name in SPLITS), len(data.train) + len(data.val)
+
+    def seconds() -> float:
+        seen = some_batches(data.train, cam.classifier.image_size, settings.batch_size)
+        passes = Pace.measured(seen, lambda images: cam(images).logits)
+        with recorder:
+            places = Pace.measured(some_batches(data.train, recorder.image_size, settings.batch_size), recorder)
+        return passes.seconds(n) + places.seconds(described + min(_BASIS_IMAGES, len(data.train)))
+
+    announce_time("attention and places", f"{n:,} images, and {described:,} of them once more", seconds)
 
 
 def _basis(recorder: PlaceRecorder, table: ImageTable, settings: AttendSettings, seed: int) -> PlaceBasis:

@@ -26,14 +26,16 @@ from slim.data import ImageTable
 from slim.errors import SettingsError, SlimWarning
 from slim.metrics import accuracy_by_group
 from slim.network.classifier import Classifier
+from slim.network.pace import STEP, Pace, announce_time, some_batches
 from slim.network.partial import Cut, find_cut, last_stage
+from slim.network.sharing import independent_copy
 from slim.network.tracing import evaluating
 from slim.progress import announce, remaining, track
 from slim.room import check_room
 from slim.training.checkpoint import FILE, State, fingerprint, read_checkpoint, write_checkpoint, write_history
 from slim.training.group_dro import balanced_order, robust_loss
 from slim.training.settings import Task, TrainSettings
-from slim.training.sources import Batches, Source, in_batches, open_sources
+from slim.training.sources import Batches, Images, Source, in_batches, open_sources
 
 CHECKPOINT_SECONDS = 60.0
 """Within an epoch, a checkpoint is written once the last one is older than this."""
@@ -93,6 +95,7 @@ class Loop:
         self._resume()
         if not self.state.finished(settings):
             self._check_room()
+            self._announce_time()
             source, val = open_sources(self.model, self.task, self.cut, self.forward, self.fabric.device)
             while not self.state.finished(settings):
                 self._epoch(source)
@@ -109,6 +112,30 @@ class Loop:
         old = self.folder / FILE
         disk = 2 * checkpoint + _bytes(self.model.module.state_dict().values())
         check_room("checkpoints", disk=disk - (old.stat().st_size if old.exists() else 0), folder=self.folder)
+
+    def _announce_time(self) -> None:
+        """Say about how long the epochs that are left will take, from steps of a copy of the network."""
+        task, left, whole = self.task, self.task.settings.epochs - self.state.epoch + 1, self.cut is None
+
+        def seconds() -> float:
+            copy = independent_copy(self.model.module).train(whole)
+            images = Images(task.table, self.model, task, copy)
+
+            def step(batch: Tensor) -> Tensor:
+                with torch.set_grad_enabled(whole), self.fabric.autocast():
+                    logits = images.logits(batch)
+                if whole:
+                    logits.float().logsumexp(1).sum().backward()
+                return logits.detach()
+
+            pace = Pace.measured(
+                some_batches(task.table, self.model.image_size, task.settings.batch_size, task.recomposition), step
+            )
+            n, n_val = len(task.table), len(task.val)
+            # Each image passes a frozen part once, and the rest is fast.
+            return left * (pace.seconds(n) + pace.seconds(n_val, 1 / STEP)) if whole else pace.seconds(n + n_val)
+
+        announce_time("training", f"{left} epoch{'s' * (left > 1)} of {len(task.table):,} images", seconds)
 
     def _epoch(self, source: Source) -> None:
         """Run the remaining steps of an epoch."""

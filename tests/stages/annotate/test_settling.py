@@ -15,7 +15,7 @@ from slim import AnnotateSettings, Attention, Place, Queries, Query, TerminalAnn
 from slim.errors import SettingsError
 from slim.stages.annotate.annotator import Oracle
 from slim.stages.annotate.registry import choose_annotator
-from slim.stages.annotate.settling import LAST, STAYING, Objects, Progress
+from slim.stages.annotate.settling import LAST, STAYING, Objects, Progress, _overlap
 from slim.stages.judgements import Judgements
 
 N, GRID = 60, 16
@@ -65,6 +65,41 @@ def test_maps_that_the_last_answers_changed_are_not_settled(places: np.ndarray) 
     assert now.staying < STAYING
     assert not now.settled
     assert now.note.startswith("Still changing")
+
+
+@pytest.mark.parametrize(("staying", "settled"), [(None, False), (0.899, False), (STAYING, True), (1.0, True)])
+def test_nine_tenths_that_stay_are_enough(staying: float | None, settled: bool) -> None:
+    assert Progress(staying).settled is settled
+
+
+def test_overlap_is_the_mean_intersection_over_union_of_the_images_that_have_an_object() -> None:
+    one = np.array([[[1, 1], [0, 0]], [[1, 0], [0, 0]], [[0, 0], [0, 0]]], bool)
+    other = np.array([[[1, 0], [1, 0]], [[1, 0], [0, 0]], [[0, 0], [0, 0]]], bool)
+    assert _overlap(one, other) == pytest.approx((1 / 3 + 1) / 2)
+    assert _overlap(one[2:], other[2:]) is None
+
+
+def test_progress_compares_some_images_with_and_without_the_last_answers(
+    places: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("slim.stages.annotate.settling._COMPARED", 7)
+    objects = Objects(places, np.zeros((N, 7, 7), np.float32))
+    answers = objects.answers(pd.concat([clicks(6, MIDDLE), clicks(6, LEFT)], ignore_index=True))
+    now, before = objects.localizer(answers), objects.localizer(answers[slice(0, 7)])
+    some = places[[0, 9, 18, 27, 36, 45, 54]]
+    assert objects.progress(answers, now) == Progress(_overlap(now.inside(some), before.inside(some)))
+
+
+def test_answers_are_those_about_the_object_in_the_images_that_they_name(places: np.ndarray) -> None:
+    maps = np.zeros((N, 16, 16), np.float32)
+    maps[5, 8, 8] = maps[9, 4, 4] = 1
+    rows = clicks(4, LEFT).assign(answer=["core", "unsure", "spurious", "undone"])
+    rows[["place_x", "place_y"]] = np.nan
+    answers = Objects(places, maps).answers(rows.set_index(pd.Index([5, 2, 9, 3])))
+    np.testing.assert_array_equal(answers.places, places[[5, 9]])
+    assert np.argwhere(answers.object).tolist() == [[0, 8, 8]]
+    assert np.argwhere(answers.background == 1).tolist() == [[1, 4, 4]]
+    assert answers.attended.tolist() == [True, False]
 
 
 def test_asking_ends_once_the_judgements_are_enough(ask_about: Callable[..., Queries], certain: Any) -> None:

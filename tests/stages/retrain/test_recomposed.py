@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from slim.data import Dataset, ImageTable, Recomposition, image_batches
+from slim.data import Dataset, ImageTable, Recomposition, image_batches, recomposed_batches
 from slim.errors import SettingsError
 from slim.localization import SIDE
 from slim.metrics import accuracy_by_group
@@ -130,6 +130,69 @@ def test_features_are_those_of_whole_images_where_the_map_is_everything(records:
     with GradCam(made.reference, precision="32-true") as cam:
         expected = cam(images).features.detach().numpy()
     np.testing.assert_allclose(rows, np.tile(expected, (2, 1)), rtol=1e-4, atol=1e-5)
+
+
+def test_features_are_those_of_each_draw_and_each_process_computes_its_share(
+    records: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = records()
+    table, recomposition = made.data.val, Recomposition(made.objects.val)
+    rows, mine = np.zeros((2, 32, made.reference.linear.in_features), np.float32)
+    recomposed_features(made.reference, table, recomposition, 2, "32-true", 3, into=rows)
+    with GradCam(made.reference, precision="32-true") as cam:
+        for draw in range(2):
+            (images, _, _), *_ = recomposed_batches(table, recomposition, 16, 16, seed=3, epoch=draw)
+            expected = cam(images).features.detach().numpy()
+            np.testing.assert_allclose(rows[16 * draw : 16 * (draw + 1)], expected, rtol=1e-4, atol=1e-5)
+    monkeypatch.setattr(module.processes, "share", lambda n: slice(5, 9))
+    recomposed_features(made.reference, table, recomposition, 2, "32-true", 3, into=mine)
+    mine = mine.reshape(2, 16, -1)
+    np.testing.assert_allclose(mine[:, 5:9], rows.reshape(2, 16, -1)[:, 5:9], rtol=1e-4, atol=1e-5)
+    assert not mine[:, :5].any()
+    assert not mine[:, 9:].any()
+
+
+def test_head_takes_the_room_of_all_features(records: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, asked = records(), []
+    monkeypatch.setattr(module, "check_room", lambda what, memory: asked.append((what, memory)))
+    recompositions = {name: Recomposition(made.objects.split(name)) for name in ("train", "val")}
+    recomposed_head(made.data, made.reference, recompositions, RECOMPOSE, QUICK, seed=0)
+    width = made.reference.linear.in_features
+    assert asked == [("features of recomposed images", 2 * (40 + 16) * width * 4)]
+
+
+def test_head_is_that_of_all_draws_of_all_splits() -> None:
+    rng = np.random.default_rng(0)
+    features, y = rng.normal(size=(100, 5)).astype(np.float32), [rng.integers(0, 2, n) for n in (30, 20)]
+    for strength in (None, 0.1):
+        head = fit_recomposed(features.copy(), y, replace(RECOMPOSE, strength=strength), 2)
+        labels = np.concatenate([y[0], y[0], y[1], y[1]])
+        weights = 1 / np.where(labels == 0, (labels == 0).sum(), (labels == 1).sum())
+        expected = fit_weighted_head(features.copy(), labels, weights, strength or STRENGTH, n_classes=2)
+        np.testing.assert_array_equal(head.weight, expected.weight)
+        assert head.strength == (strength or STRENGTH)
+
+
+@pytest.mark.parametrize(
+    ("start", "arch", "is_reference"),
+    [("weights", None, False), ("reference", None, True), ("weights", "resnet10t", True)],
+)
+def test_full_training_starts_where_the_settings_say_or_at_a_reference_of_another_architecture(
+    start: Any, arch: str | None, is_reference: bool, records: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, calls = records(), []
+    monkeypatch.setattr(module, "train_classifier", lambda *given, **keywords: calls.append((*given, keywords)))
+    training = replace(QUICK, arch=arch or made.reference.arch, checkpoint="erm.pt")
+    settings = replace(RECOMPOSE, mode="full", start=start)
+    recomposition = Recomposition(made.objects.val)
+    given = (made.data, made.reference, recomposition, settings, training)
+    module.train_recomposed(*given, pool="val", seed=1, folder=None)
+    ((table, val, wanted, keywords),) = calls
+    assert (table.paths, val) == (made.data.val.paths, made.data.val)
+    assert wanted == replace(training, select_by="last", checkpoint=None)
+    assert (keywords["initial"] is made.reference) == is_reference
+    assert keywords["recomposition"] is recomposition
+    assert (keywords["seed"], keywords["folder"]) == (1, None)
 
 
 @pytest.mark.parametrize(("trainable", "copies"), [("all", 1), ("head", 2)])

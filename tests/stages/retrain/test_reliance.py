@@ -12,11 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from slim.data import ImageTable
+from slim.data import ImageTable, Recomposition
 from slim.errors import SlimWarning
 from slim.localization import SIDE
 from slim.network.classifier import Classifier
+from slim.network.gradcam import GradCam
 from slim.stages.curate.curate import curate
+from slim.stages.retrain.recomposed import recomposed_features
 from slim.stages.retrain.reliance import Reliance, background_reliance
 from slim.stages.retrain.retrain import choose_images, retrain
 from slim.stages.settings import CurateSettings, RetrainSettings
@@ -77,7 +79,53 @@ def test_model_that_reads_the_background_is_wrong_on_those_of_other_classes_and_
     assert found.on_background == (channel == 1)
 
 
-@pytest.mark.parametrize(("same", "other", "expected"), [(0.92, 0.8, True), (0.9, 0.81, False), (0.5, 0.9, False)])
+def test_sample_keeps_images_maps_and_labels_together(
+    squares: tuple[ImageTable, Any], small_classifier: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, maps = squares
+    maps = maps // 2 + np.arange(40, dtype=np.uint8)[:, None, None]
+    seen: list[Any] = []
+
+    def accuracy(_: Any, some: ImageTable, recomposition: Any, precision: str, seed: int) -> float:
+        seen.append((some, recomposition, precision, seed))
+        return len(seen) / 4
+
+    monkeypatch.setattr("slim.stages.retrain.reliance._SAMPLE", 15)
+    monkeypatch.setattr("slim.stages.retrain.reliance._accuracy", accuracy)
+    samples = []
+    for seed in (1, 2):
+        seen.clear()
+        assert background_reliance(small_classifier(), table, maps, "32-true", seed=seed) == Reliance(15, 0.25, 0.5)
+        index = [table.paths.index(path) for path in seen[0][0].paths]
+        assert len(set(index)) == 15
+        assert [(one.donors, precision, used) for _, one, precision, used in seen] == [
+            ("same", "32-true", seed),
+            ("other", "32-true", seed),
+        ]
+        for some, recomposition, *_ in seen:
+            np.testing.assert_array_equal(recomposition.maps, maps[index])
+            np.testing.assert_array_equal(recomposition.parts, table.y[index])
+            assert some.paths == [table.paths[i] for i in index]
+        samples.append(index)
+    assert samples[0] != samples[1]
+
+
+def test_precision_is_that_of_the_settings(
+    squares: tuple[ImageTable, Any], small_classifier: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (table, maps), model = squares, small_classifier()
+    made: list[Any] = []
+    for place in ("network.gradcam", "stages.retrain.recomposed"):
+        monkeypatch.setattr(f"slim.{place}.GradCam", lambda *given: made.append(given[1:]) or GradCam(*given))
+    background_reliance(model, table, maps, "bf16-mixed", seed=0)
+    into = np.zeros((40, model.linear.in_features), np.float32)
+    recomposed_features(model, table, Recomposition(maps), 1, "bf16-mixed", 0, into=into)
+    assert made == [("auto", "bf16-mixed")] * 3
+
+
+@pytest.mark.parametrize(
+    ("same", "other", "expected"), [(0.1, 0.0, True), (0.92, 0.8, True), (0.9, 0.81, False), (0.5, 0.9, False)]
+)
 def test_a_tenth_of_accuracy_is_the_bound(same: float, other: float, expected: bool) -> None:
     assert Reliance(100, same, other).on_background is expected
 

@@ -14,6 +14,7 @@ from slim.data import Dataset, ImageTable, Recomposition, recomposed_batches
 from slim.network.choices import Precision
 from slim.network.classifier import Classifier
 from slim.network.gradcam import GradCam
+from slim.network.pace import Pace, announce_time
 from slim.progress import track
 from slim.room import check_room
 from slim.stages.retrain.last_layer import Head, fit_weighted_head
@@ -44,6 +45,14 @@ def recomposed_head(
     # A network without a linear head is refused here.
     width = reference.linear.in_features
     check_room("features of recomposed images", memory=ends[-1] * width * np.dtype(np.float32).itemsize)
+    first = next(iter(tables))
+    announce_time(
+        "features of recomposed images",
+        f"{ends[-1]:,}, {draws} of each image",
+        lambda: Pace.of_passes(
+            reference, tables[first], training.precision, recomposition=recompositions[first]
+        ).seconds(ends[-1]),
+    )
     features = np.zeros((ends[-1], width), np.float32)
     for (split, table), part in zip(tables.items(), np.split(features, ends[:-1]), strict=True):
         recomposed_features(reference, table, recompositions[split], draws, training.precision, seed, into=part)

@@ -66,9 +66,17 @@ def background_reliance(
         Random seed of the sample and the backgrounds.
     """
     from slim.data import Recomposition
+    from slim.network.pace import Pace, announce_time
 
     index = np.random.default_rng((seed, 11)).permutation(len(table))[:_SAMPLE]
     some = table[index]
+    announce_time(
+        "predictions on other backgrounds",
+        f"{len(index):,} images, twice",
+        lambda: Pace.of_passes(reference, some, precision, recomposition=Recomposition(maps[index])).seconds(
+            2 * len(index)
+        ),
+    )
     same, other = (
         _accuracy(reference, some, Recomposition(maps[index], donors, some.y), precision, seed)
         for donors in ("same", "other")

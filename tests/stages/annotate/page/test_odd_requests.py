@@ -50,8 +50,10 @@ WEBSOCKET = b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version
         (b"POST /api/posts HTTP/1.1\r\n" + HEAD + b"Content-Length: 9999999999\r\n\r\n", b"403"),
         (b"GET /api/session HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: evil.example\r\n\r\n", b"400"),
         (b"\x16\x03\x01 a browser that speaks https\r\n\r\n", b"400"),
+        (b"POST /api/posts HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\nno size\r\n", b"400"),
+        (b"GET /static/app.js HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"9" * 99_999, b"400"),
     ],
-    ids=["origin", "websocket", "proxy", "address", "method", "size", "hosts", "https"],
+    ids=["origin", "websocket", "proxy", "address", "method", "size", "hosts", "https", "chunks", "endless"],
 )
 def test_server_refuses_odd_bytes_without_a_traceback(
     send: Send, content: bytes, status: bytes, caplog: pytest.LogCaptureFixture

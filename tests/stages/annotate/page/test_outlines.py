@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 
 from slim import SplitAttention
 from slim.data import ImageTable
+from slim.errors import DataError
 from slim.stages.annotate.page.app import build_app
 from slim.stages.annotate.page.outlines import DRAWN, LEAST_SURE, Outlines
 from slim.stages.annotate.page.session import Pool, Session
@@ -97,6 +98,29 @@ def test_photos_shown_stay_in_their_places_until_they_are_answered(outlines: Out
         assert sum(one == other for one, other in zip(now, before, strict=True)) >= DRAWN + LEAST_SURE - 2
         outlines.update(clicks(0, 1, 2, 3))
         before = shown_by(outlines)
+
+
+def test_least_sure_are_those_in_which_the_least_stands_out_and_they_stay_while_they_are_among_a_tenth(
+    outlines: Outlines, places: np.ndarray
+) -> None:
+    outlines.update(clicks(0, 1, 2, 3))
+    found = outlines.found
+    assert found.localizer is not None
+    scores = found.localizer.scores(places)
+    contrast = scores.max((1, 2)) - np.median(scores, (1, 2))
+    order = [int(image) for image in np.argsort(contrast) if image not in {0, 1, 2, 3, *found.drawn}]
+    assert found.least_sure == tuple(order[:3])
+    outlines.found = replace(found, least_sure=(order[6], order[7], order[0]))  # of 73, seven are a tenth
+    outlines.update(clicks(0, 1, 2, 3))
+    assert outlines.found.least_sure == (order[6], order[1], order[0])
+    own, cut = outlines.scores(41)
+    np.testing.assert_allclose(own, scores[41], rtol=1e-5, atol=1e-5)
+    assert cut == found.localizer.cut
+
+
+def test_nothing_is_outlined_before_it_is_computed(outlines: Outlines) -> None:
+    with pytest.raises(DataError, match="Got no computation yet"):
+        outlines.scores(0)
 
 
 def test_strip_has_the_note_of_the_progress(outlines: Outlines) -> None:

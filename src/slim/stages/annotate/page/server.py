@@ -20,6 +20,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import click
+import h11
 import uvicorn
 from starlette.types import ASGIApp
 
@@ -168,7 +169,7 @@ def serving(
     app = build_app(session, token, name=_login(), framed=notebook, finish=finished.set)
     listener = _listen(host, port)
     server = uvicorn.Server(_config(app))
-    logging.getLogger("uvicorn.error").addFilter(_is_no_cut_off)
+    logging.getLogger("uvicorn.error").addFilter(_is_of_our_making)
     thread = Thread(target=server.run, kwargs={"sockets": [listener]}, name="slim-annotator", daemon=True)
     thread.start()
     name = LOOPBACK if host == "0.0.0.0" else host
@@ -187,10 +188,16 @@ def _config(app: ASGIApp) -> uvicorn.Config:
     return uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=1, **parser)
 
 
-def _is_no_cut_off(record: logging.LogRecord) -> bool:
-    """Whether a line of the server's log is about more than requests that took too long when the page was closed."""
-    cut_off = record.exc_info is not None and isinstance(record.exc_info[1], asyncio.CancelledError)
-    return not cut_off and not str(record.msg).startswith("Cancel %s running task(s)")
+def _is_of_our_making(record: logging.LogRecord) -> bool:
+    """Whether a line of the server's log is about more than what senders did.
+
+    They may take too long when the page is closed, or send bytes that are no HTTP behind a request: uvicorn has then
+    refused it already when the page answers.
+    """
+    error = None if record.exc_info is None else record.exc_info[1]
+    cut_off = isinstance(error, asyncio.CancelledError) or str(record.msg).startswith("Cancel %s running task(s)")
+    refused = isinstance(error, h11.LocalProtocolError) and str(error).startswith("can't handle event type")
+    return not cut_off and not refused
 
 
 def _is_free(host: str, port: int) -> bool:
