@@ -15,7 +15,7 @@ from PIL import Image
 from tests.data.conftest import N, one_image, quick
 
 from slim.data import load_dataset
-from slim.errors import DataError
+from slim.errors import DataError, SlimWarning
 
 
 def test_mask_region_is_aligned_with_the_resized_frame(tmp_path: Path) -> None:
@@ -153,7 +153,8 @@ def test_box_region_equals_that_of_the_same_box_drawn_as_a_mask(
 def test_tiny_box_covers_one_pixel_and_box_beyond_the_edge_is_cut(tmp_path: Path) -> None:
     box = {"box_x": [38.0], "box_y": [0.1], "box_width": [6.0], "box_height": [0.1]}
     table = one_image(tmp_path, np.zeros((20, 40, 3), dtype=np.uint8), **box)
-    assert np.argwhere(table.region(0, 4)).tolist() == [[0, 3]]
+    with pytest.warns(SlimWarning, match="reach far beyond their photos"):
+        assert np.argwhere(table.region(0, 4)).tolist() == [[0, 3]]
 
 
 def test_box_outside_its_image_is_refused(tmp_path: Path) -> None:

@@ -92,7 +92,9 @@ def test_a_poolformer_is_no_pooling() -> None:
         """As it calls what only forwards."""
 
     module = nn.Sequential(nn.Conv2d(3, 8, 3), PoolFormerGroupNorm(1, 8), AveragePooler(), nn.AdaptiveAvgPool2d(1))
-    assert wrap(nn.Sequential(*module, nn.Flatten(), nn.Linear(8, 2)), image_size=16).layer == "1"
+    head = nn.Linear(8, 2)
+    nn.init.constant_(head.bias, 5.0)  # so that its outputs cannot pass for probabilities
+    assert wrap(nn.Sequential(*module, nn.Flatten(), head), image_size=16).layer == "1"
 
 
 def tensors() -> dict[str, torch.Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -158,32 +158,6 @@ def test_attention_is_of_every_split(photos: Photos, small_classifier: Nets) -> 
     assert repr(attention) == "Attention(train 8, val 5, test 6; maps of 8 x 8)"
     for name in ("train", "val", "test"):
         assert_equal(attention.split(name), attend_split(classifier, data.split(name), settings()))
-
-
-@pytest.mark.parametrize(
-    ("training", "download"),
-    [
-        (TrainSettings(arch="resnet10t"), True),
-        (TrainSettings(arch="resnet10t", checkpoint="erm.pt"), False),
-        (TrainSettings(arch="resnet18"), False),  # the reference model is another one, of the user's own
-    ],
-)
-def test_weights_are_downloaded_for_places_only_where_the_reference_was_trained_from_them(
-    training: TrainSettings,
-    download: bool,
-    photos: Photos,
-    small_classifier: Nets,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    asked: list[Any] = []
-
-    def network(reference: Classifier, *given: Any, **wanted: Any) -> tuple[Classifier, int]:
-        asked.append((given, wanted))
-        return reference, reference.image_size
-
-    monkeypatch.setattr(stage, "place_network", network)
-    attend(dataset(photos), replace(small_classifier(), arch="resnet10t"), settings(), training=training)
-    assert asked == [((training.arch, "imagenet"), {"download": download})]
 
 
 def test_settings_have_defaults(photos: Photos, small_classifier: Nets) -> None:

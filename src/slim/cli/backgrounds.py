@@ -29,7 +29,7 @@ def backgrounds_command(run: str, root: str | None, as_json: bool) -> None:
     opened = open_run(run)
     folder = root or opened.data.source["root"]
     if folder is None:
-        raise click.UsageError("A run on other images has no root. Got no --root. Name the folder with bg_challenge.")
+        raise click.UsageError("A run on other images must name --root. Got none. Name the folder with bg_challenge.")
     models = {"reference": opened.load("train")}
     if opened.state("retrain") == "done":
         models["retrained"] = opened.load("retrain").models(models["reference"])["retrained"]

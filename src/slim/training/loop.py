@@ -30,7 +30,7 @@ from slim.network.pace import STEP, Pace, announce_time, some_batches
 from slim.network.partial import Cut, find_cut, last_stage
 from slim.network.sharing import independent_copy
 from slim.network.tracing import evaluating
-from slim.progress import announce, remaining, track
+from slim.progress import track
 from slim.room import check_room
 from slim.training.checkpoint import FILE, State, fingerprint, read_checkpoint, write_checkpoint, write_history
 from slim.training.group_dro import balanced_order, robust_loss
@@ -39,9 +39,6 @@ from slim.training.sources import Batches, Images, Source, in_batches, open_sour
 
 CHECKPOINT_SECONDS = 60.0
 """Within an epoch, a checkpoint is written once the last one is older than this."""
-
-_LONG = 10.0
-"""Seconds from which on the time that is left is announced after the first epoch."""
 
 _SELECT_BY = {
     "accuracy": "val_accuracy",
@@ -216,9 +213,6 @@ class Loop:
         row |= {"lr": self._lr(), "seconds": round(state.seconds + perf_counter() - start, 3)}
         _check_finite(row["val_loss"], f"on the validation images after epoch {state.epoch}", self._lr())
         state.history.append(row)
-        left = settings.epochs - state.epoch
-        if state.epoch == 1 and row["seconds"] * left > _LONG:
-            announce(f"  about {remaining(row['seconds'], 1, 1 + left)} left for the other {left} epochs at most")
         self.fabric.log_dict({name: value for name, value in row.items() if name != "epoch"}, step=state.epoch)
         value = row[_SELECT_BY[settings.select_by]] * (-1 if settings.select_by == "loss" else 1)
         if state.best_value is None or value > state.best_value:
