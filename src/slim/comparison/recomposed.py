@@ -18,7 +18,7 @@ from slim.comparison.subsets import FEATURE_CLUSTERS, SelectedSubset, curated, u
 from slim.data import Recomposition, image_batches
 from slim.localization import SIDE, Localizer, object_maps
 from slim.network.classifier import Classifier
-from slim.network.gradcam import upsample
+from slim.network.gradcam import GradCam, upsample
 from slim.stages.annotate.annotate import annotate
 from slim.stages.judgements import COLUMNS, PLACE_COLUMNS, Judgements
 from slim.stages.locate.locate import locate
@@ -77,7 +77,8 @@ class MappedObjects:
         draws, precision = bench.settings["retrain"].draws, bench.settings["train"].precision
         table = bench.data.split(split)
         features = np.zeros((draws * len(table), bench.reference.linear.in_features), np.float32)
-        recomposed_features(bench.reference, table, recomposition, draws, precision, bench.seed, into=features)
+        with GradCam(bench.reference, "auto", precision) as cam:
+            recomposed_features(cam, table, recomposition, draws, bench.seed, into=features)
         if split == "train":
             bench.recomposed[key] = features
         return features

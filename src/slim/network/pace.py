@@ -12,8 +12,6 @@ from torch import Tensor
 from slim import processes
 from slim.data import ImageTable, Recomposition, image_batches, recomposed_batches
 from slim.data.batches import Batch
-from slim.network.choices import Method, Precision
-from slim.network.classifier import Classifier
 from slim.network.gradcam import GradCam
 from slim.progress import announce, is_quiet
 
@@ -44,19 +42,11 @@ class Pace:
 
     @classmethod
     def of_passes(
-        cls,
-        classifier: Classifier,
-        table: ImageTable,
-        precision: Precision,
-        *,
-        method: Method = "auto",
-        batch_size: int = _SAMPLE,
-        recomposition: Recomposition | None = None,
+        cls, cam: GradCam, table: ImageTable, batch_size: int, recomposition: Recomposition | None = None
     ) -> Pace:
         """Of forward passes of a classifier, of images as they are or recomposed."""
-        batches = some_batches(table, classifier.image_size, batch_size, recomposition)
-        with GradCam(classifier, method, precision) as cam:
-            return cls.measured(batches, lambda images: cam(images).logits)
+        batches = some_batches(table, cam.classifier.image_size, batch_size, recomposition)
+        return cls.measured(batches, lambda images: cam(images).logits)
 
     @classmethod
     def measured(cls, batches: Iterable[Batch], work: Callable[[Tensor], Tensor]) -> Pace:

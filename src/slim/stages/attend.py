@@ -258,8 +258,7 @@ def _announce_time(data: Dataset, cam: GradCam, recorder: PlaceRecorder, setting
     n, described = sum(len(data.split(name)) for name in SPLITS), len(data.train) + len(data.val)
 
     def seconds() -> float:
-        seen = some_batches(data.train, cam.classifier.image_size, settings.batch_size)
-        passes = Pace.measured(seen, lambda images: cam(images).logits)
+        passes = Pace.of_passes(cam, data.train, settings.batch_size)
         with recorder:
             places = Pace.measured(some_batches(data.train, recorder.image_size, settings.batch_size), recorder)
         return passes.seconds(n) + places.seconds(described + min(_BASIS_IMAGES, len(data.train)))

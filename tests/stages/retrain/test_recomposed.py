@@ -125,9 +125,9 @@ def test_features_are_those_of_whole_images_where_the_map_is_everything(records:
     made = records()
     whole = Recomposition(np.full((16, SIDE, SIDE), 255, np.uint8))
     rows = np.zeros((32, made.reference.linear.in_features), np.float32)
-    recomposed_features(made.reference, made.data.val, whole, 2, "32-true", 0, into=rows)
     (images, _, _), *_ = image_batches(made.data.val, made.reference.image_size, len(made.data.val))
     with GradCam(made.reference, precision="32-true") as cam:
+        recomposed_features(cam, made.data.val, whole, 2, 0, into=rows)
         expected = cam(images).features.detach().numpy()
     np.testing.assert_allclose(rows, np.tile(expected, (2, 1)), rtol=1e-4, atol=1e-5)
 
@@ -138,14 +138,14 @@ def test_features_are_those_of_each_draw_and_each_process_computes_its_share(
     made = records()
     table, recomposition = made.data.val, Recomposition(made.objects.val)
     rows, mine = np.zeros((2, 32, made.reference.linear.in_features), np.float32)
-    recomposed_features(made.reference, table, recomposition, 2, "32-true", 3, into=rows)
     with GradCam(made.reference, precision="32-true") as cam:
+        recomposed_features(cam, table, recomposition, 2, 3, into=rows)
         for draw in range(2):
             (images, _, _), *_ = recomposed_batches(table, recomposition, 16, 16, seed=3, epoch=draw)
             expected = cam(images).features.detach().numpy()
             np.testing.assert_allclose(rows[16 * draw : 16 * (draw + 1)], expected, rtol=1e-4, atol=1e-5)
-    monkeypatch.setattr(module.processes, "share", lambda n: slice(5, 9))
-    recomposed_features(made.reference, table, recomposition, 2, "32-true", 3, into=mine)
+        monkeypatch.setattr(module.processes, "share", lambda n: slice(5, 9))
+        recomposed_features(cam, table, recomposition, 2, 3, into=mine)
     mine = mine.reshape(2, 16, -1)
     np.testing.assert_allclose(mine[:, 5:9], rows.reshape(2, 16, -1)[:, 5:9], rtol=1e-4, atol=1e-5)
     assert not mine[:, :5].any()

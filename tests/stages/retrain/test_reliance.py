@@ -12,13 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from slim.data import ImageTable, Recomposition
+from slim.data import Dataset, ImageTable, Recomposition
 from slim.errors import SlimWarning
 from slim.localization import SIDE
 from slim.network.classifier import Classifier
 from slim.network.gradcam import GradCam
 from slim.stages.curate.curate import curate
-from slim.stages.retrain.recomposed import recomposed_features
+from slim.stages.retrain.recomposed import recomposed_head
 from slim.stages.retrain.reliance import Reliance, background_reliance
 from slim.stages.retrain.retrain import choose_images, retrain
 from slim.stages.settings import CurateSettings, RetrainSettings
@@ -86,8 +86,8 @@ def test_sample_keeps_images_maps_and_labels_together(
     maps = maps // 2 + np.arange(40, dtype=np.uint8)[:, None, None]
     seen: list[Any] = []
 
-    def accuracy(_: Any, some: ImageTable, recomposition: Any, precision: str, seed: int) -> float:
-        seen.append((some, recomposition, precision, seed))
+    def accuracy(cam: GradCam, some: ImageTable, recomposition: Any, seed: int) -> float:
+        seen.append((some, recomposition, cam.precision, seed))
         return len(seen) / 4
 
     monkeypatch.setattr("slim.stages.retrain.reliance._SAMPLE", 15)
@@ -118,9 +118,9 @@ def test_precision_is_that_of_the_settings(
     for place in ("network.gradcam", "stages.retrain.recomposed"):
         monkeypatch.setattr(f"slim.{place}.GradCam", lambda *given: made.append(given[1:]) or GradCam(*given))
     background_reliance(model, table, maps, "bf16-mixed", seed=0)
-    into = np.zeros((40, model.linear.in_features), np.float32)
-    recomposed_features(model, table, Recomposition(maps), 1, "bf16-mixed", 0, into=into)
-    assert made == [("auto", "bf16-mixed")] * 3
+    data, training = Dataset(table, table, table, fingerprint="0" * 16), TrainSettings(precision="bf16-mixed")
+    recomposed_head(data, model, {"train": Recomposition(maps)}, RetrainSettings(draws=1), training, seed=0)
+    assert made == [("auto", "bf16-mixed")] * 2
 
 
 @pytest.mark.parametrize(

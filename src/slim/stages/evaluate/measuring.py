@@ -113,24 +113,24 @@ def evaluate_heads(
         raise DataError(f"There must be images to evaluate on. Got an empty {table.split} table. Select some.")
     kind = _kind(table, settings.regions)
     groups = groups or Groups.from_table(table)
-    one = next(iter(classifiers.values()))
-    announce_time(
-        "evaluation",
-        f"{len(table):,} {table.split} images",
-        lambda: Pace.of_passes(one, table, settings.precision, batch_size=settings.batch_size).seconds(len(table)),
-    )
     measurements = {name: _Measurement(table, classifier) for name, classifier in classifiers.items()}
     with ExitStack() as stack:
         cams = {
             name: stack.enter_context(GradCam(classifier, precision=settings.precision))
             for name, classifier in classifiers.items()
         }
-        mine = np.arange(len(table))[processes.share(len(table))]
-        batches = image_batches(table, one.image_size, settings.batch_size, order=mine, workers=settings.workers)
+        first = next(iter(cams.values()))
+        announce_time(
+            "evaluation",
+            f"{len(table):,} {table.split} images",
+            lambda: Pace.of_passes(first, table, settings.batch_size).seconds(len(table)),
+        )
+        mine, size = np.arange(len(table))[processes.share(len(table))], first.classifier.image_size
+        batches = image_batches(table, size, settings.batch_size, order=mine, workers=settings.workers)
         for images, _, index in track(batches, f"evaluating on {len(table)} {table.split} images"):
             rows = index.numpy()
             chosen = table.has_region[rows] if kind == "masks" else np.full(len(rows), kind is not None)
-            masks = _masks(table, rows[chosen], one.image_size, kind)
+            masks = _masks(table, rows[chosen], size, kind)
             seen: ForwardPass | None = None
             for name, cam in cams.items():
                 seen = cam(images) if seen is None else cam.again(images, seen)

@@ -11,7 +11,6 @@ import numpy as np
 from slim import processes
 from slim.arrays import Floats, Ints
 from slim.data import Dataset, ImageTable, Recomposition, recomposed_batches
-from slim.network.choices import Precision
 from slim.network.classifier import Classifier
 from slim.network.gradcam import GradCam
 from slim.network.pace import Pace, announce_time
@@ -46,16 +45,15 @@ def recomposed_head(
     width = reference.linear.in_features
     check_room("features of recomposed images", memory=ends[-1] * width * np.dtype(np.float32).itemsize)
     first = next(iter(tables))
-    announce_time(
-        "features of recomposed images",
-        f"{ends[-1]:,}, {draws} of each image",
-        lambda: Pace.of_passes(
-            reference, tables[first], training.precision, recomposition=recompositions[first]
-        ).seconds(ends[-1]),
-    )
-    features = np.zeros((ends[-1], width), np.float32)
-    for (split, table), part in zip(tables.items(), np.split(features, ends[:-1]), strict=True):
-        recomposed_features(reference, table, recompositions[split], draws, training.precision, seed, into=part)
+    with GradCam(reference, "auto", training.precision) as cam:
+        announce_time(
+            "features of recomposed images",
+            f"{ends[-1]:,}, {draws} of each image",
+            lambda: Pace.of_passes(cam, tables[first], _BATCH_SIZE, recompositions[first]).seconds(ends[-1]),
+        )
+        features = np.zeros((ends[-1], width), np.float32)
+        for (split, table), part in zip(tables.items(), np.split(features, ends[:-1]), strict=True):
+            recomposed_features(cam, table, recompositions[split], draws, seed, into=part)
     return fit_recomposed(features, [table.y for table in tables.values()], settings, reference.n_classes)
 
 
@@ -79,14 +77,7 @@ def fit_recomposed(features: Floats, y: Sequence[Ints], settings: RetrainSetting
 
 
 def recomposed_features(
-    reference: Classifier,
-    table: ImageTable,
-    recomposition: Recomposition,
-    draws: int,
-    precision: Precision,
-    seed: int,
-    *,
-    into: Floats,
+    cam: GradCam, table: ImageTable, recomposition: Recomposition, draws: int, seed: int, *, into: Floats
 ) -> None:
     """Penultimate features of recomposed images: all images once, then again on other backgrounds.
 
@@ -97,7 +88,7 @@ def recomposed_features(
         recomposed_batches(
             table,
             recomposition,
-            reference.image_size,
+            cam.classifier.image_size,
             _BATCH_SIZE,
             order=order[mine],
             before=order[: mine.start],
@@ -107,10 +98,9 @@ def recomposed_features(
         for draw in range(draws)
     ]
     description = f"features of {len(table)} {table.split} images, each on {draws} other backgrounds"
-    with GradCam(reference, "auto", precision) as cam:
-        batches = ((draw, batch) for draw, epoch in enumerate(epochs) for batch in epoch)
-        for draw, (images, _, index) in track(batches, description, total=sum(map(len, epochs))):
-            into[draw * len(table) + index.numpy()] = cam(images).features.detach().cpu().numpy()
+    batches = ((draw, batch) for draw, epoch in enumerate(epochs) for batch in epoch)
+    for draw, (images, _, index) in track(batches, description, total=sum(map(len, epochs))):
+        into[draw * len(table) + index.numpy()] = cam(images).features.detach().cpu().numpy()
     into[:] = processes.summed(into)
 
 

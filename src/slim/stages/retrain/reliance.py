@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from slim.arrays import Bytes
     from slim.data import ImageTable, Recomposition
     from slim.network.classifier import Classifier
+    from slim.network.gradcam import GradCam
 
 RELIES = 0.1
 """A model relies on backgrounds if those of other classes cost it at least this much accuracy; see docs/log.md."""
@@ -66,34 +67,29 @@ def background_reliance(
         Random seed of the sample and the backgrounds.
     """
     from slim.data import Recomposition
+    from slim.network.gradcam import GradCam
     from slim.network.pace import Pace, announce_time
 
     index = np.random.default_rng((seed, 11)).permutation(len(table))[:_SAMPLE]
     some = table[index]
-    announce_time(
-        "predictions on other backgrounds",
-        f"{len(index):,} images, twice",
-        lambda: Pace.of_passes(reference, some, precision, recomposition=Recomposition(maps[index])).seconds(
-            2 * len(index)
-        ),
-    )
-    same, other = (
-        _accuracy(reference, some, Recomposition(maps[index], donors, some.y), precision, seed)
-        for donors in ("same", "other")
-    )
+    with GradCam(reference, "auto", precision) as cam:
+        announce_time(
+            "predictions on other backgrounds",
+            f"{len(index):,} images, twice",
+            lambda: Pace.of_passes(cam, some, _BATCH_SIZE, Recomposition(maps[index])).seconds(2 * len(index)),
+        )
+        same, other = (
+            _accuracy(cam, some, Recomposition(maps[index], donors, some.y), seed) for donors in ("same", "other")
+        )
     return Reliance(len(index), same, other)
 
 
-def _accuracy(
-    reference: Classifier, table: ImageTable, recomposition: Recomposition, precision: Precision, seed: int
-) -> float:
+def _accuracy(cam: GradCam, table: ImageTable, recomposition: Recomposition, seed: int) -> float:
     from slim.data import recomposed_batches
-    from slim.network.gradcam import GradCam
 
     right = 0
-    with GradCam(reference, "auto", precision) as cam:
-        batches = recomposed_batches(table, recomposition, reference.image_size, _BATCH_SIZE, seed=seed)
-        whose = "other classes" if recomposition.donors == "other" else "their own class"
-        for images, y, _ in track(batches, f"predicting {len(table)} images on backgrounds of {whose}"):
-            right += int((cam(images).logits.argmax(1).cpu() == y).sum())
+    batches = recomposed_batches(table, recomposition, cam.classifier.image_size, _BATCH_SIZE, seed=seed)
+    whose = "other classes" if recomposition.donors == "other" else "their own class"
+    for images, y, _ in track(batches, f"predicting {len(table)} images on backgrounds of {whose}"):
+        right += int((cam(images).logits.argmax(1).cpu() == y).sum())
     return right / len(table)
