@@ -25,7 +25,7 @@ from slim.stages.locate.locate import locate
 from slim.stages.locate.object_maps import ObjectMaps
 from slim.stages.propagate.propagate import propagate
 from slim.stages.retrain.last_layer import Head
-from slim.stages.retrain.recomposed import fit_recomposed, recomposed_features, train_recomposed
+from slim.stages.retrain.recomposed import UnchangedVal, fit_recomposed, recomposed_features, train_recomposed
 from slim.stages.retrain.retrain import choose_images
 from slim.stages.settings import LocateSettings
 
@@ -59,12 +59,15 @@ class MappedObjects:
         return Recomposition(maps, "same" if same else "any", self.parts if same else None)
 
     def fit_head(self, bench: Bench) -> Head:
-        """The last layer fitted to recomposed images, of val too if the settings of the run say so."""
+        """The last layer fitted to recomposed images, and to val if the settings of the run say so."""
         bench.reference.linear  # noqa: B018 (refuses a network without a linear head)
         settings = bench.settings["retrain"]
-        splits = ("train", "val") if settings.fits_val("train") and self.parts is None else ("train",)
+        val, splits = None, ["train"]
+        if settings.fits_val("train") and self.parts is None:
+            val, splits = UnchangedVal.of(bench.attention.val, bench.data.val.y), ["train", "val"]
         features, y = [self._features(bench, name) for name in splits], [bench.data.split(name).y for name in splits]
-        return fit_recomposed(np.concatenate(features), y, settings, bench.reference.n_classes)
+        features += [] if val is None else [val.features]
+        return fit_recomposed(np.concatenate(features), y, settings, bench.reference.n_classes, val)
 
     def _features(self, bench: Bench, split: str) -> Floats:
         """Features of recomposed images; those of train do not depend on val."""

@@ -25,7 +25,14 @@ from slim.stages.curate.curate import curate
 from slim.stages.curate.subset import Subset
 from slim.stages.retrain import recomposed as module
 from slim.stages.retrain.last_layer import fit_weighted_head
-from slim.stages.retrain.recomposed import STRENGTH, fit_recomposed, recomposed_features, recomposed_head
+from slim.stages.retrain.recomposed import (
+    STRENGTH,
+    VAL_SHARE,
+    UnchangedVal,
+    fit_recomposed,
+    recomposed_features,
+    recomposed_head,
+)
 from slim.stages.retrain.retrain import retrain, with_head
 from slim.stages.retrain.retrained import Retrained
 from slim.stages.settings import AttendSettings, CurateSettings, RetrainSettings
@@ -93,7 +100,7 @@ def test_every_class_counts_the_same(records: Make, monkeypatch: pytest.MonkeyPa
     recomposed_head(made.data, made.reference, recompositions, RECOMPOSE, QUICK, seed=0)
     ((n, y, weights),) = given
     assert n == 2 * (24 + 16)
-    assert np.bincount(y, weights) == pytest.approx([1, 1])
+    assert np.bincount(y, weights) == pytest.approx([0.5, 0.5])
 
 
 def test_pool_of_val_images_is_not_fitted_twice(records: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +165,10 @@ def test_head_takes_the_room_of_all_features(records: Make, monkeypatch: pytest.
     recompositions = {name: Recomposition(made.objects.split(name)) for name in ("train", "val")}
     recomposed_head(made.data, made.reference, recompositions, RECOMPOSE, QUICK, seed=0)
     width = made.reference.linear.in_features
-    assert asked == [("features of recomposed images", 2 * (40 + 16) * width * 4)]
+    val = UnchangedVal.of(made.attention.val, made.data.val.y)
+    recomposed_head(made.data, made.reference, recompositions, RECOMPOSE, QUICK, val=val, seed=0)
+    n_bytes = [2 * (40 + 16) * width * 4, (2 * (40 + 16) + 16) * width * 4]
+    assert asked == [("features of recomposed images", n) for n in n_bytes]
 
 
 def test_head_is_that_of_all_draws_of_all_splits() -> None:
@@ -269,3 +279,52 @@ def test_recomposed_head_is_better_where_the_object_alone_decides(small_classifi
         worst[name] = accuracy_by_group(right, groups, test.group_names).worst_group_accuracy
     assert worst["reference"] < 0.2
     assert worst["recomposed"] > worst["reference"] + 0.4
+
+
+def _val_of(wrong_by_reference: int, wrong_by_object: int, n: int = 40) -> UnchangedVal:
+    """Val whose last images the reference model errs on, and whose first ones show a feature of the other class."""
+    y = np.tile([0, 1], n // 2)
+    features = 4.0 * y[:, None] - 2
+    features[:wrong_by_object] *= -1
+    return UnchangedVal(features, y, np.arange(n) < n - wrong_by_reference)
+
+
+@pytest.mark.parametrize(
+    ("wrong_by_reference", "wrong_by_object", "free"),
+    [(0, 0, False), (4, 0, False), (5, 0, True), (5, 1, False), (8, 1, True), (6, 6, False), (1, 8, False)],
+)
+def test_val_is_free_of_the_shortcut_where_recomposed_images_make_significantly_more_right(
+    wrong_by_reference: int, wrong_by_object: int, free: bool
+) -> None:
+    y = np.array([0, 1])
+    head = fit_weighted_head(np.array([[-2.0], [2.0]]), y, np.ones(2), 1.0, n_classes=2)
+    assert _val_of(wrong_by_reference, wrong_by_object).is_free_of_shortcut(head) is free
+
+
+def test_head_is_fitted_to_val_as_it_is_unless_the_shortcut_pays_there() -> None:
+    rng = np.random.default_rng(0)
+    y = [rng.integers(0, 2, 30), np.tile([0, 1], 20)]
+    rows = np.concatenate([np.tile(own, 2) for own in y])
+    recomposed = (4.0 * rows - 2 + rng.normal(0, 0.1, len(rows)))[:, None]
+    for wrong, fitted in ((5, True), (4, False)):
+        val = _val_of(wrong, 0)
+        head = fit_recomposed(np.concatenate([recomposed, 0 * val.features]), y, RECOMPOSE, 2, val)
+        shares = [(1 - VAL_SHARE) / 2 / np.bincount(rows)[rows], VAL_SHARE / 2 / np.bincount(val.y)[val.y]]
+        everything = np.concatenate([recomposed, val.features]), np.concatenate([rows, val.y]), np.concatenate(shares)
+        features, labels, weights = everything if fitted else (recomposed.copy(), rows, shares[0])
+        expected = fit_weighted_head(features, labels, weights, STRENGTH, n_classes=2)
+        np.testing.assert_allclose(head.weight, expected.weight)
+        assert head.uses_val is fitted
+
+
+def test_retraining_uses_val_as_it_is_where_the_shortcut_does_not_pay(
+    records: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    made = records()
+    monkeypatch.setattr(UnchangedVal, "is_free_of_shortcut", lambda val, head: True)
+    used, recomposed = retrained_from(made, RECOMPOSE), retrained_from(made, replace(RECOMPOSE, use_val=False))
+    used.save(tmp_path)
+    assert Retrained.load(tmp_path, made.reference.module).uses_val
+    assert "on recomposed images and val as it is" in repr(used)
+    assert not recomposed.uses_val
+    assert "val" not in repr(recomposed)

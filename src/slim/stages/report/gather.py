@@ -103,6 +103,7 @@ def report_input(
         fits_val=facts.settings["retrain"].fits_val(subset.pool),
         images=retrained.images,
         reliance=retrained.reliance,
+        uses_val=retrained.uses_val,
         stages=[{"stage": stage, "seconds": value} for stage, value in facts.seconds.items()],
         settings={stage: plain_settings(one) for stage, one in facts.settings.items() if one is not None},
         recipe=recipe_text(facts.settings),

@@ -275,6 +275,8 @@ class ReportInput:
         What the model was retrained on: "recomposed" images, the "subset", or "none", if no shortcut was found.
     reliance
         How much the reference model relies on backgrounds; None if it was not measured.
+    uses_val
+        Whether val was used as it is, besides recomposed images.
     stages
         ``stage`` and ``seconds`` of each.
     settings
@@ -312,6 +314,7 @@ class ReportInput:
     fits_val: bool = False
     images: Images = "subset"
     reliance: Reliance | None = None
+    uses_val: bool = False
     stages: Sequence[Mapping[str, Any]] = ()
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     recipe: str = ""

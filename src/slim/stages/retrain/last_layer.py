@@ -42,12 +42,15 @@ class Head:
         The C that was used.
     held_out_accuracy
         Smallest accuracy over the cells of held-out images, in [0, 1]; None if nothing was tuned.
+    uses_val
+        Recomposed images: whether val was used as it is, too.
     """
 
     weight: Floats
     bias: Floats
     strength: float
     held_out_accuracy: float | None
+    uses_val: bool = False
 
     def predict(self, features: Floats) -> Indices:
         """(n,) predicted classes for features (n, d)."""

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 import numpy as np
+from scipy.stats import binomtest
 
 from slim import processes
-from slim.arrays import Floats, Ints
+from slim.arrays import Flags, Floats, Ints
 from slim.data import Dataset, ImageTable, Recomposition, recomposed_batches
 from slim.network.classifier import Classifier
 from slim.network.gradcam import GradCam
 from slim.network.pace import Pace, announce_time
 from slim.progress import track
 from slim.room import check_room
+from slim.stages.attend import SplitAttention
 from slim.stages.retrain.last_layer import Head, fit_weighted_head
 from slim.stages.settings import RetrainSettings
 from slim.training import TrainSettings, train_classifier
@@ -23,7 +26,45 @@ from slim.training import TrainSettings, train_classifier
 STRENGTH = 1e-3
 """Inverse strength of the l2 penalty; chosen among four on two data sets, see docs/log.md."""
 
+VAL_SHARE = 0.1
+"""Weight of val as it is, of all that a last layer is fitted to; see docs/log.md."""
+
+_LEVEL = 0.05
 _BATCH_SIZE = 32
+
+
+@dataclass(frozen=True, eq=False)
+class UnchangedVal:
+    """The images of val as they are, which a last layer may be fitted to besides recomposed ones.
+
+    Attributes
+    ----------
+    features
+        (m, d) penultimate features.
+    y
+        (m,) labels.
+    right
+        (m,) whether the reference model is right.
+    """
+
+    features: Floats
+    y: Ints
+    right: Flags
+
+    @classmethod
+    def of(cls, attention: SplitAttention, y: Ints) -> Self:
+        """Val, from its attention and labels."""
+        return cls(np.asarray(attention.features), y, np.asarray(attention.probabilities).argmax(1) == y)
+
+    def is_free_of_shortcut(self, head: Head) -> bool:
+        """Whether a head that was fitted to recomposed images is right more often than the reference model.
+
+        Where val is as biased as train, the shortcut of the reference model pays. The sign test of the images on which
+        the two differ must be significant at 5 %.
+        """
+        right = head.predict(self.features) == self.y
+        gained, lost = int((right & ~self.right).sum()), int((self.right & ~right).sum())
+        return gained > lost and bool(binomtest(gained, gained + lost, alternative="greater").pvalue < _LEVEL)
 
 
 def recomposed_head(
@@ -33,17 +74,20 @@ def recomposed_head(
     settings: RetrainSettings,
     training: TrainSettings,
     *,
+    val: UnchangedVal | None = None,
     seed: int,
 ) -> Head:
     """A last layer fitted to recomposed images of some splits; every class counts the same.
 
-    Val is recomposed like the pool, so that it cannot bring a shortcut back, however biased it is.
+    Val is recomposed like the pool, so that it cannot bring a shortcut back, however biased it is. If `val` is given,
+    its images are used as they are too, unless the shortcut pays there.
     """
     tables, draws = {split: data.split(split) for split in recompositions}, settings.draws
     ends = np.cumsum([draws * len(table) for table in tables.values()]).tolist()
+    rows = ends[-1] + (0 if val is None else len(val.y))
     # A network without a linear head is refused here.
     width = reference.linear.in_features
-    check_room("features of recomposed images", memory=ends[-1] * width * np.dtype(np.float32).itemsize)
+    check_room("features of recomposed images", memory=rows * width * np.dtype(np.float32).itemsize)
     first = next(iter(tables))
     with GradCam(reference, "auto", training.precision) as cam:
         announce_time(
@@ -51,29 +95,53 @@ def recomposed_head(
             f"{ends[-1]:,}, {draws} of each image",
             lambda: Pace.of_passes(cam, tables[first], _BATCH_SIZE, recompositions[first]).seconds(ends[-1]),
         )
-        features = np.zeros((ends[-1], width), np.float32)
-        for (split, table), part in zip(tables.items(), np.split(features, ends[:-1]), strict=True):
+        features = np.zeros((rows, width), np.float32)
+        for (split, table), part in zip(tables.items(), np.split(features, ends), strict=False):
             recomposed_features(cam, table, recompositions[split], draws, seed, into=part)
-    return fit_recomposed(features, [table.y for table in tables.values()], settings, reference.n_classes)
+    return fit_recomposed(features, [table.y for table in tables.values()], settings, reference.n_classes, val)
 
 
-def fit_recomposed(features: Floats, y: Sequence[Ints], settings: RetrainSettings, n_classes: int) -> Head:
+def fit_recomposed(
+    features: Floats,
+    y: Sequence[Ints],
+    settings: RetrainSettings,
+    n_classes: int,
+    val: UnchangedVal | None = None,
+) -> Head:
     """A last layer fitted to features of recomposed images; every class counts the same.
 
     Parameters
     ----------
     features
-        (draws * n, d) of each split as from `recomposed_features`, one below the other. They are standardised in place.
+        (draws * n, d) of each split as from `recomposed_features`, one below the other, and room for those of `val`
+        below them. They are standardised in place.
     y
         (n,) labels of each split.
     settings
         See `RetrainSettings`.
     n_classes
         Number of logits.
+    val
+        Val as it is, if it may be used; of no split of which the first `y` are.
     """
+    strength = settings.strength or STRENGTH
     labels = np.concatenate([np.tile(own, settings.draws) for own in y])
-    weights = 1 / np.bincount(labels, minlength=n_classes)[labels]
-    return fit_weighted_head(features, labels, weights, settings.strength or STRENGTH, n_classes=n_classes)
+    weights, n = _class_weights(labels, n_classes), len(y[0])
+    uses_val = val is not None and val.is_free_of_shortcut(
+        fit_weighted_head(features[:n].copy(), y[0], _class_weights(y[0], n_classes), strength, n_classes=n_classes)
+    )
+    if val is not None and uses_val:
+        features[len(labels) :] = val.features
+        weights = np.concatenate([(1 - VAL_SHARE) * weights, VAL_SHARE * _class_weights(val.y, n_classes)])
+        labels = np.concatenate([labels, val.y])
+    head = fit_weighted_head(features[: len(labels)], labels, weights, strength, n_classes=n_classes)
+    return replace(head, uses_val=uses_val)
+
+
+def _class_weights(y: Ints, n_classes: int) -> Floats:
+    """(n,) weights whose sum is 1, and the same for every class that occurs."""
+    counts = np.bincount(y, minlength=n_classes)
+    return np.asarray(1 / counts[y] / (counts > 0).sum())
 
 
 def recomposed_features(

@@ -21,7 +21,7 @@ from slim.stages.locate.object_maps import ObjectMaps
 from slim.stages.retrain.choices import Images
 from slim.stages.retrain.last_layer import Head, HeldOut, fit_head
 from slim.stages.retrain.random_subset import random_subset
-from slim.stages.retrain.recomposed import recomposed_head, train_recomposed
+from slim.stages.retrain.recomposed import UnchangedVal, recomposed_head, train_recomposed
 from slim.stages.retrain.reliance import Reliance, background_reliance
 from slim.stages.retrain.retrained import Retrained
 from slim.stages.settings import RetrainSettings
@@ -108,7 +108,8 @@ def retrain(
     if images == "recomposed":
         splits = [subset.pool, "val"] if fits_val else [subset.pool]
         recompositions = {split: Recomposition(objects.split(split)) for split in splits}
-        head = recomposed_head(data, reference, recompositions, settings, training, seed=seed)
+        val = UnchangedVal.of(attention.val, data.val.y) if fits_val else None
+        head = recomposed_head(data, reference, recompositions, settings, training, val=val, seed=seed)
     elif images == "subset":
         head = fit_subset_head(data, reference, attention, chosen, settings, pool=subset.pool, seed=seed)
     baseline = fit_subset_head(data, reference, attention, by_chance, settings, pool=subset.pool, seed=seed)
@@ -121,6 +122,7 @@ def retrain(
         None if head is None else head.held_out_accuracy,
         images,
         reliance,
+        head is not None and head.uses_val,
     )
 
 

@@ -44,6 +44,8 @@ class Retrained(Record):
         What `model` was retrained on: "recomposed" images, the curated "subset", or "none".
     reliance
         How much the reference model relies on backgrounds; None if it was not measured.
+    uses_val
+        Last layer, recomposed images: whether val was used as it is, too.
     """
 
     model: Classifier
@@ -54,10 +56,11 @@ class Retrained(Record):
     held_out_accuracy: float | None = None
     images: Images = "subset"
     reliance: Reliance | None = None
+    uses_val: bool = False
     format: ClassVar[int] = 2
 
     def __repr__(self) -> str:
-        parts: list[str] = [self.mode, _TRAINED_ON[self.images]]
+        parts: list[str] = [self.mode, _TRAINED_ON[self.images] + (" and val as it is" if self.uses_val else "")]
         if self.strength is not None:
             parts.append(f"strength {self.strength:g}")
         if self.held_out_accuracy is not None:
