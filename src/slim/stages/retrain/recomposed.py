@@ -126,21 +126,21 @@ def fit_recomposed(
     """
     strength = settings.strength or STRENGTH
     labels = np.concatenate([np.tile(own, settings.draws) for own in y])
-    weights, n = _class_weights(labels, n_classes), len(y[0])
+    weights, n = _class_weights(labels), len(y[0])
     uses_val = val is not None and val.is_free_of_shortcut(
-        fit_weighted_head(features[:n].copy(), y[0], _class_weights(y[0], n_classes), strength, n_classes=n_classes)
+        fit_weighted_head(features[:n].copy(), y[0], _class_weights(y[0]), strength, n_classes=n_classes)
     )
     if val is not None and uses_val:
         features[len(labels) :] = val.features
-        weights = np.concatenate([(1 - VAL_SHARE) * weights, VAL_SHARE * _class_weights(val.y, n_classes)])
+        weights = np.concatenate([(1 - VAL_SHARE) * weights, VAL_SHARE * _class_weights(val.y)])
         labels = np.concatenate([labels, val.y])
     head = fit_weighted_head(features[: len(labels)], labels, weights, strength, n_classes=n_classes)
     return replace(head, uses_val=uses_val)
 
 
-def _class_weights(y: Ints, n_classes: int) -> Floats:
+def _class_weights(y: Ints) -> Floats:
     """(n,) weights whose sum is 1, and the same for every class that occurs."""
-    counts = np.bincount(y, minlength=n_classes)
+    counts = np.bincount(y)
     return np.asarray(1 / counts[y] / (counts > 0).sum())
 
 

@@ -57,7 +57,7 @@ class Retrained(Record):
     images: Images = "subset"
     reliance: Reliance | None = None
     uses_val: bool = False
-    format: ClassVar[int] = 2
+    format: ClassVar[int] = 3
 
     def __repr__(self) -> str:
         parts: list[str] = [self.mode, _TRAINED_ON[self.images] + (" and val as it is" if self.uses_val else "")]
