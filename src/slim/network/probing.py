@@ -14,7 +14,9 @@ from slim.network.classifier import Classifier
 from slim.network.gradcam import GradCam
 
 _IMAGES, _BATCH = 64, 8
-_ROUNDING = 0.01  # of the largest logit: how far other kernels may take the logits of an image alone
+# Of the largest logit: how far other kernels, or sums in another order, may take the logits of an image. Where every
+# layer rounds to TF32, those of EfficientNet-Lite0, ResNet-50 and ViT-S/16 move by 0.002; with dropout 0.01, by 0.02.
+_ROUNDING = 0.01
 
 
 def probe(classifier: Classifier, table: ImageTable) -> None:
@@ -55,8 +57,9 @@ def probe(classifier: Classifier, table: ImageTable) -> None:
                 )
             if not predicted:
                 alone = cam(images[:1]).logits
-                _check_repeated(alone, cam(images[:1]).logits)
-                _check_alone(forward.logits, alone)
+                rounding = _ROUNDING * forward.logits.abs().max()
+                _check_repeated(alone, cam(images[:1]).logits, rounding)
+                _check_alone(forward.logits, alone, rounding)
             # Most heads show a gradient in the first batch, and the others need no further one.
             steers = steers or bool(forward.channel_weights(y.to(forward.logits.device)).any())
             predicted += forward.logits.argmax(1).tolist()
@@ -78,18 +81,18 @@ def probe(classifier: Classifier, table: ImageTable) -> None:
         )
 
 
-def _check_repeated(once: Tensor, again: Tensor) -> None:
-    """Refuse logits that are drawn at random."""
-    if not torch.equal(once, again):
+def _check_repeated(once: Tensor, again: Tensor, rounding: Tensor) -> None:
+    """Refuse logits that are drawn at random, but not those of a GPU that adds up in another order each time."""
+    if not bool(((once - again).abs() <= rounding).all()):
         raise ModelError(
             "The logits of an image must be the same each time. Got others in a second pass. Leave out what is random "
             "in evaluation mode, such as dropout(..., training=True)."
         )
 
 
-def _check_alone(together: Tensor, alone: Tensor) -> None:
+def _check_alone(together: Tensor, alone: Tensor, rounding: Tensor) -> None:
     """Refuse logits (b, n_classes) of which the first image has others (1, n_classes) alone."""
-    if bool((together[:1] - alone).abs().max() > _ROUNDING * together.abs().max()):
+    if not bool(((together[:1] - alone).abs() <= rounding).all()):
         raise ModelError(
             "The logits of an image must not depend on the images beside it. Got others for an image alone than in a "
             f"batch of {len(together)}. Let the network compute no statistics over a batch: batch norm, for instance, "
