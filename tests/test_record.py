@@ -185,7 +185,7 @@ def test_array_has_its_room_on_the_disk_before_it_is_filled(tmp_path: Path, monk
         ArrayToFill(tmp_path, "features", (1000, 100))
 
 
-@pytest.mark.parametrize("verb", ["train", "embed", "annotate", "curate", "report"])
+@pytest.mark.parametrize("verb", ["train", "embed", "annotate", "curate", "retrain", "report"])
 @pytest.mark.parametrize("change", ["lost", "renamed"])
 def test_values_of_another_structure_are_refused_in_one_line(verb: str, change: str, finished_run: Path) -> None:
     stage = STAGES[verb]

@@ -8,7 +8,7 @@ folder holds and in which format. Nothing is pickled.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import Field, asdict, fields, is_dataclass
 from html import escape
@@ -92,8 +92,7 @@ class Record:
         """
         folder = Path(folder)
         with as_written(folder):
-            values = cls._values(folder)
-            loaded = {item.name: cls._load_field(folder, item.name, values) for item in _fields(cls)}
+            loaded = cls._load_fields(folder, cls._values(folder))
             try:
                 return cls(**loaded)
             except SlimError as error:  # a file was changed into what no such record may hold
@@ -110,12 +109,10 @@ class Record:
         return "".join([f"<p>{type(self).__name__}</p>", *tables]) if tables else f"<pre>{escape(repr(self))}</pre>"
 
     @classmethod
-    def _load_field(cls, folder: Path, name: str, values: Mapping[str, Any]) -> Any:
-        """The value of one saved field."""
-        if values.get(name, ...) is None:
-            return None
-        item = next(item for item in _fields(cls) if item.name == name)
-        return _load(folder, item, _without_none(get_type_hints(cls)[name]), values)
+    def _load_fields(cls, folder: Path, values: Mapping[str, Any], without: Collection[str] = ()) -> dict[str, Any]:
+        """The values of the saved fields."""
+        hints, items = get_type_hints(cls), [item for item in _fields(cls) if item.name not in without]
+        return {item.name: _load(folder, item, _without_none(hints[item.name]), values) for item in items}
 
     @classmethod
     def _values(cls, folder: Path) -> dict[str, Any]:
@@ -261,6 +258,8 @@ def _plain(value: Any) -> Any:
 
 def _load(folder: Path, item: Field[Any], hint: Any, values: Mapping[str, Any]) -> Any:
     """A field's value from its file, or from the record's plain values."""
+    if values.get(item.name, ...) is None:
+        return None
     kind = get_origin(hint) or hint
     kind = get_origin(getattr(kind, "__value__", kind)) or kind  # since numpy 2.5, NDArray is an alias in itself
     path = folder / _stem(item)

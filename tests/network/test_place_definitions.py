@@ -9,6 +9,7 @@ from torch import nn
 
 from slim.network import places
 from slim.network.build import wrap
+from slim.network.choices import Precision
 from slim.network.places import COMPONENTS, GRID, PlaceBasis, PlaceRecorder
 
 pytestmark = pytest.mark.usefixtures("small_and_quiet")
@@ -38,15 +39,17 @@ def test_sample_is_of_different_places_drawn_by_the_seed(monkeypatch: pytest.Mon
     assert drawn[0] == drawn[1] != drawn[2]
 
 
-def _recorded(size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _recorded(size: int, precision: Precision = "32-true") -> tuple[torch.Tensor, torch.Tensor]:
     """Features of places as a small network's only layer with a grid gives them, and that layer's output."""
     torch.manual_seed(0)
     layer = nn.Conv2d(3, 4, 3, padding=1)
     network = nn.Sequential(layer, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
     classifier = wrap(network, image_size=size, layer="0", mean=(0, 0, 0), std=(1, 1, 1))
     images = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
-    with PlaceRecorder(classifier, size) as recorder, torch.no_grad():
-        return recorder(images), layer(images / 255)
+    with PlaceRecorder(classifier, size, precision) as recorder, torch.no_grad():
+        found = recorder(images)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+            return found, layer(images / 255).float()
 
 
 @pytest.mark.parametrize("size", [8, 16, 48])
@@ -59,3 +62,17 @@ def test_features_of_a_layer_have_length_one_and_are_brought_to_the_grid(size: i
     else:
         expected = nn.functional.interpolate(unit, (GRID, GRID), mode="bilinear", align_corners=False)
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_features_are_computed_in_the_precision_that_is_asked_for() -> None:
+    (found, output), (exact, _) = _recorded(GRID, "bf16-mixed"), _recorded(GRID)
+    torch.testing.assert_close(found, output / output.norm(dim=1, keepdim=True), rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(found, exact, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_what_is_not_finite_counts_as_nothing(value: str) -> None:
+    output = torch.rand(1, 3, GRID, GRID, generator=torch.Generator().manual_seed(0))
+    spoiled, without = output.clone(), output.clone()
+    spoiled[0, 1, 4, 5], without[0, 1, 4, 5] = float(value), 0.0
+    torch.testing.assert_close(places._resized(spoiled), places._resized(without))

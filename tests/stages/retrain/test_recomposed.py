@@ -92,15 +92,25 @@ def test_every_class_counts_the_same(records: Make, monkeypatch: pytest.MonkeyPa
     given: list[Any] = []
 
     def fit(features: Any, y: Any, weights: Any, strength: float, **keywords: Any) -> Any:
-        given.append((len(features), y, weights))
+        given.append((features, y, weights))
         return fit_weighted_head(features, y, weights, strength, **keywords)
 
     monkeypatch.setattr(module, "fit_weighted_head", fit)
     recompositions = {name: Recomposition(made.objects.split(name)) for name in ("train", "val")}
     recomposed_head(made.data, made.reference, recompositions, RECOMPOSE, QUICK, seed=0)
-    ((n, y, weights),) = given
-    assert n == 2 * (24 + 16)
+    ((features, y, weights),) = given
+    assert (len(features), features.dtype) == (2 * (24 + 16), np.float32)
     assert np.bincount(y, weights) == pytest.approx([0.5, 0.5])
+
+
+def test_features_are_computed_in_the_precision_of_training(records: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, precisions = records(), []
+    monkeypatch.setattr(module, "recomposed_features", lambda cam, *_, **__: precisions.append(cam.precision))
+    monkeypatch.setattr(module, "fit_recomposed", lambda *_: None)
+    recompositions = {"train": Recomposition(made.objects.train)}
+    for training in (QUICK, replace(QUICK, precision="bf16-mixed")):
+        recomposed_head(made.data, made.reference, recompositions, RECOMPOSE, training, seed=0)
+    assert precisions == ["32-true", "bf16-mixed"]
 
 
 def test_pool_of_val_images_is_not_fitted_twice(records: Make, monkeypatch: pytest.MonkeyPatch) -> None:

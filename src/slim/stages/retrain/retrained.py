@@ -92,5 +92,4 @@ class Retrained(Record):
         model, random = (
             Classifier.load(folder / name, own) for name, own in zip(("model", "random"), modules, strict=True)
         )
-        others = {name: cls._load_field(folder, name, values) for name in ("random_index", *values)}
-        return cls(model, random, **others)
+        return cls(model, random, **cls._load_fields(folder, values, without=("model", "random")))
