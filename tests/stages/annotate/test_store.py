@@ -283,6 +283,15 @@ def test_store_refuses_a_file_that_is_no_database_and_a_folder(tmp_path: Path) -
         Store(tmp_path)
 
 
+def test_store_refuses_a_damaged_schema_that_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "annotations.db"
+    with Store(path) as store:
+        store.record(1, "core", "ann")
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE", b"CREATE T\xd6BLE"))
+    with pytest.raises(ArtifactError, match="must be a store of judgements that can be written"):
+        Store(path)
+
+
 def test_store_has_every_answer_that_was_reported_as_saved_before_a_kill(tmp_path: Path) -> None:
     path = tmp_path / "annotations.db"
     process = writer(path, "ann", 100_000)

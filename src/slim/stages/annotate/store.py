@@ -126,7 +126,7 @@ class Store:
             raise self._unusable(error) from error
         try:
             self._prepare()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # of a message that quotes damaged text
             self.close()
             raise self._unusable(error) from error
         except BaseException:
@@ -374,7 +374,7 @@ class Store:
             )
         return version
 
-    def _unusable(self, error: sqlite3.Error) -> ArtifactError:
+    def _unusable(self, error: Exception) -> ArtifactError:
         return ArtifactError(
             f"{self.path} must be a store of judgements that can be written. Got: {error}. "
             "Check the disk's free space and the file's permissions, or move the file away and start again."
