@@ -1,11 +1,11 @@
 """Does a test fail where the numeric core computes something else? The core is changed, one place at a time.
 
-python benchmarks/faults/mutants.py [AREA ...] [--each 60] [--seed 0]
+python benchmarks/faults/mutants.py [AREA or FILE ...] [--each 60] [--seed 0]
 
 Needs the extra "mutation" and a system that forks. Each mutant is one change of an expression within a function:
 another operator, a number larger by one, an argument left out or None, a condition turned. The changes are those of
 mutmut; what only says something (strings, errors, warnings, what progress bars say, `__repr__`) is not changed. Of
-each area, a random sample is tested with the area's own tests, in memory: no file is written. Prints each survivor
+each area or file, a random sample is tested with its own tests, in memory: no file is written. Prints each survivor
 and, per area and file, how many were killed; a mutant whose tests take five times as long as usual is killed too.
 """
 
@@ -45,7 +45,7 @@ AREAS: dict[str, dict[str, str]] = {
     },
     "recomposition": {
         "data/recompose.py": "data/test_recompose_definitions.py data/test_recompose.py",
-        "stages/retrain/recomposed.py": "stages/retrain/test_recomposed.py",
+        "stages/retrain/recomposed.py": "stages/retrain/test_recomposed.py stages/retrain/test_reliance.py",
         "stages/retrain/reliance.py": "stages/retrain/test_reliance.py",
     },
     "propagation": {
@@ -74,6 +74,8 @@ AREAS: dict[str, dict[str, str]] = {
     },
     "last layer": {"stages/retrain/last_layer.py": "stages/retrain/test_last_layer.py"},
 }
+
+FILES = {file: tests for files in AREAS.values() for file, tests in files.items()}
 
 _TEXT = ("announce", "announce_time", "track", "warnings.warn")  # functions that only say something
 
@@ -223,7 +225,7 @@ def row(name: str, counts: Counter[str]) -> str:
 
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("areas", nargs="*", metavar="AREA", help=", ".join(AREAS))
+    parser.add_argument("areas", nargs="*", metavar="AREA", help=", ".join([*AREAS, *FILES]))
     parser.add_argument("--each", type=int, default=60)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(words)
@@ -231,7 +233,8 @@ def main(words: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory() as examples:
         os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = examples
         for area in options.areas or AREAS:
-            counts = area_counts(AREAS[area], options.each, options.seed)
+            files = AREAS.get(area) or {area: FILES[area]}
+            counts = area_counts(files, options.each, options.seed)
             together = sum(counts.values(), Counter[str]())
             lines += [row(area, together), *(row(f"  {file}", one) for file, one in counts.items())]
             total += together

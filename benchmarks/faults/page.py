@@ -23,6 +23,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -63,16 +64,23 @@ class Server:
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
+    def connect(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+
     def call(self, method: str, path: str, body: object = None) -> bytes:
+        """The body of a successful response, over a connection of its own."""
+        with closing(self.connect()) as line:
+            return self.ask(line, method, path, body)
+
+    def ask(self, line: http.client.HTTPConnection, method: str, path: str, body: object = None) -> bytes:
         """The body of a successful response."""
         join = "&" if "?" in path else "?"
-        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as line:
-            content = None if body is None else json.dumps(body)
-            line.request(method, f"{path}{join}token={self.token}", content, {"Content-Type": "application/json"})
-            response = line.getresponse()
-            if response.status not in (200, 204):
-                raise http.client.HTTPException(f"{response.status} {response.read()[:200]!r}")
-            return response.read()
+        content = None if body is None else json.dumps(body)
+        line.request(method, f"{path}{join}token={self.token}", content, {"Content-Type": "application/json"})
+        response = line.getresponse()
+        if response.status not in (200, 204):
+            raise http.client.HTTPException(f"{response.status} {response.read()[:200]!r}")
+        return response.read()
 
     def megabytes(self) -> float:
         """The memory that the process occupies."""
@@ -207,27 +215,40 @@ def slow(folder: Path, options: argparse.Namespace) -> None:
 
 
 def memory(folder: Path, options: argparse.Namespace) -> None:
-    """Requests as pages send them: mostly polls, pictures and answers."""
+    """Requests as pages send them: mostly polls, pictures and answers, over connections that are kept."""
+    lines = threading.local()
+
+    def poll(number: int) -> None:
+        if not hasattr(lines, "own"):
+            lines.own = server.connect()
+        try:
+            _poll(server, lines.own, number)
+        except ConnectionError:  # the server closes a connection that was idle for some seconds
+            lines.own.close()
+            _poll(server, lines.own, number)
+
     with served(folder) as server, ThreadPoolExecutor(SENDERS) as threads:
         step = max(1, options.polls // 10)
         grown = [server.megabytes()]
         for start in range(0, options.polls, step):
-            list(threads.map(lambda number: _poll(server, number), range(start, start + step)))
+            list(threads.map(poll, range(start, start + step)))
             grown.append(server.megabytes())
             print(f"{start + step:,} requests: {grown[-1]:.0f} MB", flush=True)
         say("requests; MB at the start and after each tenth", " ".join(f"{value:.0f}" for value in grown))
         say("tracebacks, error logs, token in the log", server.faults() or "none")
 
 
-def _poll(server: Server, number: int) -> None:
+def _poll(server: Server, line: http.client.HTTPConnection, number: int) -> None:
     pictures = ("photo", "map", "spotlight")
     if number % 50 == 0:  # the keys repeat: the page's answers are few, its requests many
         post = {"key": str(number % 1000), "index": number % 40, "answer": "core"}
-        server.call("POST", "/api/posts", {"annotator": "ann", "posts": [post]})
+        server.ask(line, "POST", "/api/posts", {"annotator": "ann", "posts": [post]})
     elif number % 5 == 0:
-        server.call("GET", f"/{pictures[number % 3]}/{number % 48}")
+        server.ask(line, "GET", f"/{pictures[number % 3]}/{number % 48}")
     else:
-        server.call("GET", ("/api/summary", "/api/scores", "/api/session?annotator=ann", "/api/summary")[number % 4])
+        server.ask(
+            line, "GET", ("/api/summary", "/api/scores", "/api/session?annotator=ann", "/api/summary")[number % 4]
+        )
 
 
 def _quantiles(values: list[float]) -> str:

@@ -103,16 +103,6 @@ def test_every_class_counts_the_same(records: Make, monkeypatch: pytest.MonkeyPa
     assert np.bincount(y, weights) == pytest.approx([0.5, 0.5])
 
 
-def test_features_are_computed_in_the_precision_of_training(records: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    made, precisions = records(), []
-    monkeypatch.setattr(module, "recomposed_features", lambda cam, *_, **__: precisions.append(cam.precision))
-    monkeypatch.setattr(module, "fit_recomposed", lambda *_: None)
-    recompositions = {"train": Recomposition(made.objects.train)}
-    for training in (QUICK, replace(QUICK, precision="bf16-mixed")):
-        recomposed_head(made.data, made.reference, recompositions, RECOMPOSE, training, seed=0)
-    assert precisions == ["32-true", "bf16-mixed"]
-
-
 def test_pool_of_val_images_is_not_fitted_twice(records: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     made = records("val")
     tables: list[str] = []
