@@ -193,6 +193,17 @@ def test_tree_with_an_empty_split_folder_is_refused(tmp_path: Path) -> None:
         load_dataset(root)
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [(("train", "val", "valid", "test"), "val, val, valid"), (("Train", "training", "test"), "train, Train, training")],
+)
+def test_folders_of_two_names_for_one_split_are_told(tmp_path: Path, names: tuple[str, ...], told: str) -> None:
+    root = tree(tmp_path, {f"{part}/{name}": 6 for part in names for name in ("a", "b")})
+    with pytest.warns(SlimWarning, match=f"several folders for {told}, whose images are put together"):
+        data = load_dataset(root)
+    assert sum(map(len, (data.train, data.val, data.test))) == 12 * len(names)
+
+
 def test_tree_without_train_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Got none in train"):
         load_dataset(tree(tmp_path, {"val/a": 2, "val/b": 2, "test/a": 2, "test/b": 2}))
