@@ -44,7 +44,7 @@ def refuse_stand_in(path: Path, start: bytes) -> None:
 
 
 def _files(path: Path) -> tuple[str, ...]:
-    """The files of an archive, as they are called within its folder; none if it is damaged, which PyTorch's reader says."""
+    """The files of an archive, as they are called within its folder; none of a damaged one, which PyTorch names."""
     try:
         with zipfile.ZipFile(path) as archive:
             return tuple(file.partition("/")[2] or file for file in archive.namelist())
