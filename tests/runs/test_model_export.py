@@ -19,8 +19,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import nn
 
-from slim import export_model, open_run
-from slim.errors import ArtifactError, ModelError
+from slim import export_groups, export_model, open_run
+from slim.errors import ArtifactError, DataError, ModelError
 from slim.network.build import build, wrap
 from slim.network.classifier import Classifier
 from slim.network.clip import wrap_clip
@@ -181,6 +181,14 @@ def test_groups_go_to_wilds_and_spuco(finished_run: Path, slim_command: Callable
     assert sorted(i for rows in partition.values() for i in rows) == list(range(48))
     for key, rows in partition.items():
         assert {f"{y},{place}" for y, place in table.loc[rows, ["y", "place"]].values.tolist()} == {key}
+
+
+def test_groups_do_not_take_the_place_of_the_table_of_the_images(finished_run: Path) -> None:
+    table = Path(open_run(finished_run).data.source["source"]) / "metadata.csv"
+    before = table.read_bytes()
+    with pytest.raises(DataError, match="must not take the place of the table"):
+        export_groups(finished_run, table)
+    assert table.read_bytes() == before
 
 
 class Squeezed(nn.Module):
