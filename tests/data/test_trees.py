@@ -254,6 +254,12 @@ def test_folders_that_seem_to_be_splits_are_not_taken_for_classes(tmp_path: Path
         load_dataset(root)
 
 
+def test_classes_that_are_all_called_as_splits_are_told(tmp_path: Path) -> None:
+    root = tree(tmp_path, dict.fromkeys(("trainA", "trainB", "testA", "testB"), 5))
+    with pytest.warns(SlimWarning, match="called as splits are: testA, testB, trainA, trainB"):
+        assert load_dataset(root).train.n_classes == 4
+
+
 def test_photo_that_a_hard_link_puts_into_two_splits_leaks(tmp_path: Path) -> None:
     root = tree(tmp_path, {f"{part}/{name}": 3 for part in ("train", "val", "test") for name in ("a", "b")})
     (root / "test/a/0.jpg").unlink()

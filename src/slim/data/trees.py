@@ -141,6 +141,12 @@ def _parts(folder: Path) -> list[tuple[str, Path]]:
                 f"Folders for the splits must be called train, val and test. Got {listed(names)} in {folder}. "
                 "Rename them."
             )
+        warnings.warn(
+            f"The classes in {folder} are called as splits are: {listed(names)}. If they are splits, put the images of "
+            "each class into folders of their own: train/CLASS.",
+            SlimWarning,
+            stacklevel=5,
+        )
     below = [{name.lower() for name in subfolders(folder / name)} for name in names]
     if len(below) > 1 and all(inner and inner <= set(_SPLIT_FOLDERS) for inner in below):
         raise DataError(
