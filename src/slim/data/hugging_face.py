@@ -29,9 +29,13 @@ def is_saved_dataset(source: Path) -> bool:
 
 
 def _is_of_parquet(folder: Path) -> bool:
-    """Whether a folder holds Parquet files, and no table for SLIM."""
+    """Whether a folder holds Parquet files, and neither a table for SLIM nor folders of images."""
+    if (folder / "metadata.csv").exists() or any(
+        path.is_dir() and path.name != "data" for path in folder.glob("[!.]*")
+    ):
+        return False
     found = (file for pattern in ("*.parquet", "data/*.parquet") for file in folder.glob(pattern))
-    return not (folder / "metadata.csv").exists() and next(found, None) is not None
+    return next(found, None) is not None
 
 
 def hugging_face_frame(source: Any, mask: str | None, seed: int) -> tuple[pd.DataFrame, Path]:
