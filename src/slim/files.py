@@ -115,6 +115,27 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def share(path: Path) -> None:
+    """Let those read a file who may read a new one: safetensors lets only its owner.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> file = Path(tempfile.mkdtemp()) / "model.safetensors"
+    >>> file.touch()
+    >>> usual = file.stat().st_mode
+    >>> file.chmod(0o600)
+    >>> share(file)
+    >>> file.stat().st_mode == usual
+    True
+    """
+    new = path.with_name(f"{path.name}.new")
+    new.touch()
+    with suppress(PermissionError):  # of disks that keep no permissions
+        path.chmod(new.stat().st_mode)
+    new.unlink()
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write JSON atomically; NaN is refused, since other readers would not accept it."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")

@@ -73,6 +73,16 @@ def test_the_card_finds_the_class_in_the_background_of_train_only(material: tupl
     assert "class and scene: Cramér's V 1.00 in train, 0.00 in val" in repr(card)
 
 
+def test_the_card_finds_nothing_in_the_background_where_there_is_no_shortcut(
+    material: tuple[Path, Path], tmp_path: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    for photo in material[1].glob("*/*.png"):  # which a probe could learn by heart
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(photo)
+    card = compose(*material, tmp_path / "set", ComposeSettings(shortcut="none", **SMALL))
+    assert card.probe["background"]["train"] < 0.7
+
+
 def test_masks_are_where_the_objects_are(material: tuple[Path, Path], tmp_path: Path) -> None:
     card = compose(*material, tmp_path / "set", ComposeSettings(shortcut="none", **SMALL))
     table = _table(tmp_path / "set")

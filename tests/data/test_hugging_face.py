@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -63,6 +64,41 @@ def test_images_in_files_of_their_own_stay_there_and_missing_splits_are_carved(m
     assert all(path.startswith(str(tmp_path / "train")) for path in data.train.paths)
     assert not (tmp_path / "cache").exists()
     assert [len(table) for table in _tables(load_dataset(make(20)))] == [14, 2, 4]
+
+
+def test_format_or_transform_for_training_changes_nothing(make: Make) -> None:
+    plain = make(20)
+    for changed in (plain.with_format("numpy"), plain.with_transform(lambda rows: {"pixel_values": rows["label"]})):
+        data = load_dataset(changed)
+        assert data.fingerprint == load_dataset(plain).fingerprint
+        assert data.train.image(3).size == (16, 12)
+
+
+def test_data_set_that_streams_is_refused(make: Make) -> None:
+    with pytest.raises(DataError, match="Got one that streams. Load it without streaming=True"):
+        load_dataset(make(6).to_iterable_dataset())
+
+
+@pytest.mark.parametrize("layout", ["data/train-00000-of-00001.parquet", "train.parquet"])
+def test_folder_of_parquet_is_read_with_its_classes(make: Make, tmp_path: Path, layout: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub")
+    for split in ("train", "test"):
+        file = tmp_path / "parquet" / layout.replace("train", split)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        make(20, split).to_parquet(file)
+    data = load_dataset(tmp_path / "parquet")
+    assert (data.name, data.train.class_names) == ("parquet", ("dog", "cat"))
+    assert [len(table) for table in _tables(data)] == [18, 2, 20]
+    assert load_dataset(**data.source).fingerprint == data.fingerprint
+
+
+def test_file_of_parquet_may_hold_images_as_bytes(make: Make, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub")
+    images = [{"bytes": (tmp_path / f"train{i}.png").read_bytes(), "path": None} for i in range(len(make(20)))]
+    pd.DataFrame({"photo": images, "label": ["cat", "dog"] * 10}).to_parquet(tmp_path / "photos.parquet")
+    data = load_dataset(tmp_path / "photos.parquet")
+    assert data.train.class_names == ("cat", "dog")
+    assert data.train.image(0).size == (16, 12)
 
 
 def _tables(data: Any) -> list[Any]:

@@ -129,6 +129,15 @@ def test_what_is_odd_is_noted(files: Path, frame: pd.DataFrame, tmp_path: Path) 
     ]
 
 
+def test_identical_files_with_two_labels_are_noted(files: Path, frame: pd.DataFrame, tmp_path: Path) -> None:
+    frame["img_filename"] = [str(files / name) for name in frame["img_filename"]]
+    train = frame[frame["split"] == frame["split"].iloc[0]]
+    one, other = train.index[0], train.index[train["y"] != train["y"].iloc[0]][0]
+    (tmp_path / "twin.png").write_bytes(Path(frame.loc[one, "img_filename"]).read_bytes())
+    frame.loc[other, "img_filename"] = str(tmp_path / "twin.png")
+    assert [note.split(":")[0] for note in check(load_dataset(frame)).notes] == ["Identical files have two labels"]
+
+
 def test_list_of_images_to_leave_out_must_have_a_column_of_paths(tmp_path: Path) -> None:
     with (tmp_path / "list.csv").open("w") as stream:
         csv.writer(stream).writerows([["name"], ["a.png"]])

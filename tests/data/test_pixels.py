@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from slim.data import ImageTable
+from slim.data.pixels import mask_region
 from slim.errors import DataError, SlimWarning
 
 
@@ -188,3 +189,15 @@ def test_array_that_is_no_image_is_refused(tmp_path: Path, array: npt.NDArray[An
     np.save(tmp_path / "image.npy", array)
     with pytest.raises(DataError, match=r"image\.npy must be a readable image. Got: an array of"):
         rgb(tmp_path / "image.npy")
+
+
+@pytest.mark.parametrize("what", ["photo", "mask"])
+def test_pages_of_a_tiff_file_beyond_the_first_are_told(tmp_path: Path, what: str) -> None:
+    pages = [Image.new("L", (8, 6), grey) for grey in (255, 0)]
+    pages[0].save(tmp_path / "photo.png")
+    pages[0].save(tmp_path / "stack.tif", save_all=True, append_images=pages[1:])
+    with pytest.warns(SlimWarning, match="only the first page of each is read"):
+        if what == "photo":
+            assert rgb(tmp_path / "stack.tif").min() == 255
+        else:
+            assert mask_region(str(tmp_path / "stack.tif"), str(tmp_path / "photo.png"), 4).all()

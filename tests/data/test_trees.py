@@ -193,6 +193,17 @@ def test_tree_with_an_empty_split_folder_is_refused(tmp_path: Path) -> None:
         load_dataset(root)
 
 
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [(("train", "val", "valid", "test"), "val, val, valid"), (("Train", "training", "test"), "train, Train, training")],
+)
+def test_folders_of_two_names_for_one_split_are_told(tmp_path: Path, names: tuple[str, ...], told: str) -> None:
+    root = tree(tmp_path, {f"{part}/{name}": 6 for part in names for name in ("a", "b")})
+    with pytest.warns(SlimWarning, match=f"several folders for {told}, whose images are put together"):
+        data = load_dataset(root)
+    assert sum(map(len, (data.train, data.val, data.test))) == 12 * len(names)
+
+
 def test_tree_without_train_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Got none in train"):
         load_dataset(tree(tmp_path, {"val/a": 2, "val/b": 2, "test/a": 2, "test/b": 2}))
@@ -241,6 +252,12 @@ def test_folders_that_seem_to_be_splits_are_not_taken_for_classes(tmp_path: Path
     root = tree(tmp_path, {f"{part}/{name}": 4 for part in parts for name in ("a", "b")})
     with pytest.raises(DataError, match="must be called train, val and test. Got"):
         load_dataset(root)
+
+
+def test_classes_that_are_all_called_as_splits_are_told(tmp_path: Path) -> None:
+    root = tree(tmp_path, dict.fromkeys(("trainA", "trainB", "testA", "testB"), 5))
+    with pytest.warns(SlimWarning, match="called as splits are: testA, testB, trainA, trainB"):
+        assert load_dataset(root).train.n_classes == 4
 
 
 def test_photo_that_a_hard_link_puts_into_two_splits_leaks(tmp_path: Path) -> None:

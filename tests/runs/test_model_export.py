@@ -16,10 +16,11 @@ import torch
 import torchvision
 from click.testing import Result
 from PIL import Image
+from safetensors.torch import load_file
 from torch import nn
 
-from slim import export_model, open_run
-from slim.errors import ArtifactError, ModelError
+from slim import export_groups, export_model, open_run
+from slim.errors import ArtifactError, DataError, ModelError
 from slim.network.build import build, wrap
 from slim.network.classifier import Classifier
 from slim.network.clip import wrap_clip
@@ -94,6 +95,12 @@ def test_code_of_an_export_classifies_as_slim_does(
     name, logits = run_without_slim(export_classifier(classifier, tmp_path / "out", to))
     assert name == predicted(classifier, photo)[0]
     torch.testing.assert_close(logits, predicted(classifier, photo)[1], atol=2e-4, rtol=1e-3)
+
+
+def test_exported_files_may_be_read_by_all_who_may_read_a_new_file(tmp_path: Path) -> None:
+    export_classifier(build("resnet10t", NAMES, weights=None, image_size=48), tmp_path / "out", "timm")
+    (tmp_path / "new").touch()
+    assert {file.stat().st_mode for file in (tmp_path / "out").iterdir()} == {(tmp_path / "new").stat().st_mode}
 
 
 def test_onnx_classifies_as_torch_does(photo: Path, tmp_path: Path, run_without_slim: Run) -> None:
@@ -176,6 +183,14 @@ def test_groups_go_to_wilds_and_spuco(finished_run: Path, slim_command: Callable
         assert {f"{y},{place}" for y, place in table.loc[rows, ["y", "place"]].values.tolist()} == {key}
 
 
+def test_groups_do_not_take_the_place_of_the_table_of_the_images(finished_run: Path) -> None:
+    table = Path(open_run(finished_run).data.source["source"]) / "metadata.csv"
+    before = table.read_bytes()
+    with pytest.raises(DataError, match="must not take the place of the table"):
+        export_groups(finished_run, table)
+    assert table.read_bytes() == before
+
+
 class Squeezed(nn.Module):
     """A network of a single logit, as a vector."""
 
@@ -185,6 +200,17 @@ class Squeezed(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.net(images).squeeze(1)
+
+
+def test_network_that_came_with_a_single_logit_is_made_with_two_outputs_to_load_what_was_exported(
+    tmp_path: Path,
+) -> None:
+    classifier = wrap(Squeezed(), image_size=16, class_names=NAMES)
+    exported = export_classifier(classifier, tmp_path / "out", "state-dict")
+    assert "model = Squeezed(...)  # as you made it, with 2 outputs\n" in exported.code
+    with_two = Squeezed()
+    with_two.net[-1] = nn.Linear(4, 2)
+    with_two.load_state_dict(load_file(tmp_path / "out" / "model.safetensors"))
 
 
 def test_network_that_onnx_cannot_express_is_refused_and_leaves_nothing(tmp_path: Path) -> None:

@@ -115,6 +115,11 @@ def test_message_names_the_first_stage_that_is_lacking(finished_run: Path) -> No
         open_run(finished_run).stage("report")
 
 
+def test_stage_of_no_known_name_is_refused_with_the_one_that_is_meant(finished_run: Path) -> None:
+    with pytest.raises(slim.ArtifactError, match="A stage must be one of train, .* Got 'retrained'. Try retrain."):
+        slim.open_run(finished_run).load("retrained")
+
+
 def test_edited_file_of_recorded_answers_is_read_again(finished_run: Path, tmp_path: Path, states: States) -> None:
     paths = open_run(finished_run).data.train.paths
     answers = tmp_path / "answers.csv"

@@ -22,9 +22,20 @@ _LABELS = ("label", "labels", "y")
 _MADE = ("filename", "y", "split", "class_name")
 
 
-def is_saved_dataset(folder: Path) -> bool:
-    """Whether ``save_to_disk`` of datasets wrote a folder."""
-    return (folder / "dataset_dict.json").is_file() or (folder / "dataset_info.json").is_file()
+def is_saved_dataset(source: Path) -> bool:
+    """Whether ``save_to_disk`` of datasets wrote a folder, or it holds Parquet, as from the Hub, or is such a file."""
+    saved = any((source / name).is_file() for name in ("dataset_dict.json", "dataset_info.json"))
+    return saved or source.suffix == ".parquet" or _is_of_parquet(source)
+
+
+def _is_of_parquet(folder: Path) -> bool:
+    """Whether a folder holds Parquet files, and neither a table for SLIM nor folders of images."""
+    if (folder / "metadata.csv").exists() or any(
+        path.is_dir() and path.name != "data" for path in folder.glob("[!.]*")
+    ):
+        return False
+    found = (file for pattern in ("*.parquet", "data/*.parquet") for file in folder.glob(pattern))
+    return next(found, None) is not None
 
 
 def hugging_face_frame(source: Any, mask: str | None, seed: int) -> tuple[pd.DataFrame, Path]:
@@ -35,7 +46,7 @@ def hugging_face_frame(source: Any, mask: str | None, seed: int) -> tuple[pd.Dat
     Parameters
     ----------
     source
-        A folder that ``save_to_disk`` wrote, a ``Dataset``, or a ``DatasetDict``.
+        A folder that ``save_to_disk`` wrote, a folder or file of Parquet, a ``Dataset``, or a ``DatasetDict``.
     mask
         The feature with the masks, which are images too.
     seed
@@ -44,20 +55,42 @@ def hugging_face_frame(source: Any, mask: str | None, seed: int) -> tuple[pd.Dat
     Raises
     ------
     DataError
-        There is no feature of images or of labels, an image has several labels or none, or a split has another name
-        than train, validation and test.
+        There is no feature of images or of labels, an image has several labels or none, a split has another name than
+        train, validation and test, or it streams.
     SlimError
         datasets is not installed.
     """
     datasets = optional("datasets", "transformers", "read what it saved")
-    loaded = datasets.load_from_disk(str(source)) if isinstance(source, Path) else source
+    loaded = _loaded(datasets, source) if isinstance(source, Path) else source
     parts: Mapping[str, Any] = loaded if isinstance(loaded, Mapping) else {"all": loaded}
+    if any(isinstance(part, datasets.IterableDataset) for part in parts.values()):
+        raise DataError("A data set must be at hand as a whole. Got one that streams. Load it without streaming=True.")
     home = cache_folder() / "datasets" / "-".join(str(part._fingerprint) for part in parts.values())
+    parts = {name: _plain(datasets, part) for name, part in parts.items()}
     frames = [_frame(datasets, part, mask, home / name).assign(split=name) for name, part in parts.items()]
     frame = pd.concat(frames, ignore_index=True)
     if frame["y"].dtype.kind not in "iuf":  # classes by name alone, numbered in alphabetical order
         frame["y"] = np.unique(frame["y"].to_numpy(str), return_inverse=True)[1]
     return (frame.drop(columns="split") if len(parts) == 1 else _with_splits(frame, seed)), home
+
+
+def _loaded(datasets: Any, source: Path) -> Any:
+    """What is saved in a folder or file; datasets keeps a copy of what was Parquet in its cache."""
+    if source.is_file():
+        return datasets.Dataset.from_parquet(str(source))  # load_dataset would report its use to the Hub
+    return datasets.load_dataset(str(source)) if _is_of_parquet(source) else datasets.load_from_disk(str(source))
+
+
+def _plain(datasets: Any, part: Any) -> Any:
+    """A split without the caller's format or transform, whose images are known as images.
+
+    Other writers of Parquet than datasets leave them as bytes, beside a path.
+    """
+    part = part.with_format(None)
+    for name, kind in part.features.items():
+        if kind == datasets.Value("binary") or (isinstance(kind, Mapping) and set(kind) == {"bytes", "path"}):
+            part = part.cast_column(name, datasets.Image())
+    return part
 
 
 def _frame(datasets: Any, part: Any, mask: str | None, folder: Path) -> pd.DataFrame:
@@ -67,7 +100,7 @@ def _frame(datasets: Any, part: Any, mask: str | None, folder: Path) -> pd.DataF
     if not images:
         raise DataError(
             f"A data set must have a feature of images. Got {listed(list(features))}. "
-            "Cast the one that holds them: dataset.cast_column(name, datasets.Image())."
+            "Cast the one that holds them: dataset.cast_column(name, datasets.Image()). Save a table of files as CSV."
         )
     label = _label(datasets, features)
     columns = {"filename": _files(datasets, part, images[0], folder / images[0])}
@@ -108,7 +141,7 @@ def _labels(datasets: Any, part: Any, name: str) -> dict[str, list[Any]]:
         )
     if isinstance(kind, datasets.ClassLabel):
         return {"y": values, "class_name": [kind.int2str(value) for value in values]}
-    if kind.dtype == "string":
+    if any(isinstance(value, str) for value in values):
         return {"y": values, "class_name": values}
     return {"y": values}
 

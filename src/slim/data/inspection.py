@@ -97,8 +97,8 @@ def check(data: Dataset) -> Inspection:
     Returns
     -------
     Inspection
-        Images that cannot be used, all at once; and notes: identical files in two splits, images of a single colour,
-        masks that seem inverted, and warnings of masks and boxes. Nothing is raised for an image.
+        Images that cannot be used, all at once; and notes: identical files in two splits or with two labels, images of
+        a single colour, masks that seem inverted, and warnings of masks and boxes. Nothing is raised for an image.
 
     Notes
     -----
@@ -159,17 +159,23 @@ def _look(table: ImageTable, i: int, path: str, has_region: bool) -> _Seen:
 
 def _notes(data: Dataset, seen: dict[str, list[_Seen]]) -> Iterator[str]:
     """What is odd about readable images."""
-    first: dict[bytes, tuple[str, str]] = {}
+    first: dict[bytes, tuple[str, str, int]] = {}
     twins: list[tuple[str, str]] = []
+    contrary: list[tuple[str, str]] = []
     for split, part in seen.items():
-        for path, one in zip(data.split(split).paths, part, strict=True):
-            other, name = first.setdefault(one.digest, (split, path)) if one.digest else (split, path)
+        table = data.split(split)
+        for path, y, one in zip(table.paths, table.y.tolist(), part, strict=True):
+            other, name, label = first.setdefault(one.digest, (split, path, y)) if one.digest else (split, path, y)
             if other != split:
                 twins.append((name, path))
+            if label != y:
+                contrary.append((name, path))
     if twins:
         yield (
             f"Identical files are in two splits, which leaks: {len(twins)}, such as {twins[0][0]} and {twins[0][1]}."
         )
+    if contrary:
+        yield f"Identical files have two labels: {len(contrary)}, such as {contrary[0][0]} and {contrary[0][1]}."
     everything = [one for part in seen.values() for one in part]
     flat = sum(one.flat for one in everything)
     if flat:

@@ -57,8 +57,9 @@ def load_dataset(
         - an ImageFolder tree, ``train/<class>/*.jpg`` with ``val`` and ``test`` beside ``train``, or
           ``<class>/*.jpg``.
         - a DataFrame with the columns of ``metadata.csv``.
-        - a ``Dataset`` or ``DatasetDict`` of Hugging Face's datasets, or the folder that its ``save_to_disk`` wrote: an
-          image feature, and ``label`` (or the only feature of classes). Splits are train, validation and test.
+        - a ``Dataset`` or ``DatasetDict`` of Hugging Face's datasets, the folder that its ``save_to_disk`` wrote, or
+          Parquet files as the Hub delivers them: an image feature, and ``label`` (or the only feature of classes).
+          Splits are train, validation and test.
         - the name of a benchmark: ``"waterbirds"``, ``"waterbirds-fixed"``, ``"celeba"``, ``"isic"``, ``"nico"`` or
           ``"imagenet9"``, as it is published, unpacked or in archives. A folder of that name comes first, unless `root`
           is given.

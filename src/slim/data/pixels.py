@@ -159,6 +159,7 @@ def _opened(path: str, use: Callable[[Image.Image], T], content: io.BytesIO | No
     """The result of `use` on the opened file, or on its content, which is closed afterwards."""
     try:
         with Image.fromarray(_array(path)) if path.endswith(".npy") else Image.open(content or path) as image:
+            _warn_about_pages(image)
             return use(image)
     except _UNREADABLE as error:
         raise _unreadable(path, error) from error
@@ -250,6 +251,17 @@ def _upright_size(path: str) -> tuple[tuple[int, int], int]:
 def _orientation(image: Image.Image) -> int:
     """The EXIF orientation, 1 to 8; 1 = upright as stored, and from 5 on sideways."""
     return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+
+
+def _warn_about_pages(image: Image.Image) -> None:
+    """Say that a TIFF file, which is opened but not decoded yet, has more than the page that is read."""
+    if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
+        warnings.warn(
+            "Some TIFF files hold several pages, such as the slices of a stack: only the first page of each is read. "
+            "Save the pages that are meant as files of their own.",
+            SlimWarning,
+            stacklevel=4,
+        )
 
 
 def _warn_about_turned(regions: str) -> None:

@@ -37,6 +37,7 @@ _SPLIT_FOLDERS = SPLIT_ALIASES | {"training": "train", "dev": "val", "testing": 
 def tree_rows(folder: Path, seed: int) -> Rows:
     """The rows of an ImageFolder tree, with or without folders for the splits; warns of what is left out."""
     parts = _parts(folder)
+    _warn_of_doubled_splits(folder, parts)
     left_out = [] if parts[0][1] == folder else [f"folder {name}" for name in _others(folder, parts)]
     files, names, split = _class_files(folder, parts, left_out)
     if left_out:
@@ -55,6 +56,19 @@ def tree_rows(folder: Path, seed: int) -> Rows:
         train = np.flatnonzero(split == "train")
         split[train] = carve(y[train], [files[i] for i in train], seed, absent)
     return Rows(_table(files, split, y), class_names, drawn=bool(absent))
+
+
+def _warn_of_doubled_splits(folder: Path, parts: Sequence[tuple[str, Path]]) -> None:
+    """Say that folders of two names hold the same split."""
+    for split in SPLITS:
+        names = [part.name for name, part in parts if name == split]
+        if len(names) > 1:
+            warnings.warn(
+                f"{folder} has several folders for {split}, {listed(names)}, whose images are put together. "
+                "Remove those that are not meant.",
+                SlimWarning,
+                stacklevel=5,
+            )
 
 
 def _warn_of_masks(folder: Path, files: Sequence[str], class_names: Sequence[str]) -> None:
@@ -127,6 +141,12 @@ def _parts(folder: Path) -> list[tuple[str, Path]]:
                 f"Folders for the splits must be called train, val and test. Got {listed(names)} in {folder}. "
                 "Rename them."
             )
+        warnings.warn(
+            f"The classes in {folder} are called as splits are: {listed(names)}. If they are splits, put the images of "
+            "each class into folders of their own: train/CLASS.",
+            SlimWarning,
+            stacklevel=5,
+        )
     below = [{name.lower() for name in subfolders(folder / name)} for name in names]
     if len(below) > 1 and all(inner and inner <= set(_SPLIT_FOLDERS) for inner in below):
         raise DataError(

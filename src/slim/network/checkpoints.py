@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from slim.errors import ModelError, SlimWarning, first_line
-from slim.files import sync
+from slim.files import share, sync
 from slim.network.class_names import names_in_order
 from slim.network.stand_ins import refuse_stand_in
 
@@ -116,6 +116,11 @@ def _read(path: Path) -> object:
         with path.open("rb") as stream:  # of a path, PyTorch would look at the suffix
             return torch.load(stream, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        if not start.startswith((b"PK", b"\x80")):  # an archive, or the first byte of a pickle
+            raise ModelError(
+                f"{path} must be a PyTorch checkpoint or a safetensors file. Got a file of another kind. "
+                "Name the file that torch.save wrote."
+            ) from error
         raise ModelError(
             f"A checkpoint must hold tensors only, since code in a file is never run. Got other objects in {path}. "
             "Save it again as torch.save(model.state_dict(), path)."
@@ -191,6 +196,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         if number is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
+    share(partial)
     sync(partial)
     partial.replace(path)
 

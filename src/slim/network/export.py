@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torchvision import models
 
 from slim.errors import ModelError, first_line
-from slim.files import sync
+from slim.files import share, sync
 from slim.network.adapters import LogitsOf, TwoLogits
 from slim.network.checkpoints import write_tensors
 from slim.network.choices import ModelFormat
@@ -94,6 +94,8 @@ def export_classifier(classifier: Classifier, folder: str | Path, to: ModelForma
     try:
         with evaluating(classifier.module):
             exported = _WRITERS[to](classifier, partial, folder)
+        for file in partial.iterdir():
+            share(file)
         sync(partial)
         folder.mkdir(exist_ok=True)
         for file in partial.iterdir():
@@ -165,7 +167,8 @@ def _state_dict(classifier: Classifier, folder: Path, final: Path) -> Exported:
         embedding = 'model.eval()["visual"](pixels[None])'
         embedding = f"torch.nn.functional.normalize({embedding})" if module.normalized else embedding
         called = f'model["head"]({embedding})'
-    line = f"model = {made.format(type(module).__name__)}  # as you made it"
+    outputs = f", with {classifier.n_classes} outputs" if module is classifier.module else ""  # one may have become two
+    line = f"model = {made.format(type(module).__name__)}  # as you made it{outputs}"
     return _plain_code(classifier, final, "pytorch", line, called)
 
 

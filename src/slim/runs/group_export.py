@@ -12,6 +12,7 @@ import pandas as pd
 from slim.arguments import checked
 from slim.data import Dataset
 from slim.data.splits import SPLITS
+from slim.errors import DataError
 from slim.files import guarded, write_json, write_table
 from slim.runs.formats import GroupFormat
 from slim.runs.run import Run, open_run
@@ -77,16 +78,30 @@ def export_groups(run: str | Path | Run, target: str | Path, to: GroupFormat = "
     ------
     ArtifactError
         The run has no curated subset yet.
+    DataError
+        The target is, or would be, the table that the run's images are read from.
 
     Examples
     --------
-    ``slim.export_groups("runs/birds", "metadata.csv")``
+    ``slim.export_groups("runs/birds", "groups/metadata.csv")``
     """
     opened = run if isinstance(run, Run) else open_run(run)
     opened.check_ready("retrain")
+    _check_target(Path(target), opened)
     table = group_table(opened.data, opened.load("attend"), opened.load("curate"))
     _WRITERS[to](_with_relative_names(table, opened), Path(target))
     return len(table)
+
+
+def _check_target(target: Path, run: Run) -> None:
+    """Refuse the table of the run's images as a target, also where there is none yet and a tree is read."""
+    source = run.data.source.get("source")
+    tables = () if source is None else (Path(source), Path(source) / "metadata.csv")
+    if target.resolve() in [table.resolve() for table in tables]:
+        raise DataError(
+            f"The groups must not take the place of the table that the images are read from. Got {target}. Write them "
+            "elsewhere, and copy them into a copy of the images' folder, of which links are enough."
+        )
 
 
 def _with_relative_names(table: pd.DataFrame, run: Run) -> pd.DataFrame:

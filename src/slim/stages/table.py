@@ -8,6 +8,7 @@ from inspect import signature
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
+from slim.errors import ArtifactError
 from slim.stages.annotate.settings import AnnotateSettings
 from slim.stages.settings import (
     AttendSettings,
@@ -159,5 +160,14 @@ _TABLE = (
 )
 # fmt: on
 
-STAGES: dict[str, Stage] = {stage.verb: stage for stage in _TABLE}
+
+class _Stages(dict[str, Stage]):
+    """Stages by their verbs, of which any other name is refused."""
+
+    def __missing__(self, verb: str) -> Stage:
+        noun = next((stage.verb for stage in self.values() if stage.noun == verb), "train")
+        raise ArtifactError(f"A stage must be one of {', '.join(self)}. Got {verb!r}. Try {noun}.")
+
+
+STAGES: dict[str, Stage] = _Stages({stage.verb: stage for stage in _TABLE})
 """The stages by their verbs, in order."""

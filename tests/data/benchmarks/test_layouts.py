@@ -335,3 +335,16 @@ def test_counts_as_published_pass_without_a_warning(tmp_path: Path) -> None:
     for row in rows:
         counts.setdefault(row.split, {})[row.group] = row.found
     replace(BENCHMARKS["waterbirds"], counts=counts).warn_of_differences(data)
+
+
+@pytest.mark.parametrize("name", ["waterbirds", "waterbirds-fixed", "celeba"])
+def test_published_groups_of_a_split_add_up_to_it_and_have_the_names_of_those_in_a_copy(
+    name: str, tmp_path: Path
+) -> None:
+    data = load(name, LAYOUTS[name.removesuffix("-fixed")](tmp_path / "copy"))
+    for rows in (
+        [row for row in BENCHMARKS[name].count(data) if row.split == split] for split in ("train", "val", "test")
+    ):
+        whole, *groups = [row.published for row in rows]
+        assert len(groups) == 4
+        assert sum(count or 0 for count in groups) == whole

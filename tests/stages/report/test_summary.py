@@ -48,7 +48,7 @@ def test_summary_says_what_a_person_spent(report: Make) -> None:
     judgements = {**report().judgements, "seconds": 192.0, "places": 3, "annotator": "ann"}
     cost = dict(summary(report(judgements=judgements)))["What it cost"]
     assert cost.startswith("6 photographs judged in 3\u00a0min 12\u00a0s, 3 of them with a click on the object.")
-    assert "without a person (simulated from masks)" in dict(summary(report()))["What it cost"]
+    assert "judged (simulated from masks; no time recorded)" in dict(summary(report()))["What it cost"]
 
 
 def test_summary_of_a_kept_model_compares_nothing(report: Make) -> None:

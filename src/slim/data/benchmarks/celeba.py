@@ -82,11 +82,21 @@ def _sources(name: str, drive: str, dropbox: str, md5: str) -> RemoteFile:
     )
 
 
+def _groups(*counts: int) -> dict[str, int]:
+    """Published counts by label and gender, as Sagawa et al. (2020) and later work use them."""
+    names = [f"{name}, Male={male}" for name in _CLASSES.values() for male in (0, 1)]
+    return dict(zip(names, counts, strict=True))
+
+
 CELEBA = Benchmark(
     "CelebA",
     read,
     "Male",
-    {"train": {WHOLE: 162_770}, "val": {WHOLE: 19_867}, "test": {WHOLE: 19_962}},
+    {
+        "train": {WHOLE: 162_770} | _groups(71_629, 66_874, 22_880, 1_387),
+        "val": {WHOLE: 19_867} | _groups(8_535, 8_276, 2_874, 182),
+        "test": {WHOLE: 19_962} | _groups(9_767, 7_535, 2_480, 180),
+    },
     (
         _sources(
             "list_attr_celeba.txt",

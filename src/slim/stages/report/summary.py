@@ -60,7 +60,7 @@ def _cost(report: ReportInput) -> str:
     """What people and the machine spent."""
     judgements = report.judgements
     seconds = judgements.get("seconds", 0)
-    by = f"in {duration(seconds)}" if seconds else f"without a person ({judgements['annotator']})"
+    by = f"in {duration(seconds)}" if seconds else f"({judgements['annotator']}; no time recorded)"
     places = judgements.get("places", 0)
     clicked = f", {places:,} of them with a click on the object" if places else ""
     total = sum(stage["seconds"] for stage in report.stages)
