@@ -157,7 +157,7 @@ def test_figures_of_the_readme_are_measured() -> None:
     titles = {"": "No val", "as biased as train": "A val as biased", "balanced": "A val balanced"}
     readme = (ROOT / "README.md").read_text(encoding="utf-8").partition("## What it brings")[2]
     names, *shown = table(readme.partition("\n## ")[0])
-    assert len(shown) == 10
+    assert len(shown) == 11
     for title, val, *values in shown:
         columns, *rows = table(page.partition(f"\n## {titles[val]}")[2].partition("\n## ")[0])
         assert columns[1:] == names[2:]
