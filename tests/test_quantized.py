@@ -84,3 +84,26 @@ def test_what_was_written_to_a_file_is_no_longer_in_memory(tmp_path: Path) -> No
     array[1:3] = 7
     assert not any(isinstance(value, np.ndarray) for value in vars(array).values())
     assert array.filled()[:, 0].tolist() == [0, 7, 7, 0]
+
+
+def test_vectors_calculate_like_the_array_of_their_numbers() -> None:
+    exact = vectors()
+    stored, whole = Quantized(to_steps(exact)), np.asarray(Quantized(to_steps(exact)))
+    for found, expected in (
+        (stored.std(0), whole.std(0)),
+        (stored.T, whole.T),
+        (2 * stored - stored, whole),
+        (stored == whole, np.ones(whole.shape, bool)),
+        (np.abs(stored), np.abs(whole)),
+        (np.mean(stored, axis=1), whole.mean(1)),
+        (stored.astype(np.float64), whole.astype(np.float64)),
+        (stored @ np.eye(6, dtype=np.float32), whole),
+    ):
+        np.testing.assert_array_equal(found, expected)
+    assert (stored.dtype, stored.ndim, stored.size) == (whole.dtype, 2, whole.size)
+    assert Quantized(to_levels(exact)).dtype == np.int8
+
+
+def test_vectors_have_nothing_that_arrays_lack() -> None:
+    with pytest.raises(AttributeError, match="'Quantized' object has no attribute 'head'"):
+        _ = Quantized(to_steps(vectors())).head

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.mixins import NDArrayOperatorsMixin
 
 from slim.arrays import Floats
 
@@ -18,8 +19,10 @@ _LEVELS = np.rint((2 * _CODES - 15.0) * 16 / 3).astype(np.int8).view(np.uint16)[
 _NIBBLES = _CODES.view(np.uint16)[:, 0]
 
 
-class Quantized:
+class Quantized(NDArrayOperatorsMixin):
     """Vectors in few bits. Indexing gives numbers: of rows, no others are made; ``numpy.asarray`` gives all.
+
+    They calculate like the array of all numbers, which then is made.
 
     Parameters
     ----------
@@ -28,7 +31,7 @@ class Quantized:
 
     Attributes
     ----------
-    shape
+    shape, dtype, ndim
         Of the numbers.
 
     Examples
@@ -36,6 +39,8 @@ class Quantized:
     >>> vectors = Quantized(to_steps(np.array([[0.0, 1.0, 255.0], [0.0, 0.0, 0.0]])))
     >>> vectors, vectors[:1].tolist()
     (Quantized(2 x 3, 11 bytes per vector), [[0.0, 1.0, 255.0]])
+    >>> vectors.mean(0).tolist(), (vectors > 1).sum()
+    ([0.0, 0.5, 127.5], np.int64(1))
     """
 
     def __init__(self, stored: npt.NDArray[Any]) -> None:
@@ -43,6 +48,7 @@ class Quantized:
         kind = stored.dtype
         length = kind["codes"].shape[0] if "codes" in (kind.names or ()) else 2 * kind["nibbles"].shape[0]
         self.shape: tuple[int, ...] = (*stored.shape, length)
+        self.dtype, self.ndim = self[:0].dtype, len(self.shape)
 
     def __len__(self) -> int:
         return len(self.stored)
@@ -58,6 +64,16 @@ class Quantized:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:
         return np.asarray(self[:], dtype)
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        arrays = (np.asarray(one) if isinstance(one, Quantized) else one for one in inputs)
+        return getattr(ufunc, method)(*arrays, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        """What an array of all numbers has, such as ``mean`` and ``T``."""
+        if name.startswith("_") or not hasattr(np.ndarray, name):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self[:], name)
 
     def __repr__(self) -> str:
         return f"Quantized({' x '.join(map(str, self.shape))}, {self.stored.itemsize} bytes per vector)"
