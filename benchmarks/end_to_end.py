@@ -77,6 +77,7 @@ def measured(objects: str, scenes: str, share: float, folder: Path) -> dict[str,
 
 def draw(taken: dict[str, tuple[float, int]], title: str, path: str) -> None:
     """A bar per stage for its time and one for its memory."""
+    plt.rcParams["svg.fonttype"] = "none"
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True, layout="constrained")
     names = list(taken)[::-1]
     for axis, label, values in (

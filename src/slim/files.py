@@ -115,25 +115,20 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def share(path: Path) -> None:
-    """Let those read a file who may read a new one: safetensors lets only its owner.
+def share(path: Path, mode: int) -> None:
+    """Give a file these permissions, where the disk keeps any: safetensors lets only the owner read what it writes.
 
     Examples
     --------
     >>> import tempfile
     >>> file = Path(tempfile.mkdtemp()) / "model.safetensors"
-    >>> file.touch()
-    >>> usual = file.stat().st_mode
-    >>> file.chmod(0o600)
-    >>> share(file)
-    >>> file.stat().st_mode == usual
-    True
+    >>> file.touch(0o600)
+    >>> share(file, 0o644)
+    >>> oct(file.stat().st_mode & 0o777)
+    '0o644'
     """
-    new = path.with_name(f"{path.name}.new")
-    new.touch()
-    with suppress(PermissionError):  # of disks that keep no permissions
-        path.chmod(new.stat().st_mode)
-    new.unlink()
+    with suppress(PermissionError):
+        path.chmod(mode & 0o777)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -188,6 +188,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
     ['fc.weight']
     """
     partial = path.with_name(path.name + ".partial")
+    partial.unlink(missing_ok=True)
+    partial.touch()
+    usual = partial.stat().st_mode  # which safetensors changes
     own = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
     try:
         save_file(own, partial, metadata)  # copies, since the format has no tensors that share memory
@@ -196,7 +199,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str,
         if number is None:
             raise
         raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
-    share(partial)
+    share(partial, usual)
     sync(partial)
     partial.replace(path)
 

@@ -95,7 +95,7 @@ def export_classifier(classifier: Classifier, folder: str | Path, to: ModelForma
         with evaluating(classifier.module):
             exported = _WRITERS[to](classifier, partial, folder)
         for file in partial.iterdir():
-            share(file)
+            share(file, partial.stat().st_mode & 0o666)
         sync(partial)
         folder.mkdir(exist_ok=True)
         for file in partial.iterdir():

@@ -222,8 +222,8 @@ class RetrainSettings:
     use_val
         Last layer: whether to fit to the val images and their class labels as well, with equal weight for every cell.
         The reference model was not trained on them, so their features are more informative than those of as many images
-        of the pool. The penalty is then l2; for the subset alone it is l1, as in DFR. Beside recomposed images, val is
-        recomposed, and also used as it is if the shortcut does not pay there.
+        of the pool. The penalty is then l2; for the subset alone it is l1, as in DFR. With recomposed images, val is
+        recomposed as well, and used as it is too if the shortcut does not pay there.
     tune_on
         Last layer, subset: what tuning maximises. "cells" is the worst accuracy over the curated cells of val, or of
         held-out images of the pool if val is not used; "groups" is the worst-group accuracy on val, which takes group

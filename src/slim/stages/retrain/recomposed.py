@@ -96,7 +96,7 @@ def recomposed_head(
             lambda: Pace.of_passes(cam, tables[first], _BATCH_SIZE, recompositions[first]).seconds(ends[-1]),
         )
         features = np.zeros((rows, width), np.float32)
-        for (split, table), part in zip(tables.items(), np.split(features, ends), strict=False):
+        for (split, table), part in zip(tables.items(), np.split(features[: ends[-1]], ends[:-1]), strict=True):
             recomposed_features(cam, table, recompositions[split], draws, seed, into=part)
     return fit_recomposed(features, [table.y for table in tables.values()], settings, reference.n_classes, val)
 
@@ -122,7 +122,7 @@ def fit_recomposed(
     n_classes
         Number of logits.
     val
-        Val as it is, if it may be used; of no split of which the first `y` are.
+        Val as it is, if it may be used.
     """
     strength = settings.strength or STRENGTH
     labels = np.concatenate([np.tile(own, settings.draws) for own in y])
