@@ -15,6 +15,7 @@ from sklearn.preprocessing import StandardScaler
 
 from slim.errors import DataError, SettingsError
 from slim.progress import track
+from slim.stages.retrain.l1_path import l1_path
 from slim.stages.settings import RetrainSettings
 
 Floats = NDArray[np.floating]
@@ -162,7 +163,7 @@ def fit_head(
     fits = []
     for _ in track(range(settings.refits), "refitting the last layer"):
         draw = _resampled(cells, y, rng)
-        fits.append(_fit(scaled[draw], y[draw], np.ones(len(draw)), strength, n_classes, "l1"))
+        fits += _fits(scaled[draw], y[draw], np.ones(len(draw)), [strength], n_classes, "l1")
     weight, bias = (np.mean(parts, axis=0) for parts in zip(*fits, strict=True))
     return _unscaled(weight, bias, mean, std, strength, accuracy)
 
@@ -190,7 +191,7 @@ def fit_weighted_head(features: Floats, y: Indices, weights: Floats, strength: f
     for start in range(0, len(features), _CHUNK):
         scaler.partial_fit(features[start : start + _CHUNK])
     scaled = scaler.transform(features)
-    weight, bias = _fit(scaled, y, weights / weights.mean(), strength, n_classes, "l2")
+    [(weight, bias)] = _fits(scaled, y, weights / weights.mean(), [strength], n_classes, "l2")
     return _unscaled(weight, bias, scaler.mean_, scaler.scale_, strength, None)
 
 
@@ -211,7 +212,7 @@ def _fit_with_val(
     if strength is None:
         folds = [(np.setdiff1d(np.arange(len(y)), half), half) for half in _halves(y, cells, start, rng)]
         strength, accuracy = _tune(scaled, y, cells, weights, folds, n_classes, "l2")
-    weight, bias = _fit(scaled, y, weights, strength, n_classes, "l2")
+    [(weight, bias)] = _fits(scaled, y, weights, [strength], n_classes, "l2")
     return _unscaled(weight, bias, mean, std, strength, accuracy)
 
 
@@ -265,47 +266,51 @@ def _tune(
     held_out = np.concatenate([others for _, others in folds])
     cell = _cell_numbers(y[held_out], cells[held_out])
     n = np.bincount(cell)
+    strengths = STRENGTHS[penalty]
+    hits = [
+        [
+            (scaled[others] @ weight.T + bias).argmax(1) == y[others]
+            for weight, bias in _fits(scaled[fitted], y[fitted], weights[fitted], strengths, n_classes, penalty)
+        ]
+        for fitted, others in folds
+    ]
     best, best_accuracy = 0.0, (-1.0, -1.0)
-    for strength in STRENGTHS[penalty]:
-        hits = []
-        for fitted, others in folds:
-            weight, bias = _fit(scaled[fitted], y[fitted], weights[fitted], strength, n_classes, penalty)
-            hits.append((scaled[others] @ weight.T + bias).argmax(1) == y[others])
-        right = np.bincount(cell, np.concatenate(hits))
+    for strength, *of_folds in zip(strengths, *hits, strict=True):
+        right = np.bincount(cell, np.concatenate(of_folds))
         accuracy = float(((right + 1) / (n + 2)).min()), float((right / n).mean())
         if accuracy > best_accuracy:
             best, best_accuracy, worst = strength, accuracy, float((right / n).min())
     return best, worst
 
 
-def _fit(
-    scaled: Floats, y: Indices, weights: Floats, strength: float, n_classes: int, penalty: Penalty
-) -> tuple[Floats, Floats]:
-    """Weights (n_classes, d) and biases (n_classes,): multinomial with l2, one class against the rest with l1."""
-    if n_classes == 2:
-        rows, biases = _solved(scaled, y == 1, weights, strength, penalty)
-        return np.concatenate([-rows, rows]) / 2, np.concatenate([-biases, biases]) / 2
-    if penalty == "l2":
-        return _solved(scaled, y, weights, strength, penalty)
-    each = [_solved(scaled, y == k, weights, strength, penalty) for k in range(n_classes)]
-    return np.concatenate([rows for rows, _ in each]), np.concatenate([biases for _, biases in each])
+def _fits(
+    scaled: Floats, y: Indices, weights: Floats, strengths: Sequence[float], n_classes: int, penalty: Penalty
+) -> list[tuple[Floats, Floats]]:
+    """For each strength, weights (n_classes, d) and biases (n_classes,).
+
+    With l2 all classes are fitted at once, with l1 each against the rest; two classes share one set of weights.
+    """
+    if penalty == "l1":
+        targets = [y == k for k in range(n_classes)] if n_classes > 2 else [y == 1]
+        each = [list(l1_path(scaled, target, weights, strengths)) for target in targets]
+        fits = [
+            (np.stack([weight for weight, _ in fit]), np.array([bias for _, bias in fit]))
+            for fit in zip(*each, strict=True)
+        ]
+    else:
+        fits = [_smooth(scaled, y, weights, strength) for strength in strengths]
+    if n_classes > 2:
+        return fits
+    return [(np.concatenate([-rows, rows]) / 2, np.concatenate([-biases, biases]) / 2) for rows, biases in fits]
 
 
-def _solved(
-    scaled: Floats, target: NDArray[np.generic], weights: Floats, strength: float, penalty: Penalty
-) -> tuple[Floats, Floats]:
-    solver = LogisticRegression(
-        l1_ratio=1.0 if penalty == "l1" else 0.0,
-        C=strength,
-        solver="liblinear" if penalty == "l1" else "lbfgs",
-        tol=1e-3,
-        max_iter=500,
-        random_state=0,
-    )
+def _smooth(scaled: Floats, y: Indices, weights: Floats, strength: float) -> tuple[Floats, Floats]:
+    """A multinomial fit with the l2 penalty."""
+    solver = LogisticRegression(C=strength, tol=1e-3, max_iter=500)
     with warnings.catch_warnings():
         # A fit that has not converged is tuned and averaged like the others.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        solver.fit(scaled, target, sample_weight=weights)
+        solver.fit(scaled, y, sample_weight=weights)
     return solver.coef_, solver.intercept_
 
 
