@@ -44,18 +44,18 @@ def check_room(what: str, *, disk: int = 0, memory: int = 0, folder: str | Path 
         left = free_disk(folder)
         if disk > left:
             raise SlimError(
-                f"{_capital(what)} must fit on the disk. Got {gigabytes(disk)} for {gigabytes(left)} that are left. "
+                f"{_capital(what)} must fit on the disk. Got {size_text(disk)} for {size_text(left)} that are left. "
                 "Make room; the same command then continues."
             )
-        needs.append(f"{gigabytes(disk)} of {gigabytes(left)} left on the disk")
+        needs.append(f"{size_text(disk)} of {size_text(left)} left on the disk")
     free = free_memory()
     if memory and free is not None:
         if memory > free:
             raise SlimError(
-                f"{_capital(what)} must fit into memory. Got {gigabytes(memory)} for {gigabytes(free)} that are left. "
+                f"{_capital(what)} must fit into memory. Got {size_text(memory)} for {size_text(free)} that are left. "
                 "End other programs, or use fewer images; the same command then continues."
             )
-        needs.append(f"{gigabytes(memory)} of {gigabytes(free)} left in memory")
+        needs.append(f"{size_text(memory)} of {size_text(free)} left in memory")
     if max(disk, memory) >= _WORTH_SAYING:
         announce(f"  {what}: {', '.join(needs)}")
 
@@ -72,15 +72,16 @@ def free_memory() -> int | None:
     return min(free, default=None)
 
 
-def gigabytes(size: int) -> str:
-    """A size in GB.
+def size_text(size: float) -> str:
+    """A number of bytes in kB, MB or GB.
 
     Examples
     --------
-    >>> gigabytes(1_230_000_000)
-    '1.2 GB'
+    >>> size_text(1_230_000_000), size_text(4_200_000), size_text(900)
+    ('1.2 GB', '4.2 MB', '0.9 kB')
     """
-    return f"{size / 1e9:.1f} GB"
+    unit, name = next(((unit, name) for unit, name in ((1e9, "GB"), (1e6, "MB")) if size >= unit), (1e3, "kB"))
+    return f"{size / unit:.1f} {name}"
 
 
 def _capital(text: str) -> str:

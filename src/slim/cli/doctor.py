@@ -14,7 +14,7 @@ from slim.cli.group import main
 from slim.cli.shared import JSON
 from slim.errors import SlimError
 from slim.files import VERSION
-from slim.room import free_disk, free_memory, gigabytes
+from slim.room import free_disk, free_memory, size_text
 from slim.runs.run import open_run
 
 _PACKAGES = ("torchvision", "timm", "numpy", "pandas", "scikit-learn", "safetensors", "umap-learn")
@@ -58,14 +58,14 @@ def _machine(folder: Path) -> dict[str, str]:
         "bfloat16": "supported" if bfloat16 else "not supported",
         "threads": f"{torch.get_num_threads()} on {os.cpu_count()} processors",
         "memory": _memory(),
-        "disk": f"{gigabytes(free_disk(folder))} left",
+        "disk": f"{size_text(free_disk(folder))} left",
     }
 
 
 def _memory() -> str:
     """The memory that a stage may use, where the system says so."""
     free = free_memory()
-    return "unknown" if free is None else f"{gigabytes(free)} left"
+    return "unknown" if free is None else f"{size_text(free)} left"
 
 
 def _states(run: str) -> dict[str, str]:

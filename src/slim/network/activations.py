@@ -10,7 +10,7 @@ from torch import Tensor
 
 from slim.errors import SettingsError
 from slim.network.partial import Cut, Forward
-from slim.room import free_memory
+from slim.room import free_memory, size_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +104,7 @@ def fitting_dtype(cut: Cut, n: int) -> torch.dtype | None:
     Raises
     ------
     SettingsError
-        Not even half precision fits; the message names the gigabytes.
+        Not even half precision fits; the message names the sizes.
     """
     free = free_memory()
     values = n * torch.Size(cut.shape).numel()
@@ -114,6 +114,6 @@ def fitting_dtype(cut: Cut, n: int) -> torch.dtype | None:
         return torch.float16
     raise SettingsError(
         f"The cached input of {cut.name}, for all {n:,} images, must fit into half of the free memory, "
-        f"{free / 2e9:.1f} GB. Got {values * 2e-9:.1f} GB in half precision. Train the whole network "
+        f"{size_text(free / 2)}. Got {size_text(2 * values)} in half precision. Train the whole network "
         "(--trainable all), a later part (--trainable NAME), or use fewer or smaller images."
     )
