@@ -47,7 +47,7 @@ def check_room(what: str, *, disk: int = 0, memory: int = 0, folder: str | Path 
                 f"{_capital(what)} must fit on the disk. Got {gigabytes(disk)} for {gigabytes(left)} that are left. "
                 "Make room; the same command then continues."
             )
-        needs.append(f"{gigabytes(disk)} of {gigabytes(left)} left on the disk")
+        needs.append(f"{gigabytes(disk)} of the {gigabytes(left)} left on the disk")
     free = free_memory()
     if memory and free is not None:
         if memory > free:
@@ -55,7 +55,7 @@ def check_room(what: str, *, disk: int = 0, memory: int = 0, folder: str | Path 
                 f"{_capital(what)} must fit into memory. Got {gigabytes(memory)} for {gigabytes(free)} that are left. "
                 "End other programs, or use fewer images; the same command then continues."
             )
-        needs.append(f"{gigabytes(memory)} of {gigabytes(free)} left in memory")
+        needs.append(f"{gigabytes(memory)} of the {gigabytes(free)} left in memory")
     if max(disk, memory) >= _WORTH_SAYING:
         announce(f"  {what}: {', '.join(needs)}")
 
