@@ -136,3 +136,18 @@ def test_long_help_of_run_shows_every_setting_under_its_stage() -> None:
     for stage, record in RECORDS.items():
         part = text.split(f"\n{stage} (")[1].split("\n\n")[0]
         assert all(f"--{stage}.{setting.name.replace('_', '-')} " in part for setting in fields(record))
+
+
+@pytest.mark.parametrize(
+    ("words", "suggested"),
+    [
+        (["run", "r", "--lr", "0.1"], "Did you mean one of: '--retrain.lr', '--train.lr'?"),
+        (["run", "r", "--budget", "9"], "Did you mean '--annotate.budget'?"),
+        (["train", "r", "--train.arch", "resnet18"], "Did you mean '--arch'?"),
+        (["run", "r", "--atribute", "place"], "'--attribute'"),
+    ],
+)
+def test_settings_are_suggested_as_the_command_calls_them(words: list[str], suggested: str) -> None:
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2
+    assert suggested in result.stderr.replace("\n", " ")

@@ -102,6 +102,14 @@ def test_an_explanation_without_concepts_says_why_nothing_misleads(explained: Fo
     assert "None of them goes with a class, so there was nothing to erase" in page(found, "stickers")
 
 
+def test_a_notebook_shows_concepts_and_their_pictures(explained: Found) -> None:
+    found = explained(2.0)
+    html = found._repr_html_()
+    assert found.name(found.misleading[0]) in html
+    assert html.count("data:image/") >= found.pictures.any((3, 4, 5)).sum()
+    assert set(re.findall(r"var\((--[a-z]+)\)", html)) <= set(re.findall(r"(--[a-z]+): ", html))
+
+
 def test_attention_without_places_is_refused(stickers: World) -> None:
     data, model, attention = stickers(2.0)
     none = replace(attention.val, places=attention.val.places[:0])

@@ -143,6 +143,11 @@ class Explanation(Record):
     def __repr__(self) -> str:
         return f"Explanation({self.summary()})"
 
+    def _repr_html_(self) -> str:
+        from slim.stages.explain.page import in_notebook  # which shows explanations, and so imports this module
+
+        return in_notebook(self)
+
     @property
     def misleading(self) -> tuple[Concept, ...]:
         """The concepts that are shown to mislead the model."""
