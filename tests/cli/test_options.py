@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -141,13 +142,13 @@ def test_long_help_of_run_shows_every_setting_under_its_stage() -> None:
 @pytest.mark.parametrize(
     ("words", "suggested"),
     [
-        (["run", "r", "--lr", "0.1"], "Did you mean one of: '--retrain.lr', '--train.lr'?"),
-        (["run", "r", "--budget", "9"], "Did you mean '--annotate.budget'?"),
-        (["train", "r", "--train.arch", "resnet18"], "Did you mean '--arch'?"),
-        (["run", "r", "--atribute", "place"], "'--attribute'"),
+        (["run", "r", "--lr", "0.1"], {"--train.lr", "--retrain.lr"}),
+        (["run", "r", "--budget", "9"], {"--annotate.budget"}),
+        (["train", "r", "--train.arch", "resnet18"], {"--arch"}),
+        (["run", "r", "--atribute", "place"], {"--attribute"}),
     ],
 )
-def test_settings_are_suggested_as_the_command_calls_them(words: list[str], suggested: str) -> None:
+def test_settings_are_suggested_as_the_command_calls_them(words: list[str], suggested: set[str]) -> None:
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 2
-    assert suggested in result.stderr.replace("\n", " ")
+    assert set(re.findall(r"--[\w.]+", result.stderr.partition("No such option")[2])) == {words[2], *suggested}
