@@ -57,7 +57,8 @@ class Command(click.Command):
             same = [option for option in options if _setting(option) == _setting(error.option_name)]
             if not same:
                 raise
-            raise click.NoSuchOption(error.option_name, possibilities=same, ctx=ctx) from error
+            text = f"No such option {error.option_name!r}. (Did you mean {' or '.join(same)}?)"
+            raise click.NoSuchOption(error.option_name, text, ctx=ctx) from error
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; whoever catches its error knows its folder, and the log what was called."""
