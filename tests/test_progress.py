@@ -57,7 +57,16 @@ def test_notebook_without_ipywidgets_gets_lines_and_no_warning(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # as ipykernel does
     monkeypatch.setattr("slim.progress.find_spec", lambda name: None)
     announce("[1/10] train")
     assert list(track(slow(monkeypatch, 11, 1), "reading")) == [0]
     assert capsys.readouterr().err.splitlines() == ["[1/10] train", "  reading: 1", "  reading: 1 in 11.0 s"]
+
+
+def test_a_log_gets_no_bar_where_colours_are_forced(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    list(track(slow(monkeypatch, 11, 1), "reading"))
+    assert [line.strip() for line in capsys.readouterr().err.splitlines()] == ["reading: 1", "reading: 1 in 11.0 s"]

@@ -35,7 +35,8 @@ def test_much_is_announced_and_little_is_not(
     left(disk=5 * 10**9, memory=3 * 10**9)
     room.check_room("maps", disk=10**9, memory=2 * 10**8, folder=tmp_path / "not yet there")
     room.check_room("maps", disk=10**6, folder=tmp_path)
-    assert capsys.readouterr().err == "  maps: 1.0 GB of 5.0 GB left on the disk, 200.0 MB of 3.0 GB left in memory\n"
+    announced = capsys.readouterr().err
+    assert announced == "  maps: 1.0 GB of the 5.0 GB left on the disk, 200.0 MB of the 3.0 GB left in memory\n"
 
 
 def test_what_has_no_folder_goes_into_memory(left: Callable[..., None]) -> None:

@@ -58,7 +58,11 @@ def announce(text: str) -> None:
 
 def _stderr() -> Console:
     """The console of progress; in a notebook, rich's bars need ipywidgets, and lines are printed without it."""
-    return Console(stderr=True, force_jupyter=None if find_spec("ipywidgets") else False)
+    console = Console(stderr=True)
+    if console.is_jupyter and not find_spec("ipywidgets"):
+        # Not even colours: kernels set FORCE_COLOR, which rich takes for a terminal.
+        return Console(stderr=True, force_jupyter=False, force_terminal=False)
+    return console
 
 
 def track(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
@@ -82,7 +86,8 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
     if total is None and isinstance(items, Sized):
         total = len(items)
     console = _stderr()
-    if not (console.is_terminal or console.is_jupyter):
+    watched = console.is_terminal and console.file.isatty()  # FORCE_COLOR makes a terminal of a file
+    if not (watched or console.is_jupyter):
         yield from _in_lines(items, description, total, console)
         return
     columns = (

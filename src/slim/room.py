@@ -47,7 +47,7 @@ def check_room(what: str, *, disk: int = 0, memory: int = 0, folder: str | Path 
                 f"{_capital(what)} must fit on the disk. Got {size_text(disk)} for {size_text(left)} that are left. "
                 "Make room; the same command then continues."
             )
-        needs.append(f"{size_text(disk)} of {size_text(left)} left on the disk")
+        needs.append(f"{size_text(disk)} of the {size_text(left)} left on the disk")
     free = free_memory()
     if memory and free is not None:
         if memory > free:
@@ -55,7 +55,7 @@ def check_room(what: str, *, disk: int = 0, memory: int = 0, folder: str | Path 
                 f"{_capital(what)} must fit into memory. Got {size_text(memory)} for {size_text(free)} that are left. "
                 "End other programs, or use fewer images; the same command then continues."
             )
-        needs.append(f"{size_text(memory)} of {size_text(free)} left in memory")
+        needs.append(f"{size_text(memory)} of the {size_text(free)} left in memory")
     if max(disk, memory) >= _WORTH_SAYING:
         announce(f"  {what}: {', '.join(needs)}")
 

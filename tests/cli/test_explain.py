@@ -23,14 +23,14 @@ def test_an_explanation_is_kept_and_named_and_made_again_when_a_setting_changes(
     assert "Pictures:" in shown.stdout
     assert (target / "record.json").stat().st_mtime_ns == made
     number = first["concepts"][0]["number"]
-    named = slim_command("explain", finished_run, "--name", f"{number}=grey wall", "--json")
+    named = slim_command("explain", finished_run, "--name", f"{number}=Grey wall", "--json")
     assert named.exit_code == 0, named.stderr
-    assert json.loads(named.stdout)["concepts"][0]["name"] == "grey wall"
-    assert "grey wall" in slim_command("explain", finished_run).stdout
-    assert "grey wall" in (target / "explain.html").read_text(encoding="utf-8")
+    assert json.loads(named.stdout)["concepts"][0]["name"] == "Grey wall"
+    assert "Grey wall" in slim_command("explain", finished_run).stdout
+    assert "Grey wall" in (target / "explain.html").read_text(encoding="utf-8")
     again = slim_command("explain", finished_run, "--clusters", 7, "--images", 10)
     assert "lose their names" in again.stderr
-    assert "grey wall" not in again.stdout
+    assert "Grey wall" not in again.stdout
 
 
 def test_a_name_without_a_number_is_refused(finished_run: Path, slim_command: Command) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -136,3 +137,18 @@ def test_long_help_of_run_shows_every_setting_under_its_stage() -> None:
     for stage, record in RECORDS.items():
         part = text.split(f"\n{stage} (")[1].split("\n\n")[0]
         assert all(f"--{stage}.{setting.name.replace('_', '-')} " in part for setting in fields(record))
+
+
+@pytest.mark.parametrize(
+    ("words", "suggested"),
+    [
+        (["run", "r", "--lr", "0.1"], {"--train.lr", "--retrain.lr"}),
+        (["run", "r", "--budget", "9"], {"--annotate.budget"}),
+        (["train", "r", "--train.arch", "resnet18"], {"--arch"}),
+        (["run", "r", "--atribute", "place"], {"--attribute"}),
+    ],
+)
+def test_settings_are_suggested_as_the_command_calls_them(words: list[str], suggested: set[str]) -> None:
+    result = CliRunner().invoke(main, words)
+    assert result.exit_code == 2
+    assert set(re.findall(r"--[\w.]+", result.stderr.partition("No such option")[2])) == {words[2], *suggested}

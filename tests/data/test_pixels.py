@@ -159,6 +159,8 @@ def test_unreadable_image_is_named(tmp_path: Path, damage: str) -> None:
     with pytest.raises(DataError, match=r"image\.jpg must be a readable image. Got: ") as caught:
         table.image(0)
     assert "\n" not in str(caught.value)
+    if damage == "missing":
+        assert str(caught.value).endswith("Got: no such file or directory. Check the path, or leave the image out.")
 
 
 @pytest.mark.parametrize("bounds", [(0, 1), (-0.02, 1.03), (0, 1.0001)])

@@ -55,5 +55,6 @@ def explain_command(run: str, names: dict[int, str], as_json: bool, **values: An
         return
     for table in tables(explanation):
         console().print(table)
-    click.echo(f"{explanation.summary().capitalize()}\nPictures: {page}")
+    summary = explanation.summary()
+    click.echo(f"{summary[0].upper()}{summary[1:]}\nPictures: {page}")
     announce(f'Name a concept: slim explain {run} --name NUMBER="what it shows"')

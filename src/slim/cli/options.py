@@ -48,6 +48,18 @@ class Command(click.Command):
         text = "Show no progress; warnings and errors still come."
         self.params.append(Option(["--quiet"], is_flag=True, expose_value=False, callback=_be_quiet, help=text))
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse the words; a setting that is called with a stage's name elsewhere, or without, is suggested."""
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            options = [option for parameter in self.params for option in parameter.opts]
+            same = [option for option in options if _setting(option) == _setting(error.option_name)]
+            if not same:
+                raise
+            text = f"No such option {error.option_name!r}. (Did you mean {' or '.join(same)}?)"
+            raise click.NoSuchOption(error.option_name, text, ctx=ctx) from error
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; whoever catches its error knows its folder, and the log what was called."""
         folder = ctx.params.get("run") or ctx.params.get("folder")
@@ -65,6 +77,17 @@ class Command(click.Command):
         for heading, records in sections.items():
             with formatter.section(heading):
                 formatter.write_dl(records)
+
+
+def _setting(option: str) -> str:
+    """The name of an option without that of a stage.
+
+    Examples
+    --------
+    >>> _setting("--train.lr"), _setting("--lr")
+    ('lr', 'lr')
+    """
+    return option.lstrip("-").rpartition(".")[2]
 
 
 def command_line(ctx: click.Context) -> str:

@@ -169,10 +169,10 @@ def _unreadable(path: str, error: Exception) -> DataError:
     """The error of a file that is no image."""
     if isinstance(error, UnidentifiedImageError):
         error = ValueError("an empty file" if os.path.getsize(path) == 0 else "no format of images that is known")
-    reason = first_line(error)
-    return DataError(
-        f"{path} must be a readable image. Got: {reason}. Copy the file again, or drop it from the data set."
-    )
+    # The system's own words, without the number of the error and the path again.
+    reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else first_line(error)
+    advice = "Check the path" if isinstance(error, FileNotFoundError) else "Copy the file again"
+    return DataError(f"{path} must be a readable image. Got: {reason}. {advice}, or leave the image out.")
 
 
 def _array(path: str) -> npt.NDArray[Any]:

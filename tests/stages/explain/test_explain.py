@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,32 @@ def test_a_name_is_escaped_on_the_page(explained: Found) -> None:
     assert "<b>sticker" not in html
     assert "http" not in html.replace("http-equiv", "")
     assert len(tables(found)) == 1 + bool(found.properties)
+
+
+def test_pictures_are_described_and_the_verdict_is_readable_in_dark_mode(explained: Found) -> None:
+    found = explained(2.0)
+    html = page(found, "stickers")
+    assert 'alt=""' not in html
+    assert f'alt="Close-up of {found.name(found.misleading[0])}"' in html
+    known = set(re.findall(r"(--[a-z]+): #", html.partition("prefers-color-scheme: dark")[2].partition("</style>")[0]))
+    assert set(re.findall(r"var\((--[a-z]+)\)", html)) <= known
+    assert ".misleads .verdict { color: var(" in html
+
+
+def test_an_explanation_without_concepts_says_why_nothing_misleads(explained: Found) -> None:
+    found = explained(2.0)
+    none = found.pictures[:0], found.extremes[:0]
+    found = replace(found, concepts=(), properties=(), pictures=none[0], extremes=none[1])
+    assert f"none of {found.n_concepts} kinds of places goes with a class" in found.summary()
+    assert "None of them goes with a class, so there was nothing to erase" in page(found, "stickers")
+
+
+def test_a_notebook_shows_concepts_and_their_pictures(explained: Found) -> None:
+    found = explained(2.0)
+    html = found._repr_html_()
+    assert found.name(found.misleading[0]) in html
+    assert html.count("data:image/") >= found.pictures.any((3, 4, 5)).sum()
+    assert set(re.findall(r"var\((--[a-z]+)\)", html)) <= set(re.findall(r"(--[a-z]+): ", html))
 
 
 def test_attention_without_places_is_refused(stickers: World) -> None:

@@ -17,6 +17,7 @@ from slim.stages.annotate.settings import AnnotateSettings
 from slim.stages.curate.curate import curate
 from slim.stages.evaluate.evaluate import evaluate
 from slim.stages.locate.object_maps import ObjectMaps, Trust
+from slim.stages.report import examples as look
 from slim.stages.report.findings import headline, metrics
 from slim.stages.report.gather import report_input
 from slim.stages.report.page import render
@@ -237,6 +238,42 @@ def test_examples_come_from_all_groups_with_the_maps_of_their_labels(records: Ma
         np.testing.assert_allclose(example.maps["reference"], made.attention.test.maps[i], atol=1e-2)
         assert example.label == made.data.test.class_names[made.data.test.y[i]]
         assert example.predictions["reference"][0] == f"class {made.attention.test.probabilities[i].argmax()}"
+
+
+def passes(made: Any, monkeypatch: pytest.MonkeyPatch, **options: Any) -> list[str]:
+    """Which networks the examples of a report were shown to; the retrained model is the reference or another head."""
+    seen: list[str] = []
+    maps = look._label_maps
+    monkeypatch.setattr(
+        look,
+        "_label_maps",
+        lambda model, *rest: seen.append("reference" if model is made.reference else "retrained") or maps(model, *rest),
+    )
+    gathered(made, **options)
+    return seen
+
+
+def test_examples_take_the_reference_models_maps_where_they_are_for_the_labels(
+    records: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The photographs are not looked at once more: once for the examples, and once for those that moved."""
+    made = records()
+    assert passes(made, monkeypatch) == ["retrained"] * 2
+    assert passes(made, monkeypatch, attend=AttendSettings(explain="predicted")) == ["reference", "retrained"] * 2
+
+
+def test_nothing_is_looked_at_again_where_the_reference_model_was_kept(
+    records: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = records()
+    assert passes(made, monkeypatch, shortcut=False) == []
+    assert gathered(made, shortcut=False).moved == []
+
+
+def test_report_makes_the_run_again_with_the_same_attribute(records: Make) -> None:
+    made = records()
+    made = replace(made, data=replace(made.data, source={"source": "/birds", "attribute": "place"}))
+    assert gathered(made).command == "slim run runs/again --data IMAGES --attribute place --recipe recipe.toml --seed 3"
 
 
 def test_groups_training_counts_sum_to_the_training_images(records: Make) -> None:

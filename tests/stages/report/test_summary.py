@@ -14,7 +14,7 @@ from slim.runs.settings import RunSettings
 from slim.stages import STAGES
 from slim.stages.report.examples import moved
 from slim.stages.report.page import render
-from slim.stages.report.recipe import recipe_text
+from slim.stages.report.recipe import command, recipe_text
 from slim.stages.report.records import ReportInput
 from slim.stages.report.summary import summary
 from slim.stages.retrain.reliance import Reliance
@@ -100,7 +100,17 @@ def test_page_marks_where_the_object_was_said_to_be(report: Make) -> None:
 
 
 def test_page_says_how_to_make_the_run_again(report: Make) -> None:
-    page = render(report(recipe="[curate]\nsize = 60"))
+    page = render(report(recipe="[curate]\nsize = 60", command="slim run runs/again --data IMAGES --seed 3"))
     assert "[curate]\nsize = 60</pre>" in page
-    assert "--recipe recipe.toml --seed 3</pre>" in page
-    assert "--recipe" not in render(report()).partition("To make this run again")[2]
+    assert "slim run runs/again --data IMAGES --seed 3</pre>" in page
+
+
+def test_command_that_makes_a_run_again_reads_the_same_images() -> None:
+    """The same attribute and masks, without which the fingerprint is another; no path of this machine."""
+    own = {"source": "/home/me/birds", "root": None, "attribute": ["place", "day time"], "mask": "/home/me/coco.json"}
+    again = "slim run runs/again --data IMAGES --attribute place --attribute 'day time' --mask coco.json"
+    assert command(own, "", 3) == f"{again} --seed 3"
+    assert command(own, "[curate]\nsize = 60", 3) == f"{again} --recipe recipe.toml --seed 3"
+    benchmark = {"source": "waterbirds", "root": "/data/waterbirds", "attribute": None, "mask": None}
+    assert command(benchmark, "", 0) == "slim run runs/again --data waterbirds --root IMAGES --seed 0"
+    assert command({}, "", 0) == command({"source": None, "attribute": []}, "", 0)

@@ -143,6 +143,11 @@ class Explanation(Record):
     def __repr__(self) -> str:
         return f"Explanation({self.summary()})"
 
+    def _repr_html_(self) -> str:
+        from slim.stages.explain.page import in_notebook  # which shows explanations, and so imports this module
+
+        return in_notebook(self)
+
     @property
     def misleading(self) -> tuple[Concept, ...]:
         """The concepts that are shown to mislead the model."""
@@ -150,14 +155,16 @@ class Explanation(Record):
 
     def summary(self) -> str:
         """What was found, in one line."""
-        named = ", ".join(self.name(one) for one in self.misleading)
+        named = ", ".join(self.name(one) for one in self.misleading) or "nothing shown"
+        if not self.concepts:
+            named += f", since none of {self.n_concepts} kinds of places goes with a class"
         n = len({one.name for one in self.properties})
         properties = (
             f"{n} {'property goes' if n == 1 else 'properties go'} with a class"
             if n
             else "no property goes with a class"
         )
-        return f"misleading: {named or 'nothing shown'}; {properties}"
+        return f"misleading: {named}; {properties}"
 
     def name(self, concept: Concept) -> str:
         """What people call a concept, or its number."""

@@ -127,6 +127,12 @@ def section(explanation: Explanation) -> str:
     return _environment().get_template("section.html.j2").render(_view(explanation))
 
 
+def in_notebook(explanation: Explanation) -> str:
+    """The same for a notebook, in colours that can be read on light and on dark pages."""
+    colours = "--line: #8886; --soft: inherit; --reference: #c2500a"
+    return f'<div style="{colours}; max-width: 900px">{section(explanation)}</div>'
+
+
 def _view(explanation: Explanation) -> dict[str, Any]:
     """Everything that the templates show."""
     concepts = [

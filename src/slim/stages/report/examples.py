@@ -15,19 +15,26 @@ from slim.data import ImageTable, image_batches
 from slim.network.classifier import Classifier
 from slim.network.gradcam import GradCam
 from slim.progress import track
+from slim.stages.attend import SplitAttention
 from slim.stages.report.records import Example
 from slim.stages.retrain.choices import ModelKey
+from slim.stages.settings import AttendSettings
 
 EXAMPLES = 6
 SAMPLE = 300
 """Test images among which those are sought whose attention moved most."""
 
+_LEAST = 0.005  # of the attention; less is shown as 0 % and may be rounding
 _SHOWN: tuple[ModelKey, ...] = ("reference", "retrained")
-_BATCH_SIZE = 32
 
 
 def examples(
-    test: ImageTable, images: pd.DataFrame, models: Mapping[ModelKey, Classifier], evaluation: Mapping[str, Any]
+    test: ImageTable,
+    images: pd.DataFrame,
+    evaluation: Mapping[str, Any],
+    models: Mapping[ModelKey, Classifier],
+    attention: SplitAttention,
+    settings: AttendSettings,
 ) -> list[Example]:
     """Test images drawn evenly from the groups, the worst group first, regardless of their predictions.
 
@@ -37,10 +44,10 @@ def examples(
         The test split.
     images
         See `Evaluations`.
-    models
-        The reference and the retrained model.
     evaluation
         Of the reference model, as plain values.
+    models, attention, settings
+        As for `label_maps`.
     """
     groups = evaluation["groups"]
     order = sorted((g for g in range(len(groups)) if groups[g]["n"]), key=lambda g: groups[g]["accuracy"])
@@ -48,17 +55,23 @@ def examples(
     drawn = {g: rng.permutation(np.flatnonzero(images["group"] == g))[:EXAMPLES] for g in order}
     places = [(rank, g) for rank in range(EXAMPLES) for g in order if rank < len(drawn[g])][:EXAMPLES]
     index = np.array([drawn[g][rank] for rank, g in places])
-    return _examples(test, images, index, label_maps(models, test[index]), [group["name"] for group in groups])
+    maps = label_maps(test, index, models, attention, settings)
+    return _examples(test, images, index, maps, [group["name"] for group in groups])
 
 
 def moved_examples(
-    test: ImageTable, images: pd.DataFrame, models: Mapping[ModelKey, Classifier], evaluation: Mapping[str, Any]
+    test: ImageTable,
+    images: pd.DataFrame,
+    evaluation: Mapping[str, Any],
+    models: Mapping[ModelKey, Classifier],
+    attention: SplitAttention,
+    settings: AttendSettings,
 ) -> list[Example]:
     """Of test images drawn at random, those whose attention moved most between the models, whichever way it went.
 
     Parameters
     ----------
-    test, images, models, evaluation
+    test, images, evaluation, models, attention, settings
         As for `examples`.
 
     Returns
@@ -67,10 +80,10 @@ def moved_examples(
         With `Example.moved`, the furthest first; none whose map did not move or is flat in either model.
     """
     drawn = np.sort(np.random.default_rng(1).permutation(len(test))[:SAMPLE])
-    maps = label_maps(models, test[drawn])
+    maps = label_maps(test, drawn, models, attention, settings)
     distance = moved(maps["reference"], maps["retrained"])
     first = np.argsort(-distance, kind="stable")[:EXAMPLES]
-    first = first[distance[first] > 0]
+    first = first[distance[first] >= _LEAST]
     names = [group["name"] for group in evaluation["groups"]]
     shown = _examples(test, images, drawn[first], {key: own[first] for key, own in maps.items()}, names)
     return [replace(one, moved=float(distance[i])) for one, i in zip(shown, first, strict=True)]
@@ -96,18 +109,44 @@ def moved(before: Floats, after: Floats) -> Floats:
     return np.where((totals[0] > 0) & (totals[1] > 0), distance[:, None, None], 0)[:, 0, 0]
 
 
-def label_maps(models: Mapping[ModelKey, Classifier], table: ImageTable) -> dict[ModelKey, Floats]:
-    """Attention maps (n, h, w) of a few images for their labels, by the reference and the retrained model."""
+def label_maps(
+    test: ImageTable,
+    index: Ints,
+    models: Mapping[ModelKey, Classifier],
+    attention: SplitAttention,
+    settings: AttendSettings,
+) -> dict[ModelKey, Floats]:
+    """Attention maps (n, h, w) of a few test images for their labels, by the reference and the retrained model.
+
+    Parameters
+    ----------
+    test, index
+        The test split, and which of its images.
+    models
+        The reference and the retrained model, which may be the same.
+    attention, settings
+        The reference model's attention of the test split, whose maps are taken where they are for the labels, and how
+        it was computed.
+    """
     maps: dict[ModelKey, Floats] = {}
+    if settings.explain == "label":
+        maps["reference"] = np.asarray(attention.maps[index])
     for key in _SHOWN:
-        with GradCam(models[key]) as cam:
-            parts = []
-            batches = image_batches(table, models[key].image_size, _BATCH_SIZE)
-            for pixels, y, _ in track(batches, f"looking at {len(table)} {table.split} images"):
-                seen = cam(pixels)
-                parts.append(seen.maps(y.to(torch.int64).to(seen.logits.device)).detach().cpu().numpy())
-        maps[key] = np.concatenate(parts)
+        if key not in maps:
+            kept = "reference" in maps and models[key] is models["reference"]
+            maps[key] = maps["reference"] if kept else _label_maps(models[key], test[index], settings)
     return maps
+
+
+def _label_maps(model: Classifier, table: ImageTable, settings: AttendSettings) -> Floats:
+    """Attention maps of a model for the labels of a table."""
+    parts = []
+    with GradCam(model, settings.method, settings.precision) as cam:
+        batches = image_batches(table, model.image_size, settings.batch_size, workers=settings.workers)
+        for pixels, y, _ in track(batches, f"looking at {len(table)} {table.split} images"):
+            seen = cam(pixels)
+            parts.append(seen.maps(y.to(torch.int64).to(seen.logits.device)).detach().cpu().numpy())
+    return np.concatenate(parts)
 
 
 def _examples(

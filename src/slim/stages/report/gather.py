@@ -26,7 +26,7 @@ from slim.stages.judgements import PLACE_COLUMNS, Judgements, Place
 from slim.stages.locate.object_maps import ObjectMaps
 from slim.stages.propagate.scores import Scores
 from slim.stages.report.examples import examples, moved_examples
-from slim.stages.report.recipe import recipe_text
+from slim.stages.report.recipe import command, recipe_text
 from slim.stages.report.records import (
     SHOWN_QUERIES,
     THUMBNAIL,
@@ -64,7 +64,11 @@ def report_input(
     measured = {key: evaluations[key].as_dict() for key in TITLES}
     counts = judgements.frame["answer"].value_counts()
     answers = {answer: int(counts.get(answer, 0)) for answer in ("core", "spurious", "unsure")}
-    n = len(judgements)
+    n, recipe = len(judgements), recipe_text(facts.settings)
+    if retrained.images == "none":
+        models["retrained"] = reference  # the same weights, whose maps are known
+    looks = models, attention.test, facts.settings["attend"]
+    tested = data.test, evaluations.images, measured["reference"], *looks
     return ReportInput(
         title=facts.title,
         data=_data_summary(data, measured["reference"]),
@@ -94,8 +98,8 @@ def report_input(
             a=pool.a,
         ),
         subset=_cells(subset, pool.class_names),
-        examples=examples(data.test, evaluations.images, models, measured["reference"]),
-        moved=moved_examples(data.test, evaluations.images, models, measured["reference"]),
+        examples=examples(*tested),
+        moved=moved_examples(*tested),
         queries=_query_cards(pool, attention.split(space.pool).maps, judgements),
         objects=_object_card(pool, objects, space.pool, facts),
         method=facts.settings["propagate"].method,
@@ -106,7 +110,8 @@ def report_input(
         uses_val=retrained.uses_val,
         stages=[{"stage": stage, "seconds": value} for stage, value in facts.seconds.items()],
         settings={stage: plain_settings(one) for stage, one in facts.settings.items() if one is not None},
-        recipe=recipe_text(facts.settings),
+        recipe=recipe,
+        command=command(data.source, recipe, facts.seed),
         warnings=facts.warnings,
     )
 

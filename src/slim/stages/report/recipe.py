@@ -1,11 +1,15 @@
-"""The settings of a run as a recipe that makes it again."""
+"""The settings of a run as a recipe, and the command that makes it again with them."""
 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
+
+from slim.data.benchmarks import NAMES
 
 
 def recipe_text(settings: Mapping[str, Any]) -> str:
@@ -26,6 +30,35 @@ def recipe_text(settings: Mapping[str, Any]) -> str:
     tables = {stage: _changed(record) for stage, record in settings.items() if record is not None}
     parts = ["\n".join([f"[{stage}]", *lines]) for stage, lines in tables.items() if lines]
     return "\n\n".join(parts)
+
+
+def command(source: Mapping[str, Any], recipe: str, seed: int) -> str:
+    """The command that makes a run again, without the paths of this machine.
+
+    Parameters
+    ----------
+    source
+        See `Dataset.source`.
+    recipe
+        As `recipe_text` returns it.
+    seed
+        The random seed of the run.
+
+    Examples
+    --------
+    >>> print(command({"source": "/data/birds", "attribute": "place", "mask": "/data/objects.json"}, "", 0))
+    slim run runs/again --data IMAGES --attribute place --mask objects.json --seed 0
+    """
+    is_benchmark = source.get("source") in NAMES
+    words = ["--data", source["source"], "--root", "IMAGES"] if is_benchmark else ["--data", "IMAGES"]
+    attributes = source.get("attribute") or []
+    for name in [attributes] if isinstance(attributes, str) else attributes:
+        words += ["--attribute", name]
+    if source.get("mask") is not None:
+        words += ["--mask", Path(source["mask"]).name]
+    if recipe:
+        words += ["--recipe", "recipe.toml"]
+    return shlex.join(["slim", "run", "runs/again", *words, "--seed", str(seed)])
 
 
 def _changed(record: Any) -> list[str]:

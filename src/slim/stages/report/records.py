@@ -283,6 +283,8 @@ class ReportInput:
         Each stage's settings.
     recipe
         The settings that are not the defaults, as a recipe.
+    command
+        The command that makes the run again, with that recipe.
     warnings
         What readers must know before they trust the numbers.
 
@@ -318,6 +320,7 @@ class ReportInput:
     stages: Sequence[Mapping[str, Any]] = ()
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     recipe: str = ""
+    command: str = ""
     warnings: Sequence[str] = ()
 
     def __post_init__(self) -> None:
