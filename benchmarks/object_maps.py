@@ -25,7 +25,7 @@ from slim.comparison.bench import Bench
 from slim.comparison.recomposed import MappedObjects
 from slim.comparison.rows import ROWS
 from slim.comparison.subsets import unattended_annotator
-from slim.localization import SIDE
+from slim.matting import SIDE
 from slim.progress import quiet
 from slim.runs.run import open_run
 from slim.stages.annotate.annotator import ask

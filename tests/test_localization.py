@@ -6,19 +6,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-import torch
 
 from slim.arrays import Flags, Floats
 from slim.localization import (
-    CUT,
-    SIDE,
     Localizer,
     PlaceAnswers,
     Places,
     answered_localizer,
     fit_localizer,
-    object_maps,
-    relative_scores,
     unanswered_localizer,
 )
 
@@ -175,26 +170,3 @@ def test_scores_do_not_depend_on_how_many_images_are_scored_at_once(monkeypatch:
     together = localizer.scores(found.places)
     monkeypatch.setattr("slim.localization._CHUNK", 3)
     np.testing.assert_allclose(localizer.scores(found.places), together, rtol=1e-5, atol=1e-5)
-
-
-def test_map_is_the_object_and_its_edge_is_that_of_the_photo() -> None:
-    scores = np.zeros((2, GRID, GRID), np.float32)
-    scores[:, 4:12, 4:12] = 1
-    edge = 45  # of the photo; that of the scores lies at 48
-    photos = torch.full((2, 3, SIDE, SIDE), 128, dtype=torch.uint8)
-    photos[0, :, :, :edge] = 230
-    maps = object_maps(scores, photos)
-    assert (maps.dtype, maps.shape) == (np.uint8, (2, SIDE, SIDE))
-    assert (maps[:, 24:40, 24:40] > 127).all()
-    assert (maps[:, :8] < 127).all()
-    across = np.diff(maps[:, 32].astype(int), axis=1)
-    assert across[0].argmin() == edge - 1
-    assert -across[0].min() > 2 * -across[1].min()
-
-
-def test_map_does_not_depend_on_the_scale_of_the_scores() -> None:
-    scores = np.random.default_rng(0).normal(size=(3, GRID, GRID)).astype(np.float32)
-    photos = torch.randint(0, 256, (3, 3, SIDE, SIDE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    difference = object_maps(scores, photos).astype(int) - object_maps(100 * scores - 7, photos)
-    assert np.abs(difference).max() <= 1
-    assert 0 < (relative_scores(scores) > CUT).mean() < 0.5

@@ -7,24 +7,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from numpy.lib.stride_tricks import sliding_window_view
 from sklearn.linear_model import LogisticRegression
 from tests.test_localization import GRID, NOWHERE, scenes
 
 from slim.arrays import Flags, Floats
 from slim.localization import (
-    CUT,
-    SIDE,
     Localizer,
     PlaceAnswers,
     _fitting_cut,
     answered_localizer,
-    object_maps,
-    relative_scores,
     supposed_localizer,
     unanswered_localizer,
 )
+from slim.matting import CUT, relative_scores
 
 Fit = tuple[Floats, Floats, Localizer]
 
@@ -246,46 +241,3 @@ def test_box_marks_the_cells_that_it_covers(box: list[float], rows: tuple[int, i
     expected = np.zeros((GRID, GRID))
     expected[slice(*rows), slice(*columns)] = 1
     np.testing.assert_array_equal(_judged(np.zeros((1, 4, 4)), [False], [box], GRID).object[0], expected)
-
-
-def _windows(values: Floats) -> Floats:
-    """(h, w, ..., 121) the 11 x 11 pixels around each pixel; beyond the border, the border's."""
-    width = [(5, 5), (5, 5)] + [(0, 0)] * (values.ndim - 2)
-    windows = sliding_window_view(np.pad(values, width, mode="edge"), (11, 11), axis=(0, 1))
-    return windows.reshape(*windows.shape[:-2], 121)
-
-
-def _guided(photo: Floats, values: Floats) -> Floats:
-    """The guided filter by its definition: in each window, values are a linear function of the colours."""
-    colours, targets = _windows(photo), _windows(values)
-    mean, mean_value = colours.mean(-1), targets.mean(-1)
-    covariance = np.einsum("hwik,hwjk->hwij", colours, colours) / 121 - mean[..., None] * mean[..., None, :]
-    with_values = np.einsum("hwik,hwk->hwi", colours, targets) / 121 - mean * mean_value[..., None]
-    slope = np.linalg.solve(covariance + 1e-3 * np.eye(3), with_values[..., None])[..., 0]
-    offset = mean_value - (slope * mean).sum(-1)
-    return (_windows(slope).mean(-1) * photo).sum(-1) + _windows(offset).mean(-1)
-
-
-@pytest.mark.parametrize("options", [{}, {"cut": 0.3}, {"cut": -0.7}])  # the last one leaves the range
-def test_map_is_the_opacity_of_the_scores_along_the_edges_of_the_photo(options: dict[str, float]) -> None:
-    generator = torch.Generator().manual_seed(0)
-    blocks = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8, generator=generator)
-    photos = blocks.repeat_interleave(8, 2).repeat_interleave(8, 3)
-    scores = np.random.default_rng(0).normal(size=(2, 8, 8)).repeat(2, 1).repeat(2, 2)
-    resized = torch.nn.functional.interpolate(
-        torch.from_numpy(scores)[:, None], (SIDE, SIDE), mode="bilinear", align_corners=False
-    )
-    maps = object_maps(scores, photos, **options)
-    for found, photo, one in zip(maps, photos.numpy() / 255, resized[:, 0].numpy(), strict=True):
-        relative = (one - np.median(one)) / (one.max() - np.median(one))
-        opacity = 1 / (1 + np.exp(-6 * (relative - options.get("cut", 0.45))))
-        expected = _guided(photo.transpose(1, 2, 0), opacity)
-        assert (expected.max() > 1.01) == (options == {"cut": -0.7})
-        np.testing.assert_allclose(found, 255 * expected.clip(0, 1), atol=1)
-
-
-def test_map_is_empty_or_full_where_the_filter_leaves_the_range() -> None:
-    scores = np.zeros((1, GRID, GRID), np.float32)
-    scores[:, 6:10, 6:10] = 1
-    maps = object_maps(scores, torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8), cut=-5)
-    assert (maps == 255).all()

@@ -38,6 +38,7 @@ AREAS: dict[str, dict[str, str]] = {
     "attention": {"network/gradcam.py": "network/test_maps.py network/test_gradcam.py"},
     "object maps": {
         "localization.py": "test_localization_definitions.py test_localization.py",
+        "matting.py": "test_matting.py",
         "network/places.py": "network/test_place_definitions.py network/test_places.py",
         "stages/annotate/page/outlines.py": "stages/annotate/page/test_outlines.py",
         "stages/annotate/settling.py": "stages/annotate/test_settling.py stages/annotate/page/test_outlines.py",
@@ -72,7 +73,10 @@ AREAS: dict[str, dict[str, str]] = {
         "stages/evaluate/evaluation.py": "stages/evaluate/test_evaluate.py stages/evaluate/test_measuring.py",
         "stages/evaluate/measuring.py": "stages/evaluate/test_measuring.py",
     },
-    "last layer": {"stages/retrain/last_layer.py": "stages/retrain/test_last_layer.py"},
+    "last layer": {
+        "stages/retrain/l1_path.py": "stages/retrain/test_l1_path.py",
+        "stages/retrain/last_layer.py": "stages/retrain/test_last_layer.py",
+    },
 }
 
 FILES = {file: tests for files in AREAS.values() for file, tests in files.items()}

@@ -1,7 +1,7 @@
-"""Object maps: where the object is in every image, learned from a few answers about where it is in some.
+"""Where the object is in every image, learned from a few answers about where it is in some.
 
 A linear classifier of places (cells of a grid over the image, described by a network's features) is fitted to the
-judged images and applied to every place of every image. Edges then follow the photo.
+judged images and applied to every place of every image.
 """
 
 from __future__ import annotations
@@ -15,19 +15,13 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
-from torch import Tensor
-from torch.nn.functional import interpolate, max_pool2d, pad
+from torch.nn.functional import max_pool2d
 
-from slim.arrays import Bytes, Flags, Floats
+from slim.arrays import Flags, Floats
+from slim.matting import CUT, relative_scores, resized
 from slim.quantized import Quantized
 
 Places = npt.NDArray[np.int8] | Quantized
-
-SIDE = 64
-"""Side of an object map."""
-
-CUT = 0.45
-"""The object begins this far between the median and the peak of its image's scores, if answers do not say more."""
 
 _CUTS = (CUT, 0.4, 0.35, 0.3, 0.25, 0.2)
 _CONTAINED = 0.4
@@ -36,8 +30,6 @@ _UNIT = 32.0  # of the numbers of places: about one standard deviation
 _STRENGTH = 0.03
 _ATTENDED = 0.5
 _BORDER_WEIGHT = 0.5
-_STEEPNESS = 6.0
-_RADIUS, _SMOOTHNESS = 5, 1e-3
 _ROUNDS = 8
 _SURE, _FOCUSES, _REACH = 0.55, 3, 2
 _CHUNK = 512
@@ -84,7 +76,7 @@ class PlaceAnswers:
         looks in images judged spurious, and, with half the weight, at the left, right and upper border.
         """
         side = places.shape[1]
-        attended = _resized(attention, side) >= _ATTENDED
+        attended = resized(attention, side) >= _ATTENDED
         pointed = np.array([_pointed(place, side) for place in where], bool).reshape(-1, side, side)
         as_attended = core & ~pointed.any((1, 2))
         inside = pointed | (attended & as_attended.reshape(-1, 1, 1))
@@ -267,78 +259,6 @@ def unanswered_localizer(sample: Places) -> Localizer:
     return localizer
 
 
-def relative_scores(scores: Floats) -> Floats:
-    """Scores (n, h, w) relative to their own image: 0 at its median, 1 at its peak.
-
-    Examples
-    --------
-    >>> relative_scores(np.array([[[1.0, 2.0, 5.0]]])).round(2).tolist()
-    [[[-0.33, 0.0, 1.0]]]
-    """
-    median = np.median(scores, axis=(1, 2), keepdims=True)
-    return np.asarray((scores - median) / np.maximum(scores.max((1, 2), keepdims=True) - median, 1e-6))
-
-
-def object_maps(scores: Floats, images: Tensor, cut: float = CUT) -> Bytes:
-    """Object maps whose edges follow the photo.
-
-    Parameters
-    ----------
-    scores
-        (b, g, g) scores of places.
-    images
-        uint8 (b, 3, SIDE, SIDE), the whole frames.
-    cut
-        Of the `Localizer` that made the scores.
-
-    Returns
-    -------
-    ndarray of shape (b, SIDE, SIDE)
-        uint8; above 127 = the object.
-
-    References
-    ----------
-    K. He, J. Sun, X. Tang, "Guided image filtering", IEEE TPAMI 2013.
-    """
-    relative = relative_scores(_resized(scores, SIDE)) - cut
-    opacity = torch.from_numpy(np.asarray(1 / (1 + np.exp(-_STEEPNESS * relative)), np.float32))[:, None]
-    filtered = _guided(images.float() / 255, opacity)[:, 0]
-    return np.asarray((filtered.clamp(0, 1) * 255).round().to(torch.uint8))
-
-
-def _guided(guide: Tensor, values: Tensor) -> Tensor:
-    """Values (b, 1, h, w) filtered along the edges of a colour image (b, 3, h, w)."""
-    mean, mean_value = _boxed(guide), _boxed(values)
-    covariance = _boxed(guide * values) - mean * mean_value
-    spread = {
-        (i, j): _boxed(guide[:, i : i + 1] * guide[:, j : j + 1]) - mean[:, i : i + 1] * mean[:, j : j + 1]
-        for i in range(3)
-        for j in range(i, 3)
-    }
-    a, d, f = (spread[i, i] + _SMOOTHNESS for i in range(3))
-    b, c, e = spread[0, 1], spread[0, 2], spread[1, 2]
-    # The symmetric matrix [[a, b, c], [b, d, e], [c, e, f]], inverted by its adjugate.
-    rows = (
-        torch.cat([d * f - e * e, c * e - b * f, b * e - c * d], 1),
-        torch.cat([c * e - b * f, a * f - c * c, b * c - a * e], 1),
-        torch.cat([b * e - c * d, b * c - a * e, a * d - b * b], 1),
-    )
-    determinant = a * rows[0][:, :1] + b * rows[0][:, 1:2] + c * rows[0][:, 2:]
-    slope = torch.cat([(row * covariance).sum(1, keepdim=True) for row in rows], 1) / determinant
-    offset = mean_value - (slope * mean).sum(1, keepdim=True)
-    return (_boxed(slope) * guide).sum(1, keepdim=True) + _boxed(offset)
-
-
-def _boxed(values: Tensor) -> Tensor:
-    """The mean of each pixel's square neighbourhood: differences of running sums, along one side and then the other."""
-    width = 2 * _RADIUS + 1
-    values = pad(values.contiguous(), (_RADIUS + 1, _RADIUS) * 2, mode="replicate")
-    for side in (2, 3):
-        sums, n = values.cumsum(side), values.shape[side] - width
-        values = (sums.narrow(side, width, n) - sums.narrow(side, 0, n)) / width
-    return values
-
-
 def _dilated(cells: Flags) -> Flags:
     """Cells (m, g, g) and those around them."""
     grown = max_pool2d(torch.from_numpy(cells)[:, None].float(), 2 * _REACH + 1, 1, _REACH)[:, 0].numpy() > 0
@@ -349,12 +269,6 @@ def _described(places: Places) -> Floats:
     """(m, g, g, 2 * c) features of places, and the same minus their mean over the image."""
     values = np.asarray(places, np.float32) / _UNIT
     return np.concatenate([values, values - values.mean((1, 2), keepdims=True)], -1)
-
-
-def _resized(maps: Floats, side: int) -> Floats:
-    """Maps (n, h, w) interpolated to (n, side, side)."""
-    tensor = torch.from_numpy(np.ascontiguousarray(maps, np.float32))[:, None]
-    return interpolate(tensor, (side, side), mode="bilinear", align_corners=False)[:, 0].numpy()
 
 
 def _pointed(place: Floats, side: int) -> Flags:

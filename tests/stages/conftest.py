@@ -11,7 +11,7 @@ import pytest
 
 from slim.arrays import Bytes
 from slim.data import Dataset, ImageTable
-from slim.localization import SIDE
+from slim.matting import SIDE
 from slim.network.classifier import Classifier
 from slim.stages.attend import Attention, attend
 from slim.stages.embed import Space

@@ -15,7 +15,8 @@ from tests.test_localization import GRID, Scenes, scenes
 from slim.arrays import Floats
 from slim.data import Dataset, ImageTable, image_batches
 from slim.errors import DataError, SettingsError, SlimWarning
-from slim.localization import SIDE, Localizer
+from slim.localization import Localizer
+from slim.matting import SIDE
 from slim.metrics import wilson_interval
 from slim.stages.attend import Attention, SplitAttention
 from slim.stages.embed import Space

@@ -16,7 +16,8 @@ from slim.comparison.baselines import feature_cells
 from slim.comparison.bench import Bench
 from slim.comparison.subsets import FEATURE_CLUSTERS, SelectedSubset, curated, unattended_annotator
 from slim.data import Recomposition, image_batches
-from slim.localization import SIDE, Localizer, object_maps
+from slim.localization import Localizer
+from slim.matting import SIDE, object_maps
 from slim.network.classifier import Classifier
 from slim.network.gradcam import GradCam, upsample
 from slim.stages.annotate.annotate import annotate

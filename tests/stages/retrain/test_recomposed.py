@@ -16,7 +16,7 @@ from PIL import Image
 
 from slim.data import Dataset, ImageTable, Recomposition, image_batches, recomposed_batches
 from slim.errors import SettingsError
-from slim.localization import SIDE
+from slim.matting import SIDE
 from slim.metrics import accuracy_by_group
 from slim.network.classifier import Classifier
 from slim.network.gradcam import GradCam

@@ -14,7 +14,7 @@ from PIL import Image
 
 from slim.data import Dataset, ImageTable, Recomposition
 from slim.errors import SlimWarning
-from slim.localization import SIDE
+from slim.matting import SIDE
 from slim.network.classifier import Classifier
 from slim.network.gradcam import GradCam
 from slim.stages.curate.curate import curate

@@ -12,7 +12,8 @@ from slim.arrays import Bytes, Floats, Ints
 from slim.data import Dataset, ImageTable, image_batches
 from slim.data.table import RegionKind
 from slim.errors import DataError, SlimWarning
-from slim.localization import SIDE, Localizer, PlaceAnswers, Places, fit_localizer, object_maps
+from slim.localization import Localizer, PlaceAnswers, Places, fit_localizer
+from slim.matting import SIDE, object_maps
 from slim.metrics import wilson_interval
 from slim.progress import track
 from slim.record import ArrayToFill

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from slim.arrays import Floats
-from slim.localization import SIDE, object_maps
+from slim.matting import SIDE, object_maps
 from slim.overlay import fitted_size, outlined
 from slim.stages.annotate.page.session import Pool
 
@@ -65,7 +65,7 @@ class Pictures:
     def outline(self, index: int, scores: Floats, cut: float) -> bytes:
         """An image as JPEG, 320 pixels wide or high, with the outline of the object by the (g, g) scores of its places.
 
-        As `slim.localization.object_maps` takes them.
+        As `slim.matting.object_maps` takes them.
 
         Raises
         ------
