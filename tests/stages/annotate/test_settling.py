@@ -13,10 +13,11 @@ import pytest
 
 from slim import AnnotateSettings, Attention, Place, Queries, Query, TerminalAnnotator, annotate, ask
 from slim.errors import SettingsError
+from slim.localization import fit_localizer
 from slim.stages.annotate.annotator import Oracle
 from slim.stages.annotate.registry import choose_annotator
 from slim.stages.annotate.settling import LAST, STAYING, Objects, Progress, _overlap
-from slim.stages.judgements import Judgements
+from slim.stages.judgements import PLACE_COLUMNS, Judgements
 
 N, GRID = 60, 16
 INSIDE = slice(5, 11)  # rows of the two objects
@@ -44,6 +45,17 @@ def progress(places: np.ndarray, rows: pd.DataFrame) -> Progress:
     objects = Objects(places, np.zeros((len(places), 7, 7), np.float32))
     answers = objects.answers(rows.reset_index(drop=True))
     return objects.progress(answers, objects.localizer(answers))
+
+
+def test_without_an_answer_that_says_what_the_object_is_it_is_what_stands_out_in_images_at_even_distances() -> None:
+    places = np.random.default_rng(0).integers(-90, 91, (700, GRID, GRID, 2), dtype=np.int8)
+    objects = Objects(places, np.zeros((700, 7, 7), np.float32))
+    for n in (0, 3):
+        rows = pd.DataFrame({"answer": ["spurious"] * n}).reindex(columns=["answer", *PLACE_COLUMNS])
+        answers = objects.answers(rows)
+        found, expected = objects.localizer(answers), fit_localizer(answers, places[::3])
+        np.testing.assert_array_equal(found.weight, expected.weight)
+        assert (found.bias, found.cut) == (expected.bias, expected.cut)
 
 
 def test_nothing_is_said_after_few_answers(places: np.ndarray) -> None:
