@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 from click.testing import Result
 
-from slim.data import inspection
+from slim.data import inspection, load_dataset
+from slim.runs.foresight import with_usable_images
 
 pytestmark = pytest.mark.usefixtures("small_and_quiet")
 Command = Callable[..., Result]
@@ -37,6 +38,21 @@ def test_images_that_cannot_be_used_are_listed_with_exit_code_1(
     assert [fault["path"] for fault in found["faults"]] == [bad]
     Path(bad).write_bytes(next(path for path in data.rglob("*.png") if str(path) != bad).read_bytes())
     assert slim_command("check", data).exit_code == 0
+
+
+def test_list_of_images_that_have_been_mended_is_removed_and_one_that_leaves_images_out_is_kept(
+    broken: tuple[Path, str], tmp_path: Path
+) -> None:
+    (folder, bad), listed = broken, tmp_path / "bad-images.csv"
+    data = load_dataset(folder)
+    without = with_usable_images(data, tmp_path, "skip")
+    assert len(without.train) + len(without.val) + len(without.test) == 79
+    (tmp_path / "images.json").unlink()
+    with_usable_images(without, tmp_path, "stop")
+    assert pd.read_csv(listed)["path"].tolist() == [bad]
+    Path(bad).write_bytes(next(path for path in folder.rglob("*.png") if str(path) != bad).read_bytes())
+    with_usable_images(data, tmp_path, "stop")
+    assert not listed.exists()
 
 
 def test_run_stops_before_any_work_or_leaves_them_out_and_then_does_not_look_again(

@@ -41,9 +41,11 @@ def with_usable_images(data: Dataset, folder: Path, bad_images: BadImages) -> Da
     found = check(data)
     for note in found.notes:
         announce(f"  note: {note}")
+    earlier = data.source.get("without")
     if found.faults:
-        earlier = data.source.get("without")
         replace(found, faults=(*(faults_in(earlier) if earlier else ()), *found.faults)).write(listed)
+    elif earlier is None or Path(earlier).resolve() != listed.resolve():
+        listed.unlink(missing_ok=True)  # its images have been mended
     if bad_images == "stop" or data.source.get("source") is None:
         found.stop(f"{listed} lists all. Replace them, or leave them out: --bad-images skip.")
     if found.faults:
