@@ -57,7 +57,7 @@ class Command(click.Command):
             same = [option for option in options if _setting(option) == _setting(error.option_name)]
             if not same:
                 raise
-            text = f"No such option {error.option_name!r}. (Did you mean {' or '.join(same)}?)"
+            text = f"No such option {error.option_name!r}. (Did you mean {' or '.join(map(repr, same))}?)"
             raise click.NoSuchOption(error.option_name, text, ctx=ctx) from error
 
     def invoke(self, ctx: click.Context) -> Any:
