@@ -1,5 +1,5 @@
 # SLIM on the CPU: docker build -t slim . && docker run --rm slim demo
-FROM python:3.12-slim
+FROM python:3.11-slim
 
 WORKDIR /slim
 COPY constraints.txt ./
