@@ -122,3 +122,9 @@ def test_multi_label_network_of_transformers_is_refused() -> None:
     module = Own(2, lambda z: Output(z, None), config(problem_type="multi_label_classification"))
     with pytest.raises(ModelError, match="must choose one class per image"):
         wrap(module, mean=[0.5] * 3, std=[0.5] * 3)
+
+
+def test_a_config_that_gives_two_classes_one_name_tells_them_apart() -> None:
+    config = SimpleNamespace(id2label={0: "crane", 1: "dog", 2: "crane"})
+    named = wrap(Own(3, lambda scores: scores, config), image_size=16, mean=[0.5] * 3, std=[0.5] * 3)
+    assert named.class_names == ("crane (0)", "dog", "crane (2)")

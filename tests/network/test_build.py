@@ -264,7 +264,8 @@ def test_other_shapes_of_a_single_image_are_refused(change: Callable[[torch.Tens
 
 @pytest.mark.parametrize("names", [("a", "a"), (1, 1), ("x", "y", "x")])
 def test_two_outputs_of_one_name_are_refused(names: tuple[Any, ...]) -> None:
-    with pytest.raises(ModelError, match="a name of its own"):
+    last = len(names) - 1
+    with pytest.raises(ModelError, match=f"a name of its own. Got '{names[0]}' for outputs 0 and {last}"):
         wrap(Changed(lambda y: y, len(names)), image_size=16, class_names=names)
 
 

@@ -108,6 +108,12 @@ def test_folder_of_timm_is_loaded_and_saved_as_it_was(options: dict[str, str], a
     torch.testing.assert_close(Classifier.load(tmp_path / "saved").module(images), module(images))
 
 
+def test_classes_that_a_folder_of_timm_gives_one_name_are_told_apart(tmp_path: Path) -> None:
+    module = timm.create_model("resnet10t", num_classes=3)
+    save_for_hf(module, tmp_path / "net", model_config={"label_names": ["crane", "dog", "crane"]})
+    assert load_pretrained(tmp_path / "net").class_names == ("crane (0)", "dog", "crane (2)")
+
+
 def test_wrapped_network_of_timm_keeps_its_normalisation() -> None:
     module = timm.create_model("vit_tiny_patch16_224", num_classes=2, img_size=32)
     assert wrap(module, image_size=32).mean == (0.5, 0.5, 0.5)

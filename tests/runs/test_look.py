@@ -131,6 +131,11 @@ def test_reference_of_a_run_is_named_by_its_folder(finished_run: Path) -> None:
     assert not by_run.frame.equals(retrained.frame)
 
 
+def test_a_network_of_imagenet_is_named_alone_though_two_classes_are_cranes(photos: Photos) -> None:
+    (seen,) = slim.look("tf_efficientnet_lite0", photos(1).paths, explain="crane (517)")
+    assert seen.explained == "crane (517)"
+
+
 def test_model_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(slim.ModelError, match="Got 'resnet999'"):
         slim.look("resnet999", tmp_path / "a.png")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from slim.errors import ModelError
+from slim.network.class_names import distinct_names
 from slim.network.devices import device_of
 from slim.network.sharing import shared_copy
 from slim.network.tracing import TRACED, returned
@@ -116,7 +117,7 @@ def own_names(module: nn.Module) -> tuple[str, ...] | None:
     names: Mapping[Any, str] | None = getattr(config_of(module), "id2label", None)
     if not isinstance(names, Mapping) or not names:
         return None
-    ordered = tuple(str(names[key]) for key in sorted(names, key=int))
+    ordered = distinct_names([str(names[key]) for key in sorted(names, key=int)])
     return None if ordered == tuple(f"LABEL_{k}" for k in range(len(ordered))) else ordered
 
 

@@ -225,8 +225,14 @@ def _named(class_names: Sequence[str] | Mapping[str, int] | None, n: int) -> tup
             f"The network must have one output per class. Got {n} outputs for {len(names)} classes "
             f"({', '.join(names[:5])}). Build it with num_classes={len(names)}."
         )
-    if len(set(names)) < n:
-        raise ModelError(f"Each output must have a name of its own. Got {', '.join(names[:5])}. Correct class_names=.")
+    first = {name: k for k, name in reversed(list(enumerate(names)))}
+    again = next((k for k, name in enumerate(names) if first[name] < k), None)
+    if again is not None:
+        name = names[again]
+        raise ModelError(
+            f"Each output must have a name of its own. Got {name!r} for outputs {first[name]} and {again}. "
+            "Correct class_names=."
+        )
     return names
 
 

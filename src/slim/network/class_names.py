@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
 from slim.errors import ModelError
 
@@ -48,3 +49,15 @@ def names_in_order(value: object) -> tuple[str, ...] | None:
         if by_number.keys() == set(map(str, range(len(value)))):
             return tuple(by_number[str(number)] for number in range(len(value)))
     return None
+
+
+def distinct_names(names: Sequence[str]) -> tuple[str, ...]:
+    """The names that a model brings along; those of several classes get their numbers, such as ImageNet's two cranes.
+
+    Examples
+    --------
+    >>> distinct_names(["crane", "dog", "crane"])
+    ('crane (0)', 'dog', 'crane (2)')
+    """
+    counts = Counter(names)
+    return tuple(f"{name} ({k})" if counts[name] > 1 else name for k, name in enumerate(names))

@@ -16,6 +16,7 @@ from slim.files import read_json
 from slim.network.adapters import own_names
 from slim.network.architectures import create, input_config
 from slim.network.build import wrap
+from slim.network.class_names import distinct_names
 from slim.network.classifier import Classifier
 from slim.network.processor import processor_input
 from slim.network.tracing import evaluating
@@ -74,6 +75,7 @@ def _from_timm(folder: Path, config: Mapping[str, Any], layer: str | None) -> Cl
         raise ModelError(f"{folder} must be a model that timm can load. Got: {reason}. Save it again.") from error
     names = config.get("label_names")
     names = list(names.values()) if isinstance(names, dict) else names
+    names = None if names is None else distinct_names(names)
     classifier = wrap(module, layer=layer, class_names=names, **input_config(module))
     named = config["architecture"]
     return replace(classifier, arch=named if _is_plain(classifier, named) else f"local-dir:{folder}")

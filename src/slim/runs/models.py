@@ -11,8 +11,9 @@ from timm.data.imagenet_info import ImageNetInfo, infer_imagenet_subset
 
 from slim.errors import ModelError, first_line
 from slim.network.architectures import create, head_name, packaged_weights
-from slim.network.build import restore, wrap
+from slim.network.build import build, restore, wrap
 from slim.network.checkpoints import read_state_dict
+from slim.network.class_names import distinct_names
 from slim.network.classifier import Classifier, default_names
 from slim.stages.table import STAGES
 
@@ -95,9 +96,8 @@ def _from_timm(name: str, image_size: int | None, layer: str | None) -> Classifi
     n = getattr(timm.get_pretrained_cfg(name), "num_classes", 0)
     if not n:
         raise ModelError(f"A model must have classes. Got {name}, whose weights have none. Choose another tag of it.")
-    packaged = packaged_weights(name)
-    if packaged is not None:
-        return restore(packaged, name, _imagenet_names(n), image_size=image_size, layer=layer)
+    if packaged_weights(name) is not None:
+        return build(name, _imagenet_names(n), image_size=image_size, layer=layer)
     try:
         module = timm.create_model(name, pretrained=True)
     except Exception as error:  # the hub's client raises many kinds, each meaning that no weights came
@@ -124,4 +124,4 @@ def _imagenet_names(n: int) -> tuple[str, ...]:
     if subset is None:
         return default_names(n)
     info = ImageNetInfo(subset)
-    return tuple(info.index_to_description(i).partition(",")[0] for i in range(n))
+    return distinct_names([info.index_to_description(i).partition(",")[0] for i in range(n)])
