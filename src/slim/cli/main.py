@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.table import Column, Table
 
+# Imported for the commands that they register.
 from slim.cli import backgrounds, check, compare, compose, data, doctor, explain, look, recompose, transfer  # noqa: F401
 from slim.cli.group import main as main
 from slim.cli.options import Option, given, settings_options

@@ -119,4 +119,4 @@ def _contained(seed: int) -> Iterator[None]:
             yield
     finally:
         random.setstate(before[0])
-        np.random.set_state(before[1])  # noqa: NPY002
+        np.random.set_state(before[1])  # noqa: NPY002 (as above)

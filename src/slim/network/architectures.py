@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
@@ -94,7 +95,8 @@ def _transformers(folder: Path, n_classes: int, pretrained: bool) -> nn.Module:
 def head_name(module: nn.Module) -> str | None:
     """Name of a network's classifier within the network: as timm says, else its last linear layer."""
     if hasattr(module, "get_classifier"):
-        classifier = cast("nn.Module", module.get_classifier())  # type: ignore[operator]
+        get_classifier = cast("Callable[[], nn.Module]", module.get_classifier)
+        classifier = get_classifier()
         return next((name for name, child in module.named_modules() if child is classifier), None)
     return next((name for name, child in reversed(list(module.named_modules())) if isinstance(child, nn.Linear)), None)
 

@@ -41,7 +41,8 @@ class ImageTower(nn.Module):
         """(b, n_classes) logits."""
         output: Any = self.visual(images)
         embedding = output if isinstance(output, Tensor) else output[0]  # the tokens may come along
-        return self.head(nn.functional.normalize(embedding, dim=-1) if self.normalized else embedding)  # type: ignore[no-any-return]
+        logits: Tensor = self.head(nn.functional.normalize(embedding, dim=-1) if self.normalized else embedding)
+        return logits
 
 
 @checked
