@@ -116,20 +116,20 @@ def test_places_that_are_all_alike_give_maps_that_mean_nothing() -> None:
     assert np.ptp(unanswered_localizer(alike).scores(alike)) == 0
 
 
-@pytest.mark.parametrize(("core", "cut"), [(0, 0.45), (1, 0.4), (2, 0.35), (3, 0.3), (8, 0.3)])
+@pytest.mark.parametrize(("core", "cut"), [(0, 0.53), (2, 0.47), (3, 0.39), (4, 0.33), (8, 0.31)])
 def test_object_is_larger_than_what_is_surest_as_far_as_answers_say_that_the_model_looks_at_it(
     core: int, cut: float
 ) -> None:
-    """Each answer out of eight lowers the cut by an eighth at most, and at .3 the maps contain enough."""
+    """Answers lower the cut by their share, less a tenth, at most; from a third of them on the maps contain enough."""
     judged = scenes(8)
     surest = judged.objects & ~np.roll(judged.objects, 1, 1)  # its upper quarter
     judged.places[..., 0][judged.objects & ~surest] //= 3
     right = np.arange(8) < core
     localizer = answered_localizer(answered(judged, right, np.where(right[:, None], NOWHERE, judged.clicks())))
     assert localizer is not None
-    assert localizer.cut == cut
+    assert localizer.cut == pytest.approx(cut)
     covered = (localizer.inside(judged.places) & judged.objects).sum() / judged.objects.sum()
-    assert (covered > 0.4) == (cut == 0.3)
+    assert (covered > 0.4) == (cut < 0.4)
 
 
 def test_left_out_answer_has_no_influence() -> None:
@@ -141,14 +141,14 @@ def test_left_out_answer_has_no_influence() -> None:
         np.testing.assert_array_equal(getattr(with_it.without(2), name), getattr(without.without(2), name))
 
 
-def test_box_marks_its_cells_and_a_click_marks_its_own_and_those_beside_it() -> None:
+def test_click_marks_its_cell_and_those_beside_it_and_a_box_those_about_its_centre_that_it_contains() -> None:
     places = np.zeros((5, GRID, GRID, 2), np.int8)
     where = np.array([[0.5, 0.25, 0.25, 0.125], [0.5, 0.25, 0, 0], [1, 1, 0, 0], [0, 1, 0.1, 0.3], NOWHERE])
     attention, core = np.zeros((5, 4, 4), np.float32), np.zeros(5, bool)
     cells = [np.argwhere(one) for one in PlaceAnswers.from_judgements(places, attention, core, where).object]
     spans = [(*one.min(0), *one.max(0)) if len(one) else None for one in cells]
-    assert spans == [(3, 6, 4, 9), (3, 7, 5, 9), (14, 14, 15, 15), (13, 0, 15, 0), None]
-    assert [len(one) for one in cells] == [2 * 4, 9, 4, 3, 0]
+    assert spans == [(3, 7, 4, 9), (3, 7, 5, 9), (14, 14, 15, 15), (14, 0, 15, 0), None]
+    assert [len(one) for one in cells] == [2 * 3, 9, 4, 2, 0]
 
 
 def test_attention_is_the_object_where_it_is_judged_core_and_background_where_it_is_spurious() -> None:

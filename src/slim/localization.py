@@ -7,7 +7,7 @@ judged images and applied to every place of every image.
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -23,15 +23,16 @@ from slim.quantized import Quantized
 
 Places = npt.NDArray[np.int8] | Quantized
 
-_CUTS = (CUT, 0.4, 0.35, 0.3, 0.25, 0.2)
-_CONTAINED = 0.4
+_CUTS = CUT - 0.02 * np.arange(18)
+_CONTAINED = 0.6
+_WRONG = 0.1  # share of the answers that may be wrong
 
 _UNIT = 32.0  # of the numbers of places: about one standard deviation
 _STRENGTH = 0.03
 _ATTENDED = 0.5
 _BORDER_WEIGHT = 0.5
 _ROUNDS = 8
-_SURE, _FOCUSES, _REACH = 0.55, 3, 2
+_SURE, _FOCUSES, _REACH = 0.6, 3, 2
 _CHUNK = 512
 
 
@@ -45,6 +46,8 @@ class PlaceAnswers:
         (m, g, g, c) features of the places.
     object, background
         (m, g, g) weights from 0 to 1: 1 = surely the object, or surely background.
+    near
+        (m, g, g) where else the object may be.
     attended
         (m,) whether the object is what the model looks at: judged core, and nobody pointed.
     """
@@ -52,6 +55,7 @@ class PlaceAnswers:
     places: Places
     object: Floats
     background: Floats
+    near: Flags
     attended: Flags
 
     @classmethod
@@ -72,21 +76,27 @@ class PlaceAnswers:
 
         Notes
         -----
-        The object is around a click, in a box, and where the model looks in images judged core. Background is where it
-        looks in images judged spurious, and, with half the weight, at the left, right and upper border.
+        The object is around a click, around the centre of a box, whose corners are not the object, and where the model
+        looks in images judged core; and it is near there, and not outside of a box. Background is where the model looks
+        in images judged spurious, and, with half the weight, what is outside of a box, or, without one, at the left,
+        right and upper border.
         """
         side = places.shape[1]
         attended = resized(attention, side) >= _ATTENDED
+        boxed = (where[:, 2:] > 0).any(1).reshape(-1, 1, 1)
+        excluded = np.array([_excluded(place, side) for place in where], bool).reshape(-1, side, side)
         pointed = np.array([_pointed(place, side) for place in where], bool).reshape(-1, side, side)
+        pointed &= ~(boxed & excluded)
         as_attended = core & ~pointed.any((1, 2))
         inside = pointed | (attended & as_attended.reshape(-1, 1, 1))
-        outside = np.maximum(attended & ~core.reshape(-1, 1, 1), _BORDER_WEIGHT * _border(side))
+        outside = np.maximum(attended & ~core.reshape(-1, 1, 1), _BORDER_WEIGHT * excluded)
         outside[inside] = 0
-        return cls(places, inside.astype(np.float64), outside, as_attended)
+        near = _dilated(inside) & ~(boxed & excluded)
+        return cls(places, inside.astype(np.float64), outside, near, as_attended)
 
     def __getitem__(self, which: slice | Flags) -> PlaceAnswers:
         """Of some of the images."""
-        return PlaceAnswers(self.places[which], self.object[which], self.background[which], self.attended[which])
+        return PlaceAnswers(*(getattr(self, field.name)[which] for field in fields(self)))
 
     def without(self, left_out: int) -> PlaceAnswers:
         """Without one image."""
@@ -104,7 +114,7 @@ class Localizer:
     bias
         The intercept.
     cut
-        The object begins this far between the median (0) and the peak (1) of its image's scores.
+        The object begins this far from the background (0) to the peak (1) of its image's scores.
     """
 
     weight: Floats
@@ -192,11 +202,10 @@ def answered_localizer(answers: PlaceAnswers) -> Localizer | None:
     """
     localizer = Localizer.fit(answers.places, answers.object, answers.background)
     marked = answers.object > 0
-    near = _dilated(marked)
     for _ in range(_FOCUSES):
         if localizer is None:
             break
-        sure = near & (relative_scores(localizer.scores(answers.places)) > _SURE)
+        sure = answers.near & (relative_scores(localizer.scores(answers.places)) > _SURE)
         inside = np.where(sure.any((1, 2), keepdims=True), sure, marked)
         outside = np.where(inside, 0, answers.background)
         localizer = Localizer.fit(answers.places, inside.astype(np.float64), outside)
@@ -204,19 +213,24 @@ def answered_localizer(answers: PlaceAnswers) -> Localizer | None:
 
 
 def _fitting_cut(localizer: Localizer, answers: PlaceAnswers) -> float:
-    """The highest cut at which objects contain enough of what the model looks at in images judged core.
+    """The highest cut at which objects contain most of what the model looks at in images judged core.
 
-    What it looks at there is mostly the object, as a person said. Wrong answers among few would count too much, so that
-    the cut goes down at most by the share of the answers that say so.
+    What it looks at there is mostly the object, as a person said; where the surest place is elsewhere, the answer is
+    not believed. Wrong answers among few would count too much, so that the cut goes down at most by the share of the
+    answers that say so, less those that may be wrong.
     """
-    looked = answers[answers.attended]
-    if not len(looked.places):
+    scores = localizer.scores(answers.places)
+    surest = scores == scores.max((1, 2), keepdims=True)
+    believed = answers.attended & (surest & (answers.object > 0)).any((1, 2))
+    if not believed.any():
         return CUT
-    lowest = CUT * (1 - len(looked.places) / len(answers.places))
-    relative, attended = relative_scores(localizer.scores(looked.places)), looked.object > 0
-    cells = np.maximum(attended.sum((1, 2)), 1)
-    contained = {cut: np.median(((relative > cut) & attended).sum((1, 2)) / cells) for cut in _CUTS if cut >= lowest}
-    return next((cut for cut, share in contained.items() if share >= _CONTAINED), min(contained))
+    relative, attended = relative_scores(scores[believed]), answers.object[believed] > 0
+    lowest = CUT * min(1, 1 + _WRONG - believed.mean())
+    for cut in _CUTS[lowest <= _CUTS]:
+        contained = ((relative > cut) & attended).sum((1, 2)) / attended.sum((1, 2))
+        if np.median(contained) >= _CONTAINED:
+            break
+    return float(cut)
 
 
 def supposed_localizer(answers: PlaceAnswers, unanswered: Localizer) -> Localizer:
@@ -272,22 +286,22 @@ def _described(places: Places) -> Floats:
 
 
 def _pointed(place: Floats, side: int) -> Flags:
-    """The cells (side, side) that a click or a box marks; none for NaN."""
+    """The cells (side, side) around a click or around the centre of a box; none for NaN."""
     cells = np.zeros((side, side), bool)
     if not np.isnan(place[:2]).any():
-        x, y, width, height = np.nan_to_num(place)
-        (top, bottom), (left, right) = _span(y, height, side), _span(x, width, side)
-        cells[top:bottom, left:right] = True
+        column, row = np.minimum(place[:2] * side, side - 1).astype(int)
+        cells[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2] = True
     return cells
 
 
-def _span(centre: float, length: float, side: int) -> tuple[int, int]:
-    """First cell and end of a box along one side; of a click, its cell and the two beside it."""
-    if length:
-        first = int(np.clip((centre - length / 2) * side, 0, side - 1))
-        return first, max(first + 1, round(min(centre + length / 2, 1) * side))
-    cell = min(int(centre * side), side - 1)
-    return max(cell - 1, 0), min(cell + 2, side)
+def _excluded(place: Floats, side: int) -> Flags:
+    """The cells (side, side) that hold no object: those outside of a box; without one, at the border."""
+    x, y, width, height = np.nan_to_num(place)
+    if not (width or height):
+        return _border(side)
+    centres = (np.arange(side) + 0.5) / side
+    rows, columns = (abs(centres - middle) <= max(length, 1 / side) / 2 for middle, length in ((y, height), (x, width)))
+    return np.asarray(~np.logical_and.outer(rows, columns))
 
 
 def _border(side: int) -> Flags:

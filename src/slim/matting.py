@@ -12,8 +12,10 @@ from slim.arrays import Bytes, Floats
 SIDE = 64
 """Side of an object map."""
 
-CUT = 0.45
-"""The object begins this far between the median and the peak of its image's scores, if answers do not say more."""
+CUT = 0.53
+"""The object begins this far from the background to the peak of its image's scores, if answers do not say more."""
+
+_BACKGROUND = 0.3  # quantile of an image's scores: an object may cover more than half of the image
 
 _STEEPNESS = 6.0
 _COLOUR, _MOST, _SPREAD = 0.5, 2.0, 1e-3
@@ -23,15 +25,15 @@ _LEAST = 0.02  # of an opacity, and of its complement, as odds
 
 
 def relative_scores(scores: Floats) -> Floats:
-    """Scores (n, h, w) relative to their own image: 0 at its median, 1 at its peak.
+    """Scores (n, h, w) relative to their own image: 0 in its background (their 30th percentile), 1 at its peak.
 
     Examples
     --------
-    >>> relative_scores(np.array([[[1.0, 2.0, 5.0]]])).round(2).tolist()
-    [[[-0.33, 0.0, 1.0]]]
+    >>> relative_scores(np.array([[[1.0, 2.0, 5.0, 6.0, 7.0]]])).round(2).tolist()
+    [[[-0.25, 0.0, 0.58, 0.79, 1.0]]]
     """
-    median = np.median(scores, axis=(1, 2), keepdims=True)
-    return np.asarray((scores - median) / np.maximum(scores.max((1, 2), keepdims=True) - median, 1e-6))
+    background = np.quantile(scores, _BACKGROUND, axis=(1, 2), keepdims=True)
+    return np.asarray((scores - background) / np.maximum(scores.max((1, 2), keepdims=True) - background, 1e-6))
 
 
 def resized(maps: Floats, side: int) -> Floats:
