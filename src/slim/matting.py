@@ -29,8 +29,8 @@ def relative_scores(scores: Floats) -> Floats:
 
     Examples
     --------
-    >>> relative_scores(np.array([[[1.0, 2.0, 5.0, 6.0, 7.0]]])).round(2).tolist()
-    [[[-0.25, 0.0, 0.58, 0.79, 1.0]]]
+    >>> relative_scores(np.arange(11.0).reshape(1, 1, 11))[0, 0, [0, 3, 10]].round(2).tolist()
+    [-0.43, 0.0, 1.0]
     """
     background = np.quantile(scores, _BACKGROUND, axis=(1, 2), keepdims=True)
     return np.asarray((scores - background) / np.maximum(scores.max((1, 2), keepdims=True) - background, 1e-6))

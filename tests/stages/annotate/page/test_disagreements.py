@@ -48,6 +48,23 @@ def test_differences_move_by_arrows_and_settle_by_mouse(disagreeing: Open, annot
     assert [answer for _, answer, _ in annotator.settled()] == ["core"]
 
 
+def test_differences_that_come_late_do_not_take_the_focus_back(disagreeing: Open) -> None:
+    ann, bob = disagreeing()
+    ann.click("#view-settle")
+    ann.locator(".case").nth(1).wait_for()
+    held: list[Any] = []
+    ann.route("**/api/differences*", lambda route: held.append(route))
+    bob.keyboard.press("c")  # news, for which ann's page asks anew
+    while not held:
+        ann.wait_for_timeout(20)
+    ann.keyboard.press("ArrowDown")
+    ann.evaluate("document.querySelector('.case').dataset.before = '1'")
+    for route in held:
+        route.continue_()
+    ann.wait_until("!document.querySelector('.case').dataset.before")  # drawn anew
+    assert ann.evaluate("document.activeElement === document.querySelectorAll('.case')[1]")
+
+
 def test_differences_that_come_late_do_not_hide_what_was_settled_meanwhile(disagreeing: Open, annotator: Any) -> None:
     ann, bob = disagreeing()
     ann.click("#view-settle")

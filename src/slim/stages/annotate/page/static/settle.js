@@ -29,10 +29,11 @@ export class Settle {
 
   /** Load the disagreements, and stay at the same one. */
   async load() {
-    const before = this.cases[this.at]?.index, changes = this.changes;
+    const changes = this.changes;
     const {differences} = await getJson("api/differences");
     if (this.changes !== changes) return; // outdated by an answer, after which they are loaded again
     if (list.querySelector(".cross, .draft")) return; // somebody is pointing
+    const before = this.cases[this.at]?.index; // now, since a key may have moved on meanwhile
     this.cases = differences;
     const open = this.cases.findIndex(one => !one.settled), same = this.cases.findIndex(one => one.index === before);
     this.at = Math.max(same >= 0 ? same : open, 0);
