@@ -213,3 +213,54 @@ def test_box_is_the_object_at_its_centre_and_background_outside() -> None:
     np.testing.assert_array_equal(answers.background[0], expected)
     assert not answers.near[1].any()
     np.testing.assert_array_equal(answers.near[2], _near(answers.object[2:] > 0)[0])
+
+
+def _judged(attention: Any, core: list[bool], where: Any, side: int = 4) -> PlaceAnswers:
+    places = np.zeros((len(core), side, side, 1), np.int8)
+    return PlaceAnswers.from_judgements(places, np.asarray(attention, np.float32), np.array(core), np.asarray(where))
+
+
+def test_attention_counts_from_one_half_on_after_it_is_resized() -> None:
+    maps = [[[0, 0.7], [0, 0.7]], [[0.5, 0.5], [0.5, 0.5]], [[0.49, 0.49], [0.49, 0.49]]]
+    answers = _judged(maps, [True] * 3, [NOWHERE] * 3)
+    np.testing.assert_array_equal(answers.object[0], [[0, 0, 1, 1]] * 4)
+    assert answers.object[1].all()
+    assert not answers.object[2].any()
+    assert answers.attended.tolist() == [True] * 3
+
+
+def test_background_is_the_attention_of_spurious_images_and_half_of_it_the_border_but_for_the_lower_one() -> None:
+    click = [0.1, 0.1, np.nan, np.nan]  # whose size is not known
+    maps = [[[0, 0], [0, 1]], np.zeros((2, 2)), np.zeros((2, 2))]
+    answers = _judged(maps, [False, False, True], [NOWHERE, click, click])
+    border = np.array([[0.5] * 4, [0.5, 0, 0, 0.5], [0.5, 0, 0, 0.5], [0.5, 0, 0, 0.5]])
+    expected = border.copy()
+    expected[2:, 2:] = 1  # where the resized map is 0.75 x 0.75 and more
+    np.testing.assert_array_equal(answers.background[0], expected)
+    marked = np.array([[1, 1, 0, 0], [1, 1, 0, 0], [0] * 4, [0] * 4])
+    for image in (1, 2):
+        np.testing.assert_array_equal(answers.object[image], marked)
+        np.testing.assert_array_equal(answers.background[image], np.where(marked, 0, border))
+    assert answers.attended.tolist() == [False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("box", "rows", "columns"),
+    [
+        ([0.5, 0.5, 0.01, 0.01], (7, 9), (7, 9)),  # smaller than a cell, in the corner of four
+        ([1, 0.5, 0.1, 0.25], (6, 10), (15, 16)),
+        ([0, 0.5, 0.5, 0.25], (6, 10), (0, 4)),
+        ([1, 1, 0.001, 0.001], (15, 16), (15, 16)),
+        ([0.5, 0, 0.5, 0.5], (0, 4), (4, 12)),
+    ],
+)
+def test_background_is_outside_of_the_cells_that_a_box_covers(
+    box: list[float], rows: tuple[int, int], columns: tuple[int, int]
+) -> None:
+    covered = np.zeros((GRID, GRID), bool)
+    covered[slice(*rows), slice(*columns)] = True
+    answers = _judged(np.zeros((1, 4, 4)), [False], [box], GRID)
+    np.testing.assert_array_equal(answers.background[0], np.where(covered, 0, 0.5))
+    assert answers.object[0].any()
+    assert covered[answers.object[0] > 0].all()
+    assert covered[answers.near[0]].all()

@@ -102,6 +102,7 @@ def test_map_grows_over_the_colours_of_the_object_and_recedes_from_those_of_the_
     grey, coloured = object_maps(scores, torch.full_like(photo, 60))[0], object_maps(scores, photo)[0]
     assert not (grey[20:44, 21:24] > 127).any()
     assert (coloured[20:44, 22:24] > 127).all()
+    assert (coloured[20:44, 21:24] > grey[20:44, 21:24].astype(int) + 15).all()
     assert (coloured[28:36, 50:55] < grey[28:36, 50:55]).all()
 
 

@@ -48,7 +48,8 @@ def test_differences_move_by_arrows_and_settle_by_mouse(disagreeing: Open, annot
     assert [answer for _, answer, _ in annotator.settled()] == ["core"]
 
 
-def test_differences_that_come_late_do_not_take_the_focus_back(disagreeing: Open) -> None:
+def _with_differences_on_their_way(disagreeing: Open) -> tuple[Page, list[Any]]:
+    """Ann's list of disagreements, and the requests that ask for it anew, which wait for an answer."""
     ann, bob = disagreeing()
     ann.click("#view-settle")
     ann.locator(".case").nth(1).wait_for()
@@ -57,6 +58,11 @@ def test_differences_that_come_late_do_not_take_the_focus_back(disagreeing: Open
     bob.keyboard.press("c")  # news, for which ann's page asks anew
     while not held:
         ann.wait_for_timeout(20)
+    return ann, held
+
+
+def test_differences_that_come_late_do_not_take_the_focus_back(disagreeing: Open) -> None:
+    ann, held = _with_differences_on_their_way(disagreeing)
     ann.keyboard.press("ArrowDown")
     ann.evaluate("document.querySelector('.case').dataset.before = '1'")
     for route in held:
@@ -66,14 +72,7 @@ def test_differences_that_come_late_do_not_take_the_focus_back(disagreeing: Open
 
 
 def test_differences_that_come_late_do_not_hide_what_was_settled_meanwhile(disagreeing: Open, annotator: Any) -> None:
-    ann, bob = disagreeing()
-    ann.click("#view-settle")
-    ann.locator(".case").nth(1).wait_for()
-    held: list[Any] = []
-    ann.route("**/api/differences*", lambda route: held.append(route))
-    bob.keyboard.press("c")  # news, for which ann's page asks anew
-    while not held:
-        ann.wait_for_timeout(20)
+    ann, held = _with_differences_on_their_way(disagreeing)
     late = held[0].fetch()  # as it was before she settles
     button = ann.locator(".case").nth(0).locator("[data-settle=unsure]")
     button.click()
