@@ -39,6 +39,13 @@ _MAX_DEPTH = 100
 _COMPRESSED = {".bz2", ".gz", ".tar", ".xz", ".zip", ".zst"}
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _SEAL = "digest"
+Version = tuple[int, int, int, int, int]
+"""Of a file; see `file_version`."""
+
+
+def cache_folder() -> Path:
+    """Where downloads, and what archives are unpacked to, go: ``SLIM_CACHE``, or ``.cache/slim`` in the home folder."""
+    return Path(os.environ.get("SLIM_CACHE") or Path.home() / ".cache" / "slim").absolute()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -326,7 +333,6 @@ def known_digest(path: Path) -> str | None:
     return _digests.get(file_version(path))
 
 
-Version = tuple[int, int, int, int, int]
 _digests: dict[Version, str] = {}
 
 

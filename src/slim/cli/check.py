@@ -27,7 +27,7 @@ def check_command(
 ) -> None:
     """Read every image, mask and box of DATA on all cores, and list all that cannot be used.
 
-    DATA is a folder with metadata.csv or with a subfolder per class, or the name of a benchmark. The exit code is 1
+    DATA is a folder with metadata.csv, a subfolder per class or shards, or the name of a benchmark. The exit code is 1
     where an image cannot be used. slim run does the same first, and stops or, with --bad-images skip, leaves them out.
     """
     from slim.data import check, load_dataset

@@ -26,7 +26,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 RUN_OPTIONS: dict[str, dict[str, Any]] = {
     "data": {
         "type": click.Path(),
-        "help": "Folder of the images, with metadata.csv or with a subfolder per class; or the name of a benchmark, "
+        "help": "Folder of the images, with metadata.csv, a subfolder per class or shards; or the name of a benchmark, "
         "see slim data.",
     },
     "root": {"type": click.Path(), "help": "Your copy of the benchmark.  [default: what slim data downloaded]"},

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from slim.data.archives import names_in
 from slim.data.columns import folded
 from slim.data.metadata import Rows
 from slim.data.splits import SPLITS
@@ -129,6 +130,7 @@ def _listed(paths: Sequence[str]) -> dict[str, _Folder]:
     for folder in {os.path.dirname(path) for path in paths}:
         entries = list(os.scandir(folder)) if os.path.isdir(folder) else []
         links = {entry.name: entry.is_symlink() for entry in entries}
+        links |= dict.fromkeys(names_in(folder), False)
         numbers = {entry.name: entry.inode() for entry in entries}
         folders[folder] = _Folder(links, numbers, os.path.realpath(folder))
     return folders

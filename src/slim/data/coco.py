@@ -13,11 +13,10 @@ import numpy as np
 from PIL import Image
 
 from slim.arrays import Flags
-from slim.data.benchmarks.copies import cache_folder
 from slim.data.columns import listed
 from slim.data.metadata import Rows
 from slim.errors import ArtifactError, DataError, first_line
-from slim.files import MALFORMED, file_digest, read_json, sync
+from slim.files import MALFORMED, cache_folder, file_digest, read_json, sync
 from slim.optional import optional
 from slim.progress import track
 

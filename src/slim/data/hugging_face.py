@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from slim.data.benchmarks.copies import cache_folder
 from slim.data.columns import listed
-from slim.data.splits import SPLIT_ALIASES, SPLITS, carve
+from slim.data.splits import SPLIT_ALIASES, fill_splits
 from slim.errors import DataError
+from slim.files import cache_folder
 from slim.optional import optional
 from slim.progress import track
 
@@ -178,8 +178,4 @@ def _with_splits(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
             "Rename them: datasets.DatasetDict({'train': ..., 'validation': ..., 'test': ...})."
         )
     split = np.array([names[str(name)] for name in frame["split"]], dtype=object)
-    absent = [part for part in SPLITS if part not in split]
-    train = np.flatnonzero(split == "train")
-    if absent:
-        split[train] = carve(frame["y"].to_numpy()[train], frame["filename"].iloc[train].tolist(), seed, absent)
-    return frame.assign(split=split)
+    return frame.assign(split=fill_splits(split, frame["y"].to_numpy(), frame["filename"].tolist(), seed))

@@ -22,6 +22,7 @@ from slim.data.coco import is_coco, with_coco_masks
 from slim.data.hugging_face import hugging_face_frame, is_saved_dataset
 from slim.data.inspection import faults_in
 from slim.data.metadata import Rows, read_metadata, table_rows
+from slim.data.shards import shard_files, shard_frame
 from slim.data.splits import SPLITS
 from slim.data.table import BOX_COLUMNS, Dataset, ImageTable
 from slim.data.trees import tree_rows
@@ -57,6 +58,8 @@ def load_dataset(
         - an ImageFolder tree, ``train/<class>/*.jpg`` with ``val`` and ``test`` beside ``train``, or
           ``<class>/*.jpg``.
         - a DataFrame with the columns of ``metadata.csv``.
+        - shards of WebDataset, tar archives with ``7.jpg``, ``7.cls`` and ``7.json``, for instance: a folder of them,
+          whose names or folders say the splits, or one of them. They are read in place. Values of the JSON are columns.
         - a ``Dataset`` or ``DatasetDict`` of Hugging Face's datasets, the folder that its ``save_to_disk`` wrote, or
           Parquet files as the Hub delivers them: an image feature, and ``label`` (or the only feature of classes).
           Splits are train, validation and test.
@@ -70,8 +73,9 @@ def load_dataset(
         Column of the spurious attribute, or several, which are crossed: ``"sticker=0, corners=1"``. ``[]`` means no
         attribute, whatever the table holds.
     mask
-        Column of the mask files, where an empty value means that the image has no mask; or a COCO annotation file
-        (``.json``), whose segmentations or boxes become the masks.
+        Column of the mask files, where an empty value means that the image has no mask; in shards also the ending of
+        their names, such as ``"mask.png"``; or a COCO annotation file (``.json``), whose segmentations or boxes become
+        the masks.
     seed
         Random seed of missing splits: a tenth of the train images becomes val and a fifth test, stratified by label.
     without
@@ -230,6 +234,11 @@ def _read_source(
         hint = "Check the path." if source.is_absolute() else f"Check the path, which is relative to {Path.cwd()}."
         raise DataError(f"{source} must be a folder of images or a table of image files. Got nothing there. {hint}")
     path = source / "metadata.csv" if source.is_dir() else source
+    if shard_files(source) and (path == source or not path.is_file()):
+        _refuse_table_arguments(source, {"root": root})
+        frame, home = shard_frame(source, mask, seed)
+        name = source.stem if path == source else source.absolute().name
+        return table_rows(frame, f"The shards of {source}", attribute, mask, seed), name, home
     if not path.is_file():
         _refuse_table_arguments(source, {"root": root, "attribute": attribute, "mask": mask})
         return tree_rows(source, seed), source.absolute().name, source.absolute()

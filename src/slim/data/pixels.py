@@ -7,11 +7,9 @@ the image.
 from __future__ import annotations
 
 import io
-import os
 import struct
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +17,7 @@ import numpy.typing as npt
 from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 
 from slim.arrays import Flags, Floats, Ints
+from slim.data.archives import archived, file_size, read_bytes
 from slim.errors import DataError, SlimWarning, first_line
 
 # Pillow's errors for files that are truncated, damaged or not images.
@@ -68,7 +67,7 @@ def check_image(path: str) -> tuple[bytes, bool]:
         image = read_image(path)
         return image.tobytes(), _is_flat(image)
     try:
-        content = Path(path).read_bytes()
+        content = read_bytes(path)
     except OSError as error:
         raise _unreadable(path, error) from error
     return content, _opened(path, lambda image: _is_flat(_decoded(image, path)), io.BytesIO(content))
@@ -158,7 +157,8 @@ def box_region(box: tuple[float, float, float, float], image_path: str, size: in
 def _opened(path: str, use: Callable[[Image.Image], T], content: io.BytesIO | None = None) -> T:
     """The result of `use` on the opened file, or on its content, which is closed afterwards."""
     try:
-        with Image.fromarray(_array(path)) if path.endswith(".npy") else Image.open(content or path) as image:
+        file = content or archived(path) or path
+        with Image.fromarray(_array(file)) if path.endswith(".npy") else Image.open(file) as image:
             _warn_about_pages(image)
             return use(image)
     except _UNREADABLE as error:
@@ -168,16 +168,16 @@ def _opened(path: str, use: Callable[[Image.Image], T], content: io.BytesIO | No
 def _unreadable(path: str, error: Exception) -> DataError:
     """The error of a file that is no image."""
     if isinstance(error, UnidentifiedImageError):
-        error = ValueError("an empty file" if os.path.getsize(path) == 0 else "no format of images that is known")
+        error = ValueError("an empty file" if file_size(path) == 0 else "no format of images that is known")
     # The system's own words, without the number of the error and the path again.
     reason = error.strerror.lower() if isinstance(error, OSError) and error.strerror else first_line(error)
     advice = "Check the path" if isinstance(error, FileNotFoundError) else "Copy the file again"
     return DataError(f"{path} must be a readable image. Got: {reason}. {advice}, or leave the image out.")
 
 
-def _array(path: str) -> npt.NDArray[Any]:
+def _array(file: str | io.BytesIO) -> npt.NDArray[Any]:
     """An array (h, w) of a file of numpy, in a type that Pillow knows."""
-    array: npt.NDArray[Any] = np.load(path, allow_pickle=False)
+    array: npt.NDArray[Any] = np.load(file, allow_pickle=False)
     array = array.squeeze() if array.ndim == 3 and 1 in (array.shape[0], array.shape[2]) else array
     if array.ndim != 2 or not array.size or not (array.dtype == bool or np.issubdtype(array.dtype, np.number)):
         raise ValueError(f"an array of {array.dtype} and shape {array.shape}, where numbers (height, width) are needed")

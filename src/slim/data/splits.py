@@ -35,6 +35,16 @@ def carve(y: Ints, keys: Sequence[str], seed: int, parts: Collection[str] = ("va
     return split
 
 
+def fill_splits(split: npt.NDArray[np.object_], y: Ints, keys: Sequence[str], seed: int) -> npt.NDArray[np.object_]:
+    """The split of each image, where val and test, if they have none, are carved out of train; see `carve`."""
+    absent = [part for part in SPLITS if part not in split]
+    if "train" in absent:
+        return split
+    filled, train = split.copy(), split == "train"
+    filled[train] = carve(y[train], [key for key, is_train in zip(keys, train, strict=True) if is_train], seed, absent)
+    return filled
+
+
 def _counts(n: int, tenths: Ints, missing: Ints) -> Ints:
     """Sizes of the splits within a class of `n` images; each is its share rounded down or up."""
     counts = n * tenths // 10

@@ -15,7 +15,7 @@ import pandas as pd
 
 from slim.data.columns import listed, warn_of_twins
 from slim.data.metadata import Rows
-from slim.data.splits import SPLIT_ALIASES, SPLITS, carve
+from slim.data.splits import SPLIT_ALIASES, SPLITS, fill_splits
 from slim.errors import DataError, SlimWarning
 
 _SUFFIXES = {
@@ -31,7 +31,7 @@ _SYSTEM_FOLDERS = {
 _REGION_FOLDERS = {"mask", "masks", "segmentation", "segmentations", "annotation", "annotations"}
 _MASK_ENDING = re.compile(r"[ ._-](mask|masks|seg|segmentation|gt|groundtruth|annotation|label)$", re.IGNORECASE)
 _LIKE_SPLITS = re.compile(r"(training|train|trn|validation|valid|val|dev|eval|testing|test|tst|holdout)[ _-]?[a-z0-9]*")
-_SPLIT_FOLDERS = SPLIT_ALIASES | {"training": "train", "dev": "val", "testing": "test"}
+SPLIT_FOLDERS = SPLIT_ALIASES | {"training": "train", "dev": "val", "testing": "test"}
 
 
 def tree_rows(folder: Path, seed: int) -> Rows:
@@ -51,11 +51,8 @@ def tree_rows(folder: Path, seed: int) -> Rows:
     _warn_of_masks(folder, files, class_names)
     _warn_of_inner_folders(folder, files, names, 1 if parts[0][1] == folder else 2)
     y = np.array([class_names.index(name) for name in names], dtype=np.int64)
-    absent = [part for part in SPLITS if part not in split] if "train" in split else []
-    if absent:
-        train = np.flatnonzero(split == "train")
-        split[train] = carve(y[train], [files[i] for i in train], seed, absent)
-    return Rows(_table(files, split, y), class_names, drawn=bool(absent))
+    filled = fill_splits(split, y, files, seed)
+    return Rows(_table(files, filled, y), class_names, drawn=set(filled) != set(split))
 
 
 def _warn_of_doubled_splits(folder: Path, parts: Sequence[tuple[str, Path]]) -> None:
@@ -130,7 +127,7 @@ def _ordered(names: set[str]) -> tuple[str, ...]:
 def _parts(folder: Path) -> list[tuple[str, Path]]:
     """Each split and its folder; train is the whole folder if there are no folders for the splits."""
     names = subfolders(folder)
-    parts = [(_SPLIT_FOLDERS[name.lower()], folder / name) for name in names if name.lower() in _SPLIT_FOLDERS]
+    parts = [(SPLIT_FOLDERS[name.lower()], folder / name) for name in names if name.lower() in SPLIT_FOLDERS]
     with_train = "train" in (name.lower() for name in names) or {split for split, _ in parts} > {"train"}
     if parts and (with_train or len(parts) == len(names)):
         return parts
@@ -148,7 +145,7 @@ def _parts(folder: Path) -> list[tuple[str, Path]]:
             stacklevel=5,
         )
     below = [{name.lower() for name in subfolders(folder / name)} for name in names]
-    if len(below) > 1 and all(inner and inner <= set(_SPLIT_FOLDERS) for inner in below):
+    if len(below) > 1 and all(inner and inner <= set(SPLIT_FOLDERS) for inner in below):
         raise DataError(
             f"Folders for the splits must be above those of the classes. Got {', '.join(sorted(below[0]))} in "
             f"{folder / names[0]}. Swap them: train/{names[0]}."

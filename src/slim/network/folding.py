@@ -41,6 +41,8 @@ def folded(classifier: Classifier, watched: Collection[str]) -> Classifier:
     (14, 0)
     """
     module = classifier.module
+    if not any(isinstance(child, nn.BatchNorm2d) for child in module.modules()):
+        return classifier
     generator = torch.Generator().manual_seed(0)
     size = classifier.image_size
     images = torch.randint(0, 256, (1, 3, size, size), dtype=torch.uint8, generator=generator)

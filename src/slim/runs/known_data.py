@@ -17,7 +17,7 @@ Versions = dict[str, list[int]]
 
 
 def versions(source: object) -> Versions | None:
-    """Versions of what decides which images a data set has: its tables, or else the folders of its tree.
+    """Versions of what decides which images a data set has: its tables, or else the folders of its tree and its shards.
 
     Whether the images themselves are still there is not looked at.
 
@@ -40,10 +40,10 @@ def versions(source: object) -> Versions | None:
 
 
 def _folders(root: Path) -> list[Path]:
-    """A folder and those in it, whose versions change with the names in them; empty where one is a link."""
+    """A folder, those in it, whose versions change with the names in them, and shards; empty where one is a link."""
     found: list[Path] = []
-    for folder, inner, _ in os.walk(root):
-        found.append(Path(folder))
+    for folder, inner, files in os.walk(root):
+        found += [Path(folder), *(Path(folder, name) for name in files if name.endswith(".tar"))]
         if any(os.path.islink(os.path.join(folder, name)) for name in inner):
             return []
     return found

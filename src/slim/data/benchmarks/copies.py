@@ -14,16 +14,12 @@ from time import time
 from slim.data.columns import listed
 from slim.data.trees import is_shown
 from slim.errors import DataError, first_line
+from slim.files import cache_folder
 from slim.progress import track
 
 _DEEPEST = 3  # folders that publishers put around a benchmark
 _TAR = (".tar", ".tar.gz", ".tgz")
 _DAY = 24 * 60 * 60  # seconds
-
-
-def cache_folder() -> Path:
-    """Where downloads and unpacked archives go: ``SLIM_CACHE`` of the environment, or ``.cache/slim`` at home."""
-    return Path(os.environ.get("SLIM_CACHE") or Path.home() / ".cache" / "slim").absolute()
 
 
 @dataclass(frozen=True)

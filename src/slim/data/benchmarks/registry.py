@@ -8,7 +8,7 @@ from pathlib import Path
 
 from slim.data.benchmarks.benchmark import Benchmark
 from slim.data.benchmarks.celeba import CELEBA
-from slim.data.benchmarks.copies import Copy, cache_folder
+from slim.data.benchmarks.copies import Copy
 from slim.data.benchmarks.download import download
 from slim.data.benchmarks.imagenet9 import IMAGENET9
 from slim.data.benchmarks.isic import ISIC
@@ -16,6 +16,7 @@ from slim.data.benchmarks.nico import NICO
 from slim.data.benchmarks.waterbirds import FIXED, WATERBIRDS
 from slim.data.metadata import Rows, table_rows
 from slim.errors import DataError, SlimWarning
+from slim.files import cache_folder
 
 BENCHMARKS: dict[str, Benchmark] = {
     "waterbirds": WATERBIRDS,

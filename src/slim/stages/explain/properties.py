@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -13,6 +12,7 @@ from scipy.stats import norm, rankdata
 
 from slim.arrays import Flags, Floats, Ints
 from slim.data import ImageTable
+from slim.data.archives import file_size
 from slim.data.pixels import squared
 from slim.metrics import wilson_interval
 from slim.progress import track
@@ -140,7 +140,7 @@ def measure_properties(table: ImageTable) -> pd.DataFrame:
         image = table.image(i)
         pixels = squared(image, _SIDE).astype(np.float32)
         values = {name: measure(pixels) for name, measure in _PIXELS.items()}
-        stored = Path(table.paths[i]).stat().st_size
+        stored = file_size(table.paths[i])
         rows.append(values | {name: measure(image.size, stored) for name, measure in _FILES.items()})
     return pd.DataFrame(rows)
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+import tarfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,10 +23,20 @@ Current = Callable[[Store], list[list[Any]]]
 
 
 def test_fiftyone_that_is_not_installed_is_named_with_its_extra(sheet: Sheet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "fiftyone", None)
+    monkeypatch.setitem(sys.modules, "fiftyone", None)
     for attempt in (lambda: write_fiftyone(sheet, "x"), lambda: read_fiftyone("x")):
         with pytest.raises(Exception, match=r"pip install 'slim-vision\[fiftyone\]'"):
             attempt()
+
+
+def test_photos_in_a_tar_archive_are_refused(sheet: Sheet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "birds.tar", "w") as tar:
+        tar.add(sheet.pool.table.paths[0], "0.png")
+    frame = sheet.pool.table.frame.assign(path=str(tmp_path / "birds.tar" / "0.png"))
+    packed = replace(sheet, pool=replace(sheet.pool, table=replace(sheet.pool.table, frame=frame)))
+    monkeypatch.setitem(sys.modules, "fiftyone", SimpleNamespace(dataset_exists=lambda _: False))
+    with pytest.raises(AnnotationError, match=r"must be a file of its own. Got .*birds.tar/0.png, in a tar archive"):
+        write_fiftyone(packed, "x")
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from slim.data.archives import inside
 from slim.errors import AnnotationError
 from slim.optional import optional
 from slim.stages.annotate.formats.records import AnsweredImage, AnswerRow, Sheet
@@ -37,13 +38,19 @@ def write_fiftyone(sheet: Sheet, name: str) -> None:
     SlimError
         FiftyOne is not installed.
     AnnotationError
-        A dataset of that name exists.
+        A dataset of that name exists, or a photo lies in a tar archive.
     """
     fo = _fiftyone()
     if fo.dataset_exists(name):
         raise AnnotationError(
             f"A FiftyOne dataset must have a new name. Got {name!r}, which exists. Choose another, or delete it: "
             f"fiftyone datasets delete {name}"
+        )
+    packed = next((path for path in sheet.pool.table.paths if inside(path)), None)
+    if packed is not None:
+        raise AnnotationError(
+            f"FiftyOne opens the photos itself, and each must be a file of its own. Got {packed}, in a tar archive. "
+            "Start a run from unpacked photos, or export to another program (--to)."
         )
     dataset = fo.Dataset(name)
     queried = {image.index: image for image in sheet}
