@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 
 from slim.data import ImageTable
-from slim.data.pixels import mask_region
+from slim.data.pixels import mask_region, read_image, squared
 from slim.errors import DataError, SlimWarning
 
 
@@ -203,3 +203,29 @@ def test_pages_of_a_tiff_file_beyond_the_first_are_told(tmp_path: Path, what: st
             assert rgb(tmp_path / "stack.tif").min() == 255
         else:
             assert mask_region(str(tmp_path / "stack.tif"), str(tmp_path / "photo.png"), 4).all()
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix", "orientation"),
+    [("RGB", ".jpg", 1), ("RGB", ".jpg", 6), ("L", ".jpg", 1), ("CMYK", ".jpg", 1), ("RGB", ".mpo", 8)],
+)
+def test_camera_photo_is_decoded_small_and_looks_the_same(
+    tmp_path: Path, mode: str, suffix: str, orientation: int
+) -> None:
+    rng = np.random.default_rng(0)
+    photo = Image.fromarray(rng.integers(0, 256, (45, 60, 3), dtype=np.uint8)).resize(
+        (1600, 1200), Image.Resampling.BICUBIC
+    )
+    noisy = np.clip(np.asarray(photo) + rng.normal(0, 8, (1200, 1600, 3)), 0, 255).astype(np.uint8)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    path = str(tmp_path / f"photo{suffix}")
+    options = {"save_all": True, "append_images": [photo]} if suffix == ".mpo" else {}
+    Image.fromarray(noisy).convert(mode).save(path, quality=90, exif=exif, **options)
+    whole, small = read_image(path), read_image(path, 64)
+    assert whole.size == ((1600, 1200) if orientation == 1 else (1200, 1600))
+    assert (small.width * 8, small.height * 8) == whole.size, "an eighth, still above twice 64 pixels"
+    difference = np.abs(squared(small, 64).astype(int) - squared(whole, 64))
+    assert difference.max() <= 6
+    assert difference.mean() <= 1
+    assert read_image(path, 400).size == whole.size, "half of it would be less than twice 400 pixels"

@@ -187,7 +187,7 @@ class _Images(TorchDataset[Batch]):
     def _pixels(self, place: int) -> npt.NDArray[np.uint8]:
         """One image, (S, S, 3), or with its map (S, S, 4)."""
         position = int(self._order[place])
-        image, view = read_image(self._paths[position]), View()
+        image, view = read_image(self._paths[position], self._size), View()
         if self._key is not None:
             view = _light(np.random.default_rng((*self._key, position, int(self._visits[place]))))
         pixels = view(image, self._size)

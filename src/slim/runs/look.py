@@ -87,16 +87,16 @@ def _listed(images: Photo | Sequence[Photo]) -> list[Photo]:
     return [images]
 
 
-def _photo(source: Photo) -> Image.Image:
-    """The image of a file, or the one given."""
+def _square(source: Photo, size: int) -> Bytes:
+    """A file or an image as a network sees it, (size, size, 3)."""
     if isinstance(source, Image.Image):
-        return source
+        return squared(source.convert("RGB"), size)
     if not isinstance(source, (str, Path)):
         raise DataError(
             f"An image must be a file or a PIL image. Got {type(source).__name__}. "
             "Make one of an array (height, width, 3) of bytes: PIL.Image.fromarray(array)."
         )
-    return read_image(str(source))
+    return squared(read_image(str(source), size), size)
 
 
 def looks(
@@ -133,8 +133,7 @@ def _batch(
 ) -> Iterator[Look]:
     """The looks at one batch."""
     names, size = cam.classifier.class_names, cam.classifier.image_size
-    photos = [_photo(one) for one in sources]
-    pixels = np.stack([squared(photo.convert("RGB"), size) for photo in photos])
+    pixels = np.stack([_square(one, size) for one in sources])
     seen = cam(torch.from_numpy(pixels).permute(0, 3, 1, 2))
     probabilities = seen.logits.detach().float().nan_to_num(0.0, 0.0, 0.0).softmax(1).cpu().numpy()
     predicted = probabilities.argmax(1)

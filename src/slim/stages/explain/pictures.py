@@ -36,7 +36,7 @@ def concept_pictures(table: ImageTable, cells: Bytes, shown: Flags, concepts: Se
     pictures = np.zeros((len(concepts), 2, PER_CONCEPT, TILE, TILE, 3), np.uint8)
     for row, number in enumerate(concepts):
         for column, i in enumerate(_spread(table.y, np.flatnonzero(shown[:, number]))):
-            photo, own = table.image(i).resize((TILE, TILE), Image.Resampling.LANCZOS), cells[i] == number
+            photo, own = table.image(i, TILE).resize((TILE, TILE), Image.Resampling.LANCZOS), cells[i] == number
             around = outlined(photo, np.where(own, 255, 0).astype(np.uint8), (TILE, TILE))
             pictures[row, 0, column] = np.asarray(around)
             pictures[row, 1, column] = np.asarray(photo.crop(_close(own)).resize((TILE, TILE)))
@@ -48,7 +48,7 @@ def extreme_pictures(table: ImageTable, values: Sequence[Floats]) -> Bytes:
     pictures = np.zeros((len(values), PER_CONCEPT, TILE, TILE, 3), np.uint8)
     for row, one in enumerate(values):
         for column, i in enumerate(np.argsort(-one, kind="stable")[:PER_CONCEPT]):
-            pictures[row, column] = np.asarray(table.image(i).resize((TILE, TILE), Image.Resampling.LANCZOS))
+            pictures[row, column] = np.asarray(table.image(i, TILE).resize((TILE, TILE), Image.Resampling.LANCZOS))
     return pictures
 
 

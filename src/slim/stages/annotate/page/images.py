@@ -88,7 +88,7 @@ class Pictures:
         return photo
 
     def _read_small(self, index: int) -> Image.Image:
-        photo = self._pool.table.image(index)
+        photo = self._pool.table.image(index, OUTLINED)
         return photo.resize(fitted_size(photo, OUTLINED), Image.Resampling.LANCZOS)
 
 
