@@ -27,21 +27,23 @@ from slim.network.devices import resolve_device
 from slim.progress import quiet
 
 IMAGES, SIZE, BATCH, ROUNDS = 384, 224, 32, 3
+Colour = tuple[float, float, float]
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 ARCHITECTURES = ("resnet50", "tf_efficientnet_lite0")
 
 
 class Photos(Dataset[Any]):
     """The images as a tutorial reads them."""
 
-    def __init__(self, table: ImageTable) -> None:
+    def __init__(self, table: ImageTable, size: int = SIZE, mean: Colour = MEAN, std: Colour = STD) -> None:
         self.table = table
         self.view = v2.Compose(
             [
-                v2.RandomResizedCrop(SIZE, (0.7, 1)),
+                v2.RandomResizedCrop(size, (0.7, 1)),
                 v2.RandomHorizontalFlip(),
                 v2.PILToTensor(),
                 v2.ToDtype(torch.float32, scale=True),
-                v2.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+                v2.Normalize(mean, std),
             ]
         )
 
