@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import os
 import tarfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from webdataset import TarWriter
 
-from slim.data import check, image_batches, load_dataset
+from slim.data import archives, check, image_batches, load_dataset
 from slim.data.archives import members
 from slim.errors import DataError
 from slim.runs.known_data import versions
@@ -60,27 +60,16 @@ def test_folder_of_shards_is_a_data_set(shard: Shard, tmp_path: Path) -> None:
 
 
 def test_batches_from_shards_are_those_of_files_in_processes_too(shard: Shard, tmp_path: Path) -> None:
-    shard("train.tar"), shard("val.tar"), shard("test.tar")
-    for archive in tmp_path.glob("birds/*.tar"):
-        with tarfile.open(archive) as tar:
-            tar.extractall(tmp_path / "unpacked" / archive.name, filter="data")
+    for split in ("train", "val", "test"):
+        with tarfile.open(shard(f"{split}.tar")) as tar:
+            tar.extractall(tmp_path / "unpacked" / f"{split}.tar", filter="data")
     packed = load_dataset(tmp_path / "birds").train
-    rows = [
-        {"filename": str(tmp_path / "unpacked" / Path(path).relative_to(tmp_path / "birds"))} for path in packed.paths
-    ]
-    loose = load_dataset(pd.DataFrame(rows).assign(y=packed.y), root=tmp_path)
-    expected = {
-        Path(path).name: np.asarray(loose.split(s).image(i))
-        for s in ("train", "val", "test")
-        for i, path in enumerate(loose.split(s).paths)
-    }
+    files = [path.replace(str(tmp_path / "birds"), str(tmp_path / "unpacked")) for path in packed.paths]
+    loose = replace(packed, frame=packed.frame.assign(path=files))
+    (expected,) = image_batches(loose, 16)
     for workers in (0, 1):
-        for images, _, index in image_batches(packed, 16, workers=workers):
-            for image, i in zip(images, index.tolist(), strict=True):
-                photo = Image.fromarray(expected[Path(packed.paths[i]).name])
-                assert (
-                    image.permute(1, 2, 0).numpy() == np.asarray(photo.resize((16, 16), Image.Resampling.BILINEAR))
-                ).all()
+        (found,) = image_batches(packed, 16, workers=workers)
+        assert all(one.equal(other) for one, other in zip(found, expected, strict=True))
 
 
 @pytest.mark.parametrize(
@@ -185,8 +174,6 @@ def test_places_in_an_archive_are_kept_and_follow_it(shard: Shard, tmp_path: Pat
     assert len(members(str(archive))) == 16
     (kept,) = (tmp_path / "cache" / "archives").glob("*.json")
     kept.write_text("{")
-    from slim.data import archives
-
     archives._members.cache_clear()  # as another process
     assert len(members(str(archive))) == 16
     before = versions(archive.parent)
@@ -195,7 +182,6 @@ def test_places_in_an_archive_are_kept_and_follow_it(shard: Shard, tmp_path: Pat
     assert versions(archive.parent) != before
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
 def test_cache_that_cannot_be_written_is_no_loss(shard: Shard, tmp_path: Path) -> None:
-    (tmp_path / "cache").mkdir(mode=0o500)
+    (tmp_path / "cache").touch()  # no folder
     assert len(load_dataset(shard("birds.tar", 20)).train) == 14

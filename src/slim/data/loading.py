@@ -234,9 +234,9 @@ def _read_source(
         hint = "Check the path." if source.is_absolute() else f"Check the path, which is relative to {Path.cwd()}."
         raise DataError(f"{source} must be a folder of images or a table of image files. Got nothing there. {hint}")
     path = source / "metadata.csv" if source.is_dir() else source
-    if shard_files(source) and (path == source or not path.is_file()):
+    if (path == source or not path.is_file()) and (shards := shard_files(source)):
         _refuse_table_arguments(source, {"root": root})
-        frame, home = shard_frame(source, mask, seed)
+        frame, home = shard_frame(source, shards, mask, seed)
         name = source.stem if path == source else source.absolute().name
         return table_rows(frame, f"The shards of {source}", attribute, mask, seed), name, home
     if not path.is_file():

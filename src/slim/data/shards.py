@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -42,13 +42,15 @@ def shard_files(source: Path) -> list[Path]:
     return shards
 
 
-def shard_frame(source: Path, mask: str | None, seed: int) -> tuple[pd.DataFrame, Path]:
+def shard_frame(source: Path, shards: Sequence[Path], mask: str | None, seed: int) -> tuple[pd.DataFrame, Path]:
     """The metadata table of shards, and the folder that its file names are relative to.
 
     Parameters
     ----------
     source
-        What `shard_files` finds shards in.
+        The folder or archive that the data set is.
+    shards
+        What `shard_files` finds there.
     mask
         What follows the first dot of the masks' names, such as ``"mask.png"``, or a value of the samples' JSON.
     seed
@@ -59,7 +61,7 @@ def shard_frame(source: Path, mask: str | None, seed: int) -> tuple[pd.DataFrame
     DataError
         A sample has no label, no photo or several, its JSON cannot be read, or some shards say no split.
     """
-    home, shards = (source.parent if source.is_file() else source).absolute(), shard_files(source)
+    home = (source.parent if source.is_file() else source).absolute()
     rows: list[dict[str, Any]] = []
     for shard in track(shards, f"reading the labels in {len(shards)} shards"):
         place = shard.absolute().relative_to(home).as_posix()
