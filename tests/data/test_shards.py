@@ -91,6 +91,12 @@ def test_splits_are_said_by_folders_or_drawn(shard: Shard, tmp_path: Path) -> No
     assert sum(len(alone.split(split)) for split in ("train", "val", "test")) == 8
 
 
+def test_folder_of_something_else_beside_shards_is_left_out(shard: Shard, tmp_path: Path) -> None:
+    shard("birds.tar", 20)
+    (tmp_path / "birds" / "runs" / "first").mkdir(parents=True)
+    assert len(load_dataset(tmp_path / "birds").train) == 14
+
+
 def test_table_may_name_files_in_archives(shard: Shard, tmp_path: Path) -> None:
     archive = shard("photos.tar", 20, **{"mask.png": lambda _: MASK})
     names = [f"photos.tar/{i:03}" for i in range(20)]
@@ -109,12 +115,13 @@ def test_table_may_name_files_in_archives(shard: Shard, tmp_path: Path) -> None:
         load_dataset(table, root=archive.parent)
 
 
-def test_folders_of_classes_beside_an_archive_stay_a_tree(shard: Shard, tmp_path: Path) -> None:
+@pytest.mark.parametrize("above", ["", "train"])
+def test_folders_of_classes_beside_an_archive_stay_a_tree(shard: Shard, tmp_path: Path, above: str) -> None:
     shard("all.tar")
     for name in ("cat", "dog"):
-        (tmp_path / "birds" / name).mkdir()
+        (tmp_path / "birds" / above / name).mkdir(parents=True)
         for i in range(10):
-            Image.fromarray(PHOTO + np.uint8(i)).save(tmp_path / "birds" / name / f"{i}.png")
+            Image.fromarray(PHOTO + np.uint8(i)).save(tmp_path / "birds" / above / name / f"{i}.png")
     assert load_dataset(tmp_path / "birds").train.class_names == ("cat", "dog")
 
 

@@ -29,14 +29,15 @@ _Sample = dict[str, str]
 def shard_files(source: Path) -> list[Path]:
     """The shards of a data set: an archive itself, or those in a folder and in the folders in it.
 
-    Empty where one of these holds no archive: it may be a class, beside the archive that it came from.
+    Empty where one of these holds no archive but images, or is named as a split: it is a tree, beside the archive that
+    it came from.
     """
     if source.is_file():
         return [source] if source.suffix == SUFFIX else []
     shards = sorted(source.glob(_SHARDS))
     for name in subfolders(source):
         inner = sorted((source / name).glob(_SHARDS))
-        if not inner:
+        if not inner and (name.lower() in SPLIT_FOLDERS or any(map(is_image, (source / name).iterdir()))):
             return []
         shards += inner
     return shards
