@@ -81,8 +81,25 @@ def strategy() -> dict[str, Any]:
     """
     if _count == 1:
         return {"devices": 1}
-    here = int(os.environ["LOCAL_WORLD_SIZE"])
+    here = _here()
     return {"strategy": "ddp", "devices": here, "num_nodes": _count // here}
+
+
+def _here() -> int:
+    """How many of the processes run on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+
+
+def cores() -> int:
+    """This process's part of the cores that it may run on.
+
+    Examples
+    --------
+    >>> cores() >= 1
+    True
+    """
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, allowed // _here())
 
 
 def share(n: int) -> slice:

@@ -6,6 +6,7 @@ import random
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from tests.data.conftest import one_image, quick
 
+import slim.data.batches
+import slim.processes
 from slim.data import Dataset, ImageTable, image_batches
 from slim.errors import DataError, SettingsError
 
@@ -90,6 +93,37 @@ def test_augmentation_keeps_most_of_the_frame_and_flips_half(tmp_path: Path) -> 
     assert 70 < (width < 0).sum() < 130
 
 
+@pytest.mark.parametrize(
+    ("cores", "room", "images", "workers"),
+    [
+        (16, 16 << 30, 5_760, 11),  # as many as half the batches
+        (8, 16 << 30, 50_000, 7),  # all cores but one
+        (16, 2 << 30, 50_000, 5),  # what they hand over fits into a quarter of shared memory
+        (16, 64 << 20, 50_000, 0),  # a container's
+        (2, 16 << 30, 50_000, 0),
+        (16, 16 << 30, 700, 0),
+    ],
+)
+def test_for_a_gpu_batches_are_larger_and_read_by_processes_that_have_room(
+    plain: tuple[pd.DataFrame, Dataset],
+    cores: int,
+    room: int,
+    images: int,
+    workers: int,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(slim.processes, "cores", lambda: cores)
+    monkeypatch.setattr(slim.data.batches.shutil, "disk_usage", lambda _: SimpleNamespace(free=room))
+    order, gpu = np.zeros(images, np.int64), torch.device("cuda")
+    batches = image_batches(plain[1].train, 224, order=order, device=gpu)
+    assert (batches.batch_size, batches.workers, batches.pinned) == (256, workers, True)
+    chosen = image_batches(plain[1].train, 224, 64, order=order, workers=1, device=gpu)
+    assert (chosen.batch_size, chosen.workers) == (64, 1)
+    for device in (None, torch.device("cpu")):
+        batches = image_batches(plain[1].train, 224, order=order, device=device)
+        assert (batches.batch_size, batches.workers, batches.pinned) == (32, 0, False)
+
+
 @pytest.mark.filterwarnings("ignore:.*use of fork:DeprecationWarning")
 @pytest.mark.parametrize("workers", [0, 1])
 def test_batches_leave_global_random_state_alone(plain: tuple[pd.DataFrame, Dataset], workers: int) -> None:
@@ -152,9 +186,7 @@ def test_processes_that_do_not_start_say_what_a_script_needs(
         raise RuntimeError(reason)
 
     monkeypatch.setattr(torch.utils.data.DataLoader, "__iter__", fail)
-    with pytest.raises(
-        SettingsError, match=r"The 2 processes .* Got: (DataLoader|An attempt).*Leave workers out"
-    ) as error:
+    with pytest.raises(SettingsError, match=r"The 2 processes .* Got: (DataLoader|An attempt).*Use 0 workers") as error:
         list(image_batches(plain[1].train, 8, workers=2))
     assert "\n" not in str(error.value)
 

@@ -62,10 +62,10 @@ def _trained(
     )
 
 
-def _predictions(model: Classifier, table: ImageTable, batch_size: int) -> Ints:
+def _predictions(model: Classifier, table: ImageTable, batch_size: int | None) -> Ints:
     """The predicted class (n,) of each image."""
     predictions = []
     with evaluating(model.module), torch.no_grad():
-        for images, _, _ in image_batches(table, model.image_size, batch_size):
+        for images, _, _ in image_batches(table, model.image_size, batch_size, device=model.device):
             predictions.append(model.module(model.normalize(images.to(model.device))).argmax(1).cpu())
     return torch.cat(predictions).numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -9,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
-from os import cpu_count
+from pathlib import Path
 from types import ModuleType
 from typing import Literal, TypeVar, get_args
 
@@ -33,6 +34,9 @@ T = TypeVar("T")
 _SMALLEST_AREA = 0.7
 _WIDEST_RATIO = 4 / 3
 _MOST_THREADS = 8
+_BATCH, _GPU_BATCH = 32, 256
+_SHARED_MEMORY = Path("/dev/shm")
+"""Through which processes hand over what they read; a container has little of it by default."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +54,7 @@ class ImageBatches:
     workers: int
     maps: Bytes | None = None
     spread: bool = False
+    pinned: bool = False
 
     def __len__(self) -> int:
         return ceil(len(self.order) / self.batch_size)
@@ -62,8 +67,8 @@ class ImageBatches:
         if self.spread:
             chunks = [processes.part(chunk) for chunk in chunks]
         if self.workers == 0:
-            return _by_threads(images.batch, chunks)
-        return _by_processes(images, chunks, self.workers)
+            return _by_threads(images.pinned if self.pinned else images.batch, chunks)
+        return _by_processes(images, chunks, self.workers, self.pinned)
 
     def _starts(self) -> range:
         """Start of each batch within the order."""
@@ -73,14 +78,15 @@ class ImageBatches:
 def image_batches(
     table: ImageTable,
     image_size: int,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     *,
     order: Indices | None = None,
     before: Indices | None = None,
     augmentation: Augmentation | None = None,
     seed: int = 0,
     epoch: int = 0,
-    workers: int = 0,
+    workers: int | None = None,
+    device: torch.device | None = None,
     maps: Bytes | None = None,
     spread: bool = False,
 ) -> ImageBatches:
@@ -93,7 +99,7 @@ def image_batches(
     image_size
         Side S of the square, in pixels.
     batch_size
-        Images per batch; the last batch may be smaller.
+        Images per batch; the last batch may be smaller. By default 32, and 256 for a GPU.
     order
         Positions in `table`, in the order to visit; duplicates are allowed. Each image once when None.
     before
@@ -106,7 +112,10 @@ def image_batches(
         `order` have visited it already, and on nothing else: not on `batch_size`, `workers` or global random state.
     workers
         Processes that read images; 0 reads them in threads of this process, which start at once and are enough
-        unless a fast GPU waits for images.
+        unless a fast GPU waits for images. By default that is where processes do, as many as there are cores and room
+        in shared memory.
+    device
+        Where the images go next; by default no GPU.
     maps
         (n, h, w) a map of each image of `table`, which becomes a fourth channel and is cropped and flipped with it.
     spread
@@ -143,16 +152,33 @@ def image_batches(
             f"augmentation must be one of {', '.join(get_args(Augmentation))}. Got {augmentation!r}. "
             "Use 'light' to train."
         )
+    for_gpu = device is not None and device.type == "cuda"
+    if batch_size is None:
+        batch_size = _GPU_BATCH if for_gpu else _BATCH
     numbers = {"image_size": (image_size, 1), "batch_size": (batch_size, 1)}
-    numbers |= {"seed": (seed, 0), "epoch": (epoch, 0), "workers": (workers, 0)}
+    numbers |= {"seed": (seed, 0), "epoch": (epoch, 0), "workers": (workers or 0, 0)}
     for name, (value, least) in numbers.items():
         if value < least:
             raise SettingsError(f"{name} must be at least {least}. Got {value}. Raise it.")
     positions = selected_positions(len(table), slice(None) if order is None else order)
     earlier = selected_positions(len(table), [] if before is None else before)
+    if workers is None:
+        count = ceil(len(positions) / batch_size)
+        workers = _reading_processes(count, batch_size * image_size**2 * 4) if for_gpu else 0
     return ImageBatches(
-        table, image_size, batch_size, positions, earlier, augmentation, seed, epoch, workers, maps, spread
+        table, image_size, batch_size, positions, earlier, augmentation, seed, epoch, workers, maps, spread, for_gpu
     )
+
+
+def _reading_processes(batches: int, batch_bytes: int) -> int:
+    """How many processes read images for a GPU; 0 where threads are as good or processes have no room.
+
+    A process keeps two batches ready. A quarter of the shared memory is taken, since recomposed images are read by
+    two groups of processes, and other programs use it too.
+    """
+    room = shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.is_dir() else 0
+    most = min(processes.cores() - 1, batches // 2, room // 4 // (2 * batch_bytes))
+    return most if most > 1 else 0
 
 
 class _Images(TorchDataset[Batch]):
@@ -176,6 +202,11 @@ class _Images(TorchDataset[Batch]):
             pixels[row] = self._pixels(place)
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
         return images, torch.from_numpy(self._y[index]), torch.from_numpy(index)
+
+    def pinned(self, places: Sequence[int]) -> Batch:
+        """The same in memory that a GPU copies from while other work goes on."""
+        images, y, index = self.batch(places)
+        return images.pin_memory(), y, index
 
     def __getitems__(self, places: Sequence[int]) -> Batch | DataError:
         """Called in a process of the DataLoader; an error is returned, since one raised there loses its message."""
@@ -237,7 +268,7 @@ def _light(rng: np.random.Generator) -> View:
 
 def _by_threads(read: Callable[[Sequence[int]], Batch], chunks: Sequence[Sequence[int]]) -> Iterator[Batch]:
     """Batches in order, read ahead in threads: Pillow decodes without holding Python's lock."""
-    threads = min(cpu_count() or 1, _MOST_THREADS)
+    threads = min(processes.cores(), _MOST_THREADS)
     pool = ThreadPoolExecutor(threads, thread_name_prefix="slim-images")
     waiting: deque[Future[Batch]] = deque()
     try:
@@ -251,12 +282,13 @@ def _by_threads(read: Callable[[Sequence[int]], Batch], chunks: Sequence[Sequenc
         pool.shutdown(cancel_futures=True)
 
 
-def _by_processes(images: _Images, chunks: Sequence[Sequence[int]], workers: int) -> Iterator[Batch]:
+def _by_processes(images: _Images, chunks: Sequence[Sequence[int]], workers: int, pinned: bool) -> Iterator[Batch]:
     """Batches in order, read in other processes."""
     loader: DataLoader[Batch] = DataLoader(
         images,
         batch_sampler=[list(chunk) for chunk in chunks],
         num_workers=workers,
+        pin_memory=pinned,
         collate_fn=_unchanged,
         generator=torch.Generator(),  # else the loader draws its seed from the global generator
     )
@@ -271,7 +303,7 @@ def _by_processes(images: _Images, chunks: Sequence[Sequence[int]], workers: int
         reason = " ".join(str(error).split()).partition(". ")[0]
         raise SettingsError(
             f"The {workers} processes that read images must start and keep running. Got: {reason}. "
-            "Leave workers out: threads read images then."
+            "Use 0 workers: threads read images then."
         ) from error
 
 

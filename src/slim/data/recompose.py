@@ -101,13 +101,14 @@ class RecomposedBatches:
 
     objects: ImageBatches
     backgrounds: ImageBatches
+    device: torch.device | None = None
 
     def __len__(self) -> int:
         return len(self.objects)
 
     def __iter__(self) -> Iterator[Batch]:
         for (images, y, index), (donors, _, _) in zip(self.objects, self.backgrounds, strict=True):
-            yield compose(images, donors), y, index
+            yield compose(*(each.to(self.device, non_blocking=True) for each in (images, donors))), y, index
 
 
 @checked
@@ -115,12 +116,13 @@ def recomposed_batches(
     table: ImageTable,
     recomposition: Recomposition,
     image_size: int,
-    batch_size: int = 32,
+    batch_size: int | None = None,
     *,
     order: Indices | None = None,
     before: Indices | None = None,
     seed: int = 0,
     epoch: int = 0,
+    device: torch.device | None = None,
     **options: Any,
 ) -> RecomposedBatches:
     """Read images in batches, each object on the background of another image.
@@ -129,14 +131,14 @@ def recomposed_batches(
     ----------
     recomposition
         Object maps of the images of `table`, and whose backgrounds they get.
-    table, image_size, batch_size, order, before, seed, epoch, **options
+    table, image_size, batch_size, order, before, seed, epoch, device, **options
         As for `image_batches`. The donors of an epoch depend on seed and epoch alone; the augmentation crops and flips
         the object and the background independently.
 
     Returns
     -------
     Sized iterable of (images, y, index)
-        As for `image_batches`; labels and positions are those of the objects.
+        As for `image_batches`; labels and positions are those of the objects. Images are made on `device`.
     """
     n = len(table)
     if len(recomposition) != n:
@@ -155,12 +157,13 @@ def recomposed_batches(
             before=before,
             seed=seed,
             epoch=epoch,
+            device=device,
             maps=recomposition.maps,
             **options,
         )
 
     return RecomposedBatches(
-        read(order, before, seed), read(donors[len(before) :], donors[: len(before)], seed + _DONOR_SEED)
+        read(order, before, seed), read(donors[len(before) :], donors[: len(before)], seed + _DONOR_SEED), device
     )
 
 

@@ -42,7 +42,7 @@ class Pace:
 
     @classmethod
     def of_passes(
-        cls, cam: GradCam, table: ImageTable, batch_size: int, recomposition: Recomposition | None = None
+        cls, cam: GradCam, table: ImageTable, batch_size: int | None, recomposition: Recomposition | None = None
     ) -> Pace:
         """Of forward passes of a classifier, of images as they are or recomposed."""
         batches = some_batches(table, cam.classifier.image_size, batch_size, recomposition)
@@ -80,10 +80,10 @@ class Pace:
 
 
 def some_batches(
-    table: ImageTable, image_size: int, batch_size: int, recomposition: Recomposition | None = None
+    table: ImageTable, image_size: int, batch_size: int | None, recomposition: Recomposition | None = None
 ) -> Iterable[Batch]:
     """Two batches of a table's images, at even distances, to be measured; of few images, some twice."""
-    size = min(batch_size, _SAMPLE)
+    size = min(batch_size or _SAMPLE, _SAMPLE)
     order = np.arange(2 * size) * len(table) // (2 * size)
     if recomposition is None:
         return image_batches(table, image_size, size, order=order)

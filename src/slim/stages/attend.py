@@ -269,7 +269,13 @@ def _announce_time(data: Dataset, cam: GradCam, recorder: PlaceRecorder, setting
 def _basis(recorder: PlaceRecorder, table: ImageTable, settings: AttendSettings, seed: int) -> PlaceBasis:
     """The principal components of the places of some images."""
     drawn = np.random.default_rng((seed, 8)).permutation(len(table))[:_BASIS_IMAGES]
-    batches = image_batches(table[np.sort(drawn)], recorder.image_size, settings.batch_size, workers=settings.workers)
+    batches = image_batches(
+        table[np.sort(drawn)],
+        recorder.image_size,
+        settings.batch_size,
+        workers=settings.workers,
+        device=recorder.network.device,
+    )
     return PlaceBasis.fit((recorder(images) for images, _, _ in batches), seed)
 
 
@@ -278,7 +284,7 @@ def _places(
 ) -> Places:
     """The places of every image of a table."""
     places = ArrayToFill(folder, "places", (len(table), GRID, GRID), level_type(COMPONENTS))
-    batches = _batches(table, recorder.image_size, settings)
+    batches = _batches(table, recorder.image_size, settings, recorder.network.device)
     for images, _, index in track(batches, f"describing the places of {len(table)} {table.split} images"):
         places[index.numpy()] = to_levels(basis(recorder(images)).cpu().numpy())
     done: Places = places.filled()
@@ -317,7 +323,7 @@ def _attended(cam: GradCam, table: ImageTable, settings: AttendSettings, folder:
         raise DataError(f"There must be images to attend to. Got an empty {table.split} table. Select some.")
     arrays: dict[str, ArrayToFill] = {}
     counts = np.zeros(2, np.int64)  # of flat maps, and of those that are not finite
-    batches = _batches(table, cam.classifier.image_size, settings)
+    batches = _batches(table, cam.classifier.image_size, settings, cam.classifier.device)
     for images, y, index in track(batches, f"computing the attention for {len(table)} {table.split} images"):
         forward = cam(images)
         classes = y.to(forward.logits.device) if settings.explain == "label" else forward.logits.argmax(1)
@@ -332,7 +338,7 @@ def _attended(cam: GradCam, table: ImageTable, settings: AttendSettings, folder:
     return SplitAttention(**filled, table=table, explain=settings.explain)
 
 
-def _batches(table: ImageTable, image_size: int, settings: AttendSettings) -> ImageBatches:
+def _batches(table: ImageTable, image_size: int, settings: AttendSettings, device: torch.device) -> ImageBatches:
     """This process's share of the images."""
     if len(table) < processes.count():
         raise DataError(
@@ -340,7 +346,7 @@ def _batches(table: ImageTable, image_size: int, settings: AttendSettings) -> Im
             f"{processes.count()}. Start fewer (--nproc-per-node)."
         )
     order = np.arange(len(table))[processes.share(len(table))]
-    return image_batches(table, image_size, settings.batch_size, order=order, workers=settings.workers)
+    return image_batches(table, image_size, settings.batch_size, order=order, workers=settings.workers, device=device)
 
 
 def _rows(forward: ForwardPass, classes: Tensor, pooling: Literal["mean", "sum"]) -> dict[str, NDArray[Any]]:

@@ -35,22 +35,22 @@ class AttendSettings:
         "closed-form" needs no backward pass, but a head of global average pooling and one linear layer; "auto" uses it
         where the network has such a head, and "autograd" elsewhere.
     batch_size
-        Images per forward pass.
+        Images per forward pass; by default 32, and 256 on a GPU.
     precision
         Of the forward pass; "auto" is bfloat16 where the hardware supports it.
     workers
-        Processes that decode images; 0 decodes them in the main process.
+        Processes that read images, 0 for threads; by default threads, or processes where a GPU waits for them.
     """
 
     explain: Literal["label", "predicted"] = "label"
     pooling: Literal["mean", "sum"] = "mean"
     method: Method = "auto"
-    batch_size: int = 32
+    batch_size: int | None = None
     precision: Precision = "auto"
-    workers: int = 0
+    workers: int | None = None
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
+        if self.batch_size is not None and self.batch_size < 1:
             raise SettingsError(f"The batch size must be at least 1. Got {self.batch_size}. Try 32.")
 
 
@@ -130,12 +130,12 @@ class LocateSettings:
     batch_size
         Images per batch.
     workers
-        Processes that decode images; 0 decodes them in the main process.
+        Processes that read images; by default threads do.
     """
 
     source: MapSource = "answers"
     batch_size: int = 64
-    workers: int = 0
+    workers: int | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -270,20 +270,20 @@ class EvaluateSettings:
     regions
         Where the location of the object comes from: "masks", "boxes", or by default masks if there are any, else boxes.
     batch_size
-        Images per forward pass.
+        Images per forward pass; by default 32, and 256 on a GPU.
     precision
         Of the forward pass.
     workers
-        Processes that decode images; 0 decodes them in the main process.
+        Processes that read images, 0 for threads; by default threads, or processes where a GPU waits for them.
     """
 
     regions: Literal["auto", "masks", "boxes"] = "auto"
-    batch_size: int = 32
+    batch_size: int | None = None
     precision: Precision = "auto"
-    workers: int = 0
+    workers: int | None = None
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
+        if self.batch_size is not None and self.batch_size < 1:
             raise SettingsError(f"The batch size must be at least 1. Got {self.batch_size}. Try 32.")
 
 

@@ -60,7 +60,7 @@ class TrainSettings:
     patience
         Stop after this many epochs without improvement; by default never.
     workers
-        Processes that read images; 0 reads them in threads.
+        Processes that read images, 0 for threads; by default threads, or processes where a GPU waits for them.
     device
         auto (a GPU if there is one), cpu or cuda.
     checkpoint
@@ -99,7 +99,7 @@ class TrainSettings:
     augmentation: Literal["none", "light"] = "light"
     select_by: Literal["accuracy", "class-balanced-accuracy", "worst-group", "loss", "last"] = "accuracy"
     patience: int | None = None
-    workers: int = 0
+    workers: int | None = None
     device: Device = "auto"
     checkpoint: str | None = None
 
@@ -118,7 +118,7 @@ class TrainSettings:
                 "at least 1",
                 "Leave it out to train all epochs.",
             ),
-            "workers": (self.workers >= 0, "at least 0", whole),
+            "workers": (self.workers is None or self.workers >= 0, "at least 0", whole),
             "trainable": (bool(self.trainable), "all, head, last-stage or the name of a submodule", "Try all."),
         }
         for name, hint in get_type_hints(TrainSettings).items():

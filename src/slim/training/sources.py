@@ -61,7 +61,7 @@ class Images:
     def _read(self, batch_size: int, **options: Any) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
         """Batches of images, recomposed or as they are."""
         size = self.model.image_size
-        options |= {"seed": self.task.seed, "workers": self.task.settings.workers}
+        options |= {"seed": self.task.seed, "workers": self.task.settings.workers, "device": self.model.device}
         if self.recomposition is None:
             return image_batches(self.table, size, batch_size, **options)
         return recomposed_batches(self.table, self.recomposition, size, batch_size, **options)

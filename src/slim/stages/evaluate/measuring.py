@@ -126,7 +126,8 @@ def evaluate_heads(
             lambda: Pace.of_passes(first, table, settings.batch_size).seconds(len(table)),
         )
         mine, size = np.arange(len(table))[processes.share(len(table))], first.classifier.image_size
-        batches = image_batches(table, size, settings.batch_size, order=mine, workers=settings.workers)
+        device, workers = first.classifier.device, settings.workers
+        batches = image_batches(table, size, settings.batch_size, order=mine, workers=workers, device=device)
         for images, _, index in track(batches, f"evaluating on {len(table)} {table.split} images"):
             rows = index.numpy()
             chosen = table.has_region[rows] if kind == "masks" else np.full(len(rows), kind is not None)

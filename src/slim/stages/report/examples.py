@@ -142,7 +142,9 @@ def _label_maps(model: Classifier, table: ImageTable, settings: AttendSettings) 
     """Attention maps of a model for the labels of a table."""
     parts = []
     with GradCam(model, settings.method, settings.precision) as cam:
-        batches = image_batches(table, model.image_size, settings.batch_size, workers=settings.workers)
+        batches = image_batches(
+            table, model.image_size, settings.batch_size, workers=settings.workers, device=model.device
+        )
         for pixels, y, _ in track(batches, f"looking at {len(table)} {table.split} images"):
             seen = cam(pixels)
             parts.append(seen.maps(y.to(torch.int64).to(seen.logits.device)).detach().cpu().numpy())

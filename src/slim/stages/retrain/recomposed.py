@@ -162,6 +162,7 @@ def recomposed_features(
             before=order[: mine.start],
             seed=seed,
             epoch=draw,
+            device=cam.classifier.device,
         )
         for draw in range(draws)
     ]

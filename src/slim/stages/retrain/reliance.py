@@ -88,7 +88,8 @@ def _accuracy(cam: GradCam, table: ImageTable, recomposition: Recomposition, see
     from slim.data import recomposed_batches
 
     right = 0
-    batches = recomposed_batches(table, recomposition, cam.classifier.image_size, _BATCH_SIZE, seed=seed)
+    size, device = cam.classifier.image_size, cam.classifier.device
+    batches = recomposed_batches(table, recomposition, size, _BATCH_SIZE, seed=seed, device=device)
     whose = "other classes" if recomposition.donors == "other" else "their own class"
     for images, y, _ in track(batches, f"predicting {len(table)} images on backgrounds of {whose}"):
         right += int((cam(images).logits.argmax(1).cpu() == y).sum())
