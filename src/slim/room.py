@@ -14,7 +14,9 @@ _WORTH_SAYING = 100_000_000
 """Bytes from which on a need is announced."""
 
 
-def check_room(what: str, *, disk: int = 0, memory: int = 0, folder: str | Path | None = None) -> None:
+def check_room(
+    what: str, *, disk: int = 0, memory: int = 0, folder: str | Path | None = None, fewer: str = "fewer images"
+) -> None:
     """Announce what comes, where it is much, and stop where it cannot be held.
 
     Parameters
@@ -25,6 +27,8 @@ def check_room(what: str, *, disk: int = 0, memory: int = 0, folder: str | Path 
         Bytes: no more than what is needed at least, so that nothing is refused that would have worked.
     folder
         Where the files go. Without one, they stay in memory.
+    fewer
+        What takes less memory.
 
     Raises
     ------
@@ -53,7 +57,7 @@ def check_room(what: str, *, disk: int = 0, memory: int = 0, folder: str | Path 
         if memory > free:
             raise SlimError(
                 f"{_capital(what)} must fit into memory. Got {size_text(memory)} for {size_text(free)} that are left. "
-                "End other programs, or use fewer images; the same command then continues."
+                f"End other programs, or use {fewer}; the same command then continues."
             )
         needs.append(f"{size_text(memory)} of the {size_text(free)} left in memory")
     if max(disk, memory) >= _WORTH_SAYING:

@@ -161,7 +161,7 @@ def test_features_are_those_of_each_draw_and_each_process_computes_its_share(
 
 def test_head_takes_the_room_of_all_features(records: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     made, asked = records(), []
-    monkeypatch.setattr(module, "check_room", lambda what, memory: asked.append((what, memory)))
+    monkeypatch.setattr(module, "check_room", lambda what, memory, fewer: asked.append((what, memory)))
     recompositions = {name: Recomposition(made.objects.split(name)) for name in ("train", "val")}
     recomposed_head(made.data, made.reference, recompositions, RECOMPOSE, QUICK, seed=0)
     width = made.reference.linear.in_features

@@ -87,7 +87,8 @@ def recomposed_head(
     rows = ends[-1] + (0 if val is None else len(val.y))
     # A network without a linear head is refused here.
     width = reference.linear.in_features
-    check_room("features of recomposed images", memory=rows * width * np.dtype(np.float32).itemsize)
+    fewer = f"fewer draws than {draws} per image (--draws of slim retrain)" if draws > 1 else "fewer images"
+    check_room("features of recomposed images", memory=rows * width * np.dtype(np.float32).itemsize, fewer=fewer)
     first = next(iter(tables))
     with GradCam(reference, "auto", training.precision) as cam:
         announce_time(
