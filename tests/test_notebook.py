@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import slim
+from slim.notebook import in_notebook
 from slim.stages import STAGES
 
 
@@ -27,6 +28,14 @@ def test_every_record_has_html_and_escapes_names(finished_run: Path, monkeypatch
     assert "place=0" in run.data._repr_html_()
     monkeypatch.setattr(slim.ObjectMaps, "__repr__", lambda _: "<script>")
     assert records["locate"]._repr_html_() == "<pre>&lt;script&gt;</pre>"
+
+
+def test_shells_derived_from_ipykernels_are_notebooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Colab's is."""
+    kernel = type("ZMQInteractiveShell", (), {})
+    for shell, expected in ((type("Shell", (kernel,), {})(), True), (kernel(), True), (object(), False), (None, False)):
+        monkeypatch.setattr("IPython.get_ipython", lambda shell=shell: shell)
+        assert in_notebook() is expected
 
 
 def test_queries_are_a_picture(finished_run: Path) -> None:

@@ -47,6 +47,11 @@ def test_work_of_less_than_two_seconds_is_not_worth_a_line(
     assert capsys.readouterr().err == ""
 
 
+def test_what_looks_like_markup_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    announce("Make runs/birds[v2]")
+    assert capsys.readouterr().err == "Make runs/birds[v2]\n"
+
+
 def test_quiet_work_says_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     with quiet():
         assert list(track(slow(monkeypatch, 60, 3), "reading", total=3)) == [0, 1, 2]

@@ -18,7 +18,8 @@ def in_notebook() -> bool:
         from IPython import get_ipython
     except ImportError:
         return False
-    return type(get_ipython()).__name__ == "ZMQInteractiveShell"
+    # Those of Colab and others are derived from it.
+    return any(base.__name__ == "ZMQInteractiveShell" for base in type(get_ipython()).__mro__)
 
 
 def show(picture: Image.Image) -> None:

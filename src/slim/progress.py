@@ -58,10 +58,10 @@ def announce(text: str) -> None:
 
 def _stderr() -> Console:
     """The console of progress; in a notebook, rich's bars need ipywidgets, and lines are printed without it."""
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)  # a folder may be called birds[v2]
     if console.is_jupyter and not find_spec("ipywidgets"):
         # Not even colours: kernels set FORCE_COLOR, which rich takes for a terminal.
-        return Console(stderr=True, force_jupyter=False, force_terminal=False)
+        return Console(stderr=True, markup=False, force_jupyter=False, force_terminal=False)
     return console
 
 
@@ -91,7 +91,7 @@ def track(items: Iterable[T], description: str, total: int | None = None) -> Ite
         yield from _in_lines(items, description, total, console)
         return
     columns = (
-        TextColumn("  {task.description}"),
+        TextColumn("  {task.description}", markup=False),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),
         TimeElapsedColumn(),

@@ -105,3 +105,13 @@ def test_retrained_model_is_drawn_too(slim_command: Command, finished_run: Path,
     images = run.load("evaluate").images
     predictions = zip(images["path"], images["retrained_prediction"], strict=True)
     assert said == {Path(path).name: run.data.test.class_names[k] for path, k in predictions}
+
+
+def test_what_is_stale_is_drawn_with_a_warning(slim_command: Command, finished_run: Path, tmp_path: Path) -> None:
+    slim.open_run(finished_run, settings={"annotate": {"budget": 3}}).stage("annotate")
+    drawn = slim_command("recompose", finished_run, tmp_path / "recomposed.png", "--show", 2)
+    assert "What locate made is stale: it is from earlier settings or answers. Run: slim locate" in drawn.stderr
+    drawn = slim_command("attention", finished_run, "--model", "retrained", "--show", 1, "--out", tmp_path / "out")
+    assert drawn.stderr.count("What retrain made is stale") == 1
+    drawn = slim_command("attention", finished_run, "--show", 1, "--out", tmp_path / "out")
+    assert "stale" not in drawn.stderr

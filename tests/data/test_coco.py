@@ -61,6 +61,8 @@ def test_masks_are_the_union_of_what_marks_an_image(folder: Path, write: Callabl
     assert (masks["dog1"] == (columns > 1) & (columns < 5) & (rows > 0) & (rows < 3)).all()
     again = load_dataset(**data.source)
     assert again.fingerprint == data.fingerprint
+    write({"cat/cat0.png": [HALF], "dog1.png": [BOX], "elsewhere.png": [HALF], "cat2.png": []})
+    assert load_dataset(**data.source).fingerprint != data.fingerprint
 
 
 def test_files_that_do_not_fit_are_refused(folder: Path, write: Callable[..., str], tmp_path: Path) -> None:

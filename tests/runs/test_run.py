@@ -135,11 +135,14 @@ def test_edited_file_of_recorded_answers_is_read_again(finished_run: Path, tmp_p
     assert states(finished_run)["annotate"] == "done"
 
 
-def test_replaced_checkpoint_makes_everything_stale(finished_run: Path, tmp_path: Path, states: States) -> None:
+@pytest.mark.parametrize("setting", ["checkpoint", "weights"])
+def test_replaced_file_of_weights_makes_everything_stale(
+    finished_run: Path, tmp_path: Path, states: States, setting: str
+) -> None:
     checkpoint = tmp_path / "erm.pt"
     state = slim.Classifier.load(finished_run / "01-reference").module.state_dict()
     torch.save(state, checkpoint)
-    open_run(finished_run, settings={"train": {"checkpoint": str(checkpoint)}}).stage("train")
+    open_run(finished_run, settings={"train": {setting: str(checkpoint)}}).stage("train")
     assert states(finished_run)["train"] == "done"
     torch.save({name: value * 2 for name, value in state.items()}, checkpoint)
     assert states(finished_run)["train"] == "stale"
@@ -197,9 +200,9 @@ def test_budget_is_refused_with_one_message_wherever_it_is_set(finished_run: Pat
         ({"curate": {"size": 49}}, "size 49 for 48 images in train"),
         ({"annotate": {"recorded": "nowhere.csv"}}, "nowhere.csv"),
         ({"annotate": {"annotator": "terminal", "noise": 0.0}, "curate": {"size": 49}}, "size 49"),
-        ({"annotate": {"select": "centres"}}, "annotate.select centres must have UMAP's plane. Got pca"),
+        ({"annotate": {"select": "centres"}}, "annotate.select centres must use UMAP's plane. Got pca"),
         ({"propagate": {"method": "spreading"}}, "Add --embed.plane umap"),
-        ({"curate": {"cluster_on": "embedding"}}, "curate.cluster_on embedding must have UMAP's plane"),
+        ({"curate": {"cluster_on": "embedding"}}, "curate.cluster_on embedding must use UMAP's plane"),
         ({"locate": {"source": "boxes"}}, "Object maps from boxes need boxes of all train images"),
     ],
 )

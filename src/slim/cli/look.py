@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from slim.cli.group import main
-from slim.cli.shared import JSON, RUN
+from slim.cli.shared import JSON, RUN, load_and_warn
 from slim.errors import DataError
 from slim.progress import track
 from slim.runs.run import Run, open_run
@@ -29,7 +29,7 @@ _ON_SHEET = 60  # images; a picture of thousands would fill the memory
 @click.argument("model")
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True, type=click.Path())
 @click.option("--out", type=click.Path(), help="Folder of the pictures.  [default: looks]")
-@click.option("--explain", default="predicted", show_default=True, help="The class that the attention speaks for.")
+@click.option("--explain", default="predicted", show_default=True, help="The class whose attention is shown.")
 @click.option("--arch", help="timm name of a checkpoint's architecture.")
 @click.option("--classes", help="Classes of a checkpoint, in the order of its outputs: cat,dog.  [default: numbers]")
 @click.option("--image-size", type=click.IntRange(1), help="Side of the network's input.  [default: its own]")
@@ -46,7 +46,7 @@ def look_command(
     layer: str | None,
     as_json: bool,
 ) -> None:
-    """Print what MODEL takes each IMAGE for, and draw where it looks. No run is needed.
+    """Print what MODEL predicts for each IMAGE, and draw where it looks. No run is needed.
 
     MODEL is a run folder (its reference model), the folder of a saved classifier, a checkpoint (with --arch), or a timm
     name with its ImageNet weights. IMAGE is a file, or a folder of files.
@@ -84,10 +84,10 @@ def attention_command(
     explain: str,
     as_json: bool,
 ) -> None:
-    """Draw photo, attention, overlay and object of some images of RUN, drawn at random.
+    """Draw photo, attention, overlay and object of randomly chosen images of RUN.
 
-    Each picture says the prediction, the label and, where the data have masks or boxes, the AIoU. Objects are the
-    object maps of the stage locate in train and val, and else masks or boxes.
+    Each picture shows the prediction, the label and, if the data have masks or boxes, the AIoU. In train and val, the
+    object is taken from the object maps of the stage locate, otherwise from masks or boxes.
     """
     from slim.network.look import Looks
 
@@ -115,8 +115,10 @@ def _files(images: tuple[str, ...]) -> list[str]:
 
 
 def _run_model(run: Run, model: str) -> Classifier:
-    reference: Classifier = run.load("train")
-    retrained: Classifier = reference if model == "reference" else run.load("retrain").models(reference)["retrained"]
+    reference: Classifier = load_and_warn(run, "train")
+    if model == "reference":
+        return reference
+    retrained: Classifier = load_and_warn(run, "retrain").models(reference)["retrained"]
     return retrained
 
 
@@ -170,4 +172,4 @@ def _write(seen: Looks, stems: list[str], folder: Path, as_json: bool) -> None:
     for one in seen:
         click.echo(one.caption)
     some = f" (the first {_ON_SHEET})" if len(seen) > _ON_SHEET else ""
-    click.echo(f"Pictures: {folder / 'sheet.png'}{some}, and one of each image beside it")
+    click.echo(f"Pictures: {folder / 'sheet.png'}{some}, and one picture per image next to it")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.table import Column, Table
+from rich.text import Text
 
 # Imported for the commands that they register.
 from slim.cli import backgrounds, check, compare, compose, data, doctor, explain, look, recompose, transfer  # noqa: F401
@@ -45,7 +46,8 @@ if TYPE_CHECKING:
     type=click.Choice(["stop", "skip"]),
     default="stop",
     show_default=True,
-    help="What to do about images that cannot be used; all are read first, and listed in RUN/bad-images.csv.",
+    help="What to do about images that cannot be used: all images are read first, and such images are listed in "
+    "RUN/bad-images.csv.",
 )
 @run_options
 @LOGGER
@@ -54,8 +56,8 @@ if TYPE_CHECKING:
 def run_command(run: str, as_json: bool, bad_images: BadImages, **values: Any) -> None:
     """Run all stages in the run folder RUN, or continue where it stopped.
 
-    All images are read first, as by slim check.
-    Options are saved with the run; only the stages that a changed option affects are run again.
+    All images are read first, as by slim check. Options are saved with the run; only the stages that a changed option
+    affects are run again.
     """
     stages = {name: value for name, value in values.items() if "__" in name}
     others = {name: value for name, value in values.items() if "__" not in name}
@@ -71,8 +73,8 @@ def run_command(run: str, as_json: bool, bad_images: BadImages, **values: Any) -
 def demo_command(run: str, seed: int, as_json: bool) -> None:
     """Run all stages on a small data set that is composed first: house numbers, 3 or 8.
 
-    A 3 usually stands on a lawn and an 8 on a brick wall, and the reference model learns to look at the background. It
-    needs no internet connection, no GPU and nobody to answer. RUN is runs/demo by default.
+    A 3 usually stands on a lawn and an 8 on a brick wall, and the reference model learns to look at the background. The
+    demo needs no internet connection, no GPU and nobody to answer. RUN is runs/demo by default.
     """
     material = Path(run) / f"data-{seed}"
     if not (material / "metadata.csv").exists():
@@ -87,13 +89,13 @@ def demo_command(run: str, seed: int, as_json: bool) -> None:
 
 @main.command("status", short_help="Show which stages are done, stale, damaged or missing.")
 @RUN
-@click.option("--verify", is_flag=True, help="Read every file; the exit code is 1 where one is damaged.")
+@click.option("--verify", is_flag=True, help="Read every file; the exit code is 1 if one is damaged.")
 @JSON
 def status_command(run: str, verify: bool, as_json: bool) -> None:
     """Show which stages of RUN are done, missing, stale or damaged.
 
-    A stale stage was made from other settings or images; a damaged one has files that are missing or not as they were
-    written. slim run makes both again. Without --verify, files are not read, and only their sizes are compared.
+    A stale stage was made from other settings or images; a damaged one has files that are missing or have changed
+    since. slim run makes both again. Without --verify, files are not read, and only their sizes are compared.
     """
     opened = open_run(run)
     damaged = opened.verify() if verify else {verb: text for verb in STAGES if (text := opened.damage(verb))}
@@ -109,7 +111,7 @@ def status_command(run: str, verify: bool, as_json: bool) -> None:
         colors = {"done": "green", "stale": "yellow", "damaged": "red", "missing": "dim"}
         for stage, state, took in rows:
             seconds = f"{took:.1f}" if took is not None else ""
-            shown.add_row(stage.verb, stage.folder, f"[{colors[state]}]{state}[/]", seconds, stage.purpose)
+            shown.add_row(stage.verb, stage.folder, Text(state, colors[state]), seconds, stage.purpose)
         console().print(shown)
         for verb, text in damaged.items():
             click.echo(f"{STAGES[verb].folder}: {text}")

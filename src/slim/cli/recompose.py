@@ -7,7 +7,7 @@ import json
 import click
 
 from slim.cli.group import main
-from slim.cli.shared import JSON, RUN
+from slim.cli.shared import JSON, RUN, load_and_warn
 from slim.runs.run import open_run
 
 
@@ -24,6 +24,6 @@ def recompose_command(run: str, target: str, show: int, as_json: bool) -> None:
     from slim.data.sheet import recomposed_sheet
 
     opened = open_run(run)
-    objects = opened.load("locate")
+    objects = load_and_warn(opened, "locate")
     recomposed_sheet(opened.data.train, objects.train, show, opened.settings.seed).save(target)
     click.echo(json.dumps({"objects": repr(objects), "target": target}) if as_json else f"{objects}\n{target}")

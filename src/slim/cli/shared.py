@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, get_args
@@ -12,6 +13,7 @@ import click
 from rich.console import Console
 
 from slim.cli.options import Option, settings_options
+from slim.errors import SlimWarning
 from slim.network.choices import LoggerName
 from slim.progress import announce
 from slim.runs.run import Run, open_run
@@ -109,7 +111,18 @@ def show_next(run: Run) -> None:
 
 def console() -> Console:
     """A console as wide as the terminal, or 110 columns elsewhere."""
-    return Console(width=None if sys.stdout.isatty() else 110)
+    return Console(width=None if sys.stdout.isatty() else 110, markup=False)  # a class may be called birds[v2]
+
+
+def load_and_warn(run: Run, verb: str) -> Any:
+    """The record of a stage, with a warning where it was made from other settings or answers than the run has now."""
+    if run.state(verb) == "stale":
+        warnings.warn(
+            f"What {verb} made is stale: it is from earlier settings or answers. Run: slim {verb} {run.folder.path}",
+            SlimWarning,
+            stacklevel=2,
+        )
+    return run.load(verb)
 
 
 RUN = click.argument("run", metavar="RUN", type=click.Path())

@@ -27,7 +27,7 @@ def is_coco(mask: str | None) -> bool:
 
 
 def with_coco_masks(rows: Rows, path: Path) -> tuple[Rows, Path]:
-    """The rows with a mask for each image that the file has annotations of, and the folder that the masks are in.
+    """The rows with a mask for each image that the file has annotations of, and the folder of all files' masks.
 
     A mask is the union of an image's segmentations, or of its boxes where it has no segmentation. It becomes a file in
     the cache.
@@ -67,7 +67,8 @@ def with_coco_masks(rows: Rows, path: Path) -> tuple[Rows, Path]:
                 raise _malformed(
                     path, f"{type(error).__name__}: {first_line(error)} for {image['file_name']}"
                 ) from error
-    return replace(rows, frame=rows.frame.assign(mask=masks)), folder
+    # Relative to that folder, a mask is named after the content of the file: other annotations are other masks.
+    return replace(rows, frame=rows.frame.assign(mask=masks)), folder.parent
 
 
 def _content(path: Path) -> Any:
@@ -115,14 +116,14 @@ def _positions(names: Sequence[str], files: Sequence[str], path: Path) -> list[i
         matches = [at for at in same if plain[at].endswith(end) or end.endswith(plain[at])]
         if len(matches) > 1:
             raise DataError(
-                f"An image of {path} must be one of the data. Got {name!r}, which may be {files[matches[0]]} or "
-                f"{files[matches[1]]}. Write more of its folders into file_name."
+                f"An image of {path} must match one image of the data set. Got {name!r}, which may be "
+                f"{files[matches[0]]} or {files[matches[1]]}. Write more of its folders into file_name."
             )
         found.append(matches[0] if matches else None)
     if not any(at is not None for at in found):
         raise DataError(
-            f"{path} must have images of the data. Got {listed(list(names))}, none of which is there. "
-            "Write the names of the files into file_name."
+            f"{path} must have images of the data set. Got {listed(list(names))}, none of which is there. Write the "
+            "names of the files into file_name."
         )
     return found
 

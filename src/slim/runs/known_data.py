@@ -12,18 +12,21 @@ from slim.files import MALFORMED, VERSION, check_seal, file_version, read_json, 
 
 FILE = "data.json"
 
+_ARCHIVES = (".tar", ".parquet", ".arrow")
+"""Endings of files with many images in them."""
+
 Versions = dict[str, list[int]]
 """Of files and folders, by their paths; see `slim.files.file_version`."""
 
 
-def versions(source: object) -> Versions | None:
-    """Versions of what decides which images a data set has: its tables, or else the folders of its tree and its shards.
+def versions(source: object, mask: object = None, without: object = None) -> Versions | None:
+    """Versions of what decides which images a data set has: its tables, or the folders of its tree and its archives.
 
     Whether the images themselves are still there is not looked at.
 
     Parameters
     ----------
-    source
+    source, mask, without
         As for `slim.load_dataset`.
 
     Returns
@@ -36,14 +39,24 @@ def versions(source: object) -> Versions | None:
     path = Path(source).absolute()
     table = path / "metadata.csv" if path.is_dir() else path
     parts = [table, table.with_name("boxes.csv")] if table.exists() else _folders(path)
-    return {str(part): list(file_version(part)) for part in parts if part.exists()} or None
+    if not parts:
+        return None
+    parts += [
+        Path(file).absolute() for file in (mask, without) if isinstance(file, str | Path) and Path(file).is_file()
+    ]
+    return {str(part): list(file_version(part)) for part in parts if part.exists()}
+
+
+def versions_of(source: Mapping[str, Any]) -> Versions | None:
+    """The same for the arguments of `slim.load_dataset` by their names."""
+    return versions(source.get("source"), source.get("mask"), source.get("without"))
 
 
 def _folders(root: Path) -> list[Path]:
-    """A folder, those in it, whose versions change with the names in them, and shards; empty where one is a link."""
+    """A folder, those in it, whose versions change with the names in them, and archives; empty where one is a link."""
     found: list[Path] = []
     for folder, inner, files in os.walk(root):
-        found += [Path(folder), *(Path(folder, name) for name in files if name.endswith(".tar"))]
+        found += [Path(folder), *(Path(folder, name) for name in files if name.endswith(_ARCHIVES))]
         if any(os.path.islink(os.path.join(folder, name)) for name in inner):
             return []
     return found
@@ -100,7 +113,7 @@ def recall(folder: Path, source: Mapping[str, Any]) -> str | None:
         kept = check_seal(path, read_json(path))
     except (ArtifactError, AttributeError):  # it is missing or damaged, and no loss
         return None
-    fingerprint, now = kept.get("fingerprint"), versions(source.get("source"))
+    fingerprint, now = kept.get("fingerprint"), versions_of(source)
     return fingerprint if now is not None and kept == _fact(source, now, fingerprint) else None
 
 

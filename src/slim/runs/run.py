@@ -19,7 +19,7 @@ from slim.files import write_text
 from slim.progress import announce
 from slim.runs.explained import load_explanation
 from slim.runs.folder import RunFolder
-from slim.runs.known_data import remember, versions
+from slim.runs.known_data import remember, versions_of
 from slim.runs.lock import alone_in
 from slim.runs.log import LOG, logged
 from slim.runs.settings import FILE, Overrides, RunSettings, read_recipe
@@ -41,7 +41,7 @@ BadImages = Literal["stop", "skip"]
 
 @dataclass(frozen=True, repr=False)
 class Run(StoredRun):
-    """A run folder together with its settings and images, in which stages are done; parameters as `StoredRun`."""
+    """A run folder together with its settings and images, in which stages can be run; parameters as for `StoredRun`."""
 
     def _save(self) -> None:
         """Save the settings, and which images they are about; of several processes, the first does it."""
@@ -90,7 +90,7 @@ class Run(StoredRun):
         Raises
         ------
         ArtifactError
-            A stage that it reads is not done, or another command is at work in the folder.
+            A stage that it reads is not done, or another command is using the folder.
         """
         with alone_in(self.folder.path), logged(self.folder.path):
             return self._make(verb)
@@ -139,11 +139,11 @@ class Run(StoredRun):
             if damaged := self.damage(verb, read=True):
                 raise ArtifactError(
                     f"{self.stage_folder(verb)} must stay as it was while {stage.verb} reads it. Got a folder where "
-                    f"{damaged}. Run the same command again, and find out who changes files there."
+                    f"{damaged}. Run the same command again, and find out what changes files there."
                 )
 
     def replace(self, verb: str, record: Any) -> None:
-        """Make a record that came from elsewhere the result of a stage, in a folder that is held."""
+        """Make a record that came from elsewhere the result of a stage; the folder must be locked."""
         with self._writing(verb) as folder:
             record.save(folder)
 
@@ -194,7 +194,7 @@ class Run(StoredRun):
         Raises
         ------
         ArtifactError
-            Another command is at work in the folder.
+            Another command is using the folder.
         DataError
             There are such images, and they are not skipped.
         """
@@ -283,7 +283,7 @@ def open_run(
         raise ArtifactError(f"{folder} must be a run folder. Got a file. Name another folder.")
     stored = RunSettings.load(folder) if data is None or (run_folder.path / FILE).exists() else None
     current = (stored or RunSettings()).updated(read_recipe(recipe) if recipe else {}).updated(settings or {})
-    before = versions(data)
+    before = versions_of({"source": data, **(load or {})})
     given = None if data is None else _loaded(data, load or {})
     if given is not None:
         current = replace(current, data=dict(given.source))

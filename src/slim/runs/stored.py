@@ -18,7 +18,7 @@ from slim.files import file_digest
 from slim.progress import track
 from slim.runs.explained import explanation_digest
 from slim.runs.folder import RunFolder
-from slim.runs.known_data import Versions, check_tables, recall, versions
+from slim.runs.known_data import Versions, check_tables, recall, versions_of
 from slim.runs.outputs import described
 from slim.runs.settings import RunSettings
 from slim.stages import STAGES, Stage
@@ -95,7 +95,7 @@ class StoredRun:
     @cached_property
     def _before(self) -> Versions | None:
         """Versions of the files that the images were read from, before they were read."""
-        return versions(self.settings.data.get("source")) if self.given is None else self.before
+        return versions_of(self.settings.data) if self.given is None else self.before
 
     @property
     def _has_read(self) -> bool:
@@ -187,11 +187,14 @@ class StoredRun:
             digests["reference"] = self._reference_digest
         if stage.verb == "report" and (explained := explanation_digest(self)) is not None:
             digests["explanation"] = explained
-        files = {"train": self.settings["train"].checkpoint, "annotate": self.settings["annotate"].recorded}
-        path = files.get(stage.verb)
-        file = None if path is None else Path(path) / "model.safetensors" if Path(path).is_dir() else Path(path)
-        if file is not None and file.is_file():
-            digests["file"] = file_digest(file)
+        training = self.settings["train"]
+        weights = None if training.weights == "imagenet" else training.weights
+        files = {"train": {"file": training.checkpoint, "weights": weights}}
+        files["annotate"] = {"file": self.settings["annotate"].recorded}
+        for name, path in files.get(stage.verb, {}).items():
+            file = None if path is None else Path(path) / "model.safetensors" if Path(path).is_dir() else Path(path)
+            if file is not None and file.is_file():
+                digests[name] = file_digest(file)
         return digests
 
     def damage(self, verb: str, *, read: bool = False) -> str:

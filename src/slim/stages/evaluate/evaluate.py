@@ -61,12 +61,13 @@ def evaluate(
 
 def _groups(data: Dataset, attention: Attention, subset: Subset) -> Groups:
     """The groups of the test split: label x attribute, or else label x environment cluster of the subset."""
-    table, pool = data.test, data.split(subset.pool)
+    table = data.test
     if table.groups is not None:
         return Groups.from_table(table)
-    cells = subset.join(attention.split(subset.pool), attention.test)
+    pool = attention.split(subset.pool)
+    cells = subset.join(pool, attention.test)
+    train_cells = subset.environment_cluster if subset.pool == "train" else subset.join(pool, attention.train)
     n_cells = int(subset.environment_cluster.max()) + 1
     names = [f"{label}, environment {j}" for label in table.class_names for j in range(n_cells)]
-    known = pool.y * n_cells + subset.environment_cluster
-    shares = np.bincount(known, minlength=len(names)) / len(known)
+    shares = np.bincount(data.train.y * n_cells + train_cells, minlength=len(names)) / len(data.train)
     return Groups(table.y * n_cells + cells, names, shares, "label x curated cell")
