@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 Floats = NDArray[np.floating]
+Array = TypeVar("Array", bound=Any)
 
 STRONG = 0.8
 """Attention at or above this is strong; the inside fraction counts strong attention only."""
@@ -267,17 +269,17 @@ def energy_inside(maps: Floats, masks: NDArray[np.bool_]) -> Floats:
     return _ratio((maps * masks).sum((1, 2)), maps.sum((1, 2)))
 
 
-def intersection_over_union(maps: Floats, masks: NDArray[np.bool_]) -> Floats:
+def intersection_over_union(maps: Array, masks: Array) -> Array:
     """Soft intersection over union: ``sum min(map, mask) / sum max(map, mask)``.
 
     Parameters
     ----------
     maps, masks
-        (n, h, w) as for `inside_fraction`.
+        (n, h, w) as for `inside_fraction`: arrays, or tensors on one device.
 
     Returns
     -------
-    ndarray of shape (n,)
+    ndarray or Tensor of shape (n,)
         In [0, 1]; 1 = the map is the mask. NaN where both are empty.
 
     Examples
@@ -285,7 +287,9 @@ def intersection_over_union(maps: Floats, masks: NDArray[np.bool_]) -> Floats:
     >>> intersection_over_union(np.array([[[1.0, 0.5]]]), np.array([[[True, False]]])).round(3)
     array([0.667])
     """
-    return _ratio(np.minimum(maps, masks).sum((1, 2)), np.maximum(maps, masks).sum((1, 2)))
+    inside = (maps * masks).sum((1, 2))
+    with np.errstate(invalid="ignore"):
+        return inside / (maps.sum((1, 2)) + masks.sum((1, 2)) - inside)
 
 
 def adjusted_iou(iou_of_classes: Floats, y: NDArray[np.int64]) -> Floats:

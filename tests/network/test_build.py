@@ -265,7 +265,7 @@ def test_other_shapes_of_a_single_image_are_refused(change: Callable[[torch.Tens
 @pytest.mark.parametrize("names", [("a", "a"), (1, 1), ("x", "y", "x")])
 def test_two_outputs_of_one_name_are_refused(names: tuple[Any, ...]) -> None:
     last = len(names) - 1
-    with pytest.raises(ModelError, match=f"a name of its own. Got '{names[0]}' for outputs 0 and {last}"):
+    with pytest.raises(ModelError, match=f"a unique name. Got '{names[0]}' for outputs 0 and {last}"):
         wrap(Changed(lambda y: y, len(names)), image_size=16, class_names=names)
 
 
@@ -278,7 +278,7 @@ def test_names_of_outputs_may_be_numbers() -> None:
 
 def test_images_that_would_be_normalised_twice_are_told() -> None:
     net = nn.Sequential(torchvision.transforms.Normalize((0.5,) * 3, (0.2,) * 3), Changed(lambda y: y))
-    with pytest.warns(SlimWarning, match=r"normalises images itself, in '0'.*std=\(1, 1, 1\)"):
+    with pytest.warns(SlimWarning, match=r"seems to normalise images itself, in '0'.*std=\(1, 1, 1\)"):
         wrap(net, image_size=16)
     wrap(net, image_size=16, mean=(0, 0, 0), std=(1, 1, 1))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ def test_automatic_precision_is_only_bfloat16_where_the_hardware_has_it(monkeypa
     assert resolve_precision("auto", cpu) == "32-true"
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: True)
     assert resolve_precision("auto", cpu) == "bf16-mixed"
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: including_emulation)
     assert resolve_precision("auto", torch.device("cuda")) == "16-mixed"
     assert resolve_precision("16-mixed", cpu) == "16-mixed"
 
@@ -36,18 +37,25 @@ def double() -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
 
 
-CONTEXTS = [torch.no_grad, torch.inference_mode, lambda: torch.autocast("cpu", dtype=torch.bfloat16), double]
+CONTEXTS = [
+    torch.no_grad,
+    torch.inference_mode,
+    lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+    double,
+    lambda: torch.device("meta"),  # as a GPU by torch.set_default_device
+]
+NAMES = ["no_grad", "inference_mode", "autocast", "float64", "device"]
 Context = Callable[[], AbstractContextManager[None]]
 
 
 def maps(classifier: Classifier, method: Method) -> Tensor:
-    images = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 3, 16, 16), dtype=np.uint8)
     with GradCam(classifier, method, "32-true") as cam:
-        return cam(images).maps(torch.tensor([0, 1, 0]))
+        return cam(torch.from_numpy(pixels)).maps(torch.tensor([0, 1, 0], device="cpu"))
 
 
 @pytest.mark.usefixtures("small_and_quiet")
-@pytest.mark.parametrize("context", CONTEXTS, ids=["no_grad", "inference_mode", "autocast", "float64"])
+@pytest.mark.parametrize("context", CONTEXTS, ids=NAMES)
 @pytest.mark.parametrize("method", ["closed-form", "autograd"])
 def test_maps_do_not_depend_on_what_the_caller_has_switched_on(
     small_classifier: Callable[..., Classifier], context: Context, method: Method
@@ -61,11 +69,13 @@ def test_maps_do_not_depend_on_what_the_caller_has_switched_on(
 
 
 @pytest.mark.usefixtures("small_and_quiet")
-@pytest.mark.parametrize("context", CONTEXTS, ids=["no_grad", "inference_mode", "autocast", "float64"])
+@pytest.mark.parametrize("context", CONTEXTS, ids=NAMES)
 def test_networks_made_within_are_ordinary_ones(context: Context) -> None:
     with context():
         built = build("resnet10t", ["cat", "dog"], weights=None, image_size=32)
-    assert not any(values.is_inference() or values.dtype != torch.float32 for values in built.module.parameters())
+    assert not any(
+        values.is_inference() or values.is_meta or values.dtype != torch.float32 for values in built.module.parameters()
+    )
 
 
 def test_a_network_made_in_inference_mode_can_be_differentiated() -> None:

@@ -118,7 +118,7 @@ def inner(module: nn.Sequential, change: Any) -> nn.Sequential:
     ids=["scripted", "traced", "first layer scripted"],
 )
 def test_torchscript_is_refused(make: Callable[[nn.Module], nn.Module]) -> None:
-    with pytest.raises(ModelError, match=r"plain PyTorch module, .* Got one of TorchScript\."):
+    with pytest.raises(ModelError, match=r"plain PyTorch module, .* Got a TorchScript module\."):
         wrap(make(network().eval()), image_size=8)
 
 

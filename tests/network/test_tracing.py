@@ -80,3 +80,21 @@ def test_the_position_bias_of_swin_v2_is_not_looked_at() -> None:
     with torch.device("meta"):
         module = timm.create_model("swinv2_tiny_window8_256", num_classes=2, img_size=128, depths=(1, 1, 1, 1))
         assert wrap(module, image_size=128).finer == "layers.2"
+
+
+class Cosine(nn.Linear):
+    """A head that is derived from a linear layer and computes something else."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        unit = nn.functional.normalize
+        return 10 * nn.functional.linear(unit(features, dim=1), unit(self.weight, dim=1))
+
+
+def ending_in(head: nn.Module) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), head)
+
+
+def test_a_layer_derived_from_a_linear_one_is_a_linear_head_only_if_it_computes_the_same() -> None:
+    assert wrap(ending_in(Cosine(4, 2)), image_size=8).head is None
+    assert wrap(ending_in(nn.utils.parametrizations.weight_norm(nn.Linear(4, 2))), image_size=8).head == "3"
+    assert wrap(ending_in(timm.layers.linear.Linear(4, 2)), image_size=8).head == "3"

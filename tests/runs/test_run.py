@@ -214,6 +214,13 @@ def test_what_a_late_stage_would_refuse_is_refused_before_training(
     assert set(states(tmp_path / "run").values()) == {"missing"}
 
 
+def test_a_subset_smaller_than_the_number_of_classes_is_refused_before_training(
+    squares: Callable[..., Path], tmp_path: Path
+) -> None:
+    with pytest.raises(slim.SettingsError, match="size 2 for 3 classes. Try --curate.size 30"):
+        slim.run(tmp_path / "run", data=squares(n_classes=3), settings={"curate": {"size": 2}, "annotate": {"budget": 4}})
+
+
 @pytest.mark.skipif(os.name != "posix", reason="a folder that takes no files is made by its permissions")
 def test_status_needs_no_permission_to_write(finished_run: Path, states: States) -> None:
     finished_run.chmod(0o555)

@@ -149,9 +149,9 @@ def wrap(
     Raises
     ------
     ModelError
-        The module does not take such images, does not return logits, or others for a single image, predicts several
-        labels per image, is scripted, quantised or not in float32, holds NaN, has no layer of that name, or none with a
-        grid; or the size, the mean or `std` is out of range, or two outputs have one name.
+        The module does not take such images, does not return logits, or returns others for a single image, predicts
+        several labels per image, is scripted, quantised or not in float32, holds NaN, has no layer of that name, or
+        none with a grid; or the size, the mean or `std` is out of range, or two outputs have one name.
 
     Warns
     -----
@@ -205,8 +205,8 @@ def _input(
         known["image_size"] = size if isinstance(size, int) else known["image_size"]
         if mean is None or std is None:
             warnings.warn(
-                "mean= and std= of the network's input are not given: those of ImageNet are taken. Its image processor "
-                "knows them: slim.wrap(model, mean=processor.image_mean, std=processor.image_std).",
+                "mean= and std= of the network's input are not given, so those of ImageNet are used. Its image "
+                "processor knows them: slim.wrap(model, mean=processor.image_mean, std=processor.image_std).",
                 SlimWarning,
                 stacklevel=3,
             )
@@ -230,8 +230,8 @@ def _named(class_names: Sequence[str] | Mapping[str, int] | None, n: int) -> tup
     if again is not None:
         name = names[again]
         raise ModelError(
-            f"Each output must have a name of its own. Got {name!r} for outputs {first[name]} and {again}. "
-            "Correct class_names=."
+            f"Each output must have a unique name. Got {name!r} for outputs {first[name]} and {again}. Correct "
+            "class_names=."
         )
     return names
 
@@ -247,8 +247,8 @@ def _warn_of_normalization(own: str | None, mean: Sequence[float], std: Sequence
     """Say that images would be normalised twice."""
     if own is not None and any((*(value != 0 for value in mean), *(value != 1 for value in std))):
         warnings.warn(
-            f"The network normalises images itself, in {own!r}, as it seems, and SLIM does so before. "
-            "Pass mean=(0, 0, 0), std=(1, 1, 1) to give it images in [0, 1].",
+            f"The network seems to normalise images itself, in {own!r}, and SLIM has already normalised them. Pass "
+            "mean=(0, 0, 0), std=(1, 1, 1) to give it images in [0, 1].",
             SlimWarning,
             stacklevel=3,
         )

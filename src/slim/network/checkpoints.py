@@ -275,7 +275,7 @@ def load_tensors(
         raise ModelError(f"The {source} must fit the model. Got {problem}. {_hint(wanted, fitting)}")
     if beside:
         warn(
-            f"The {source} holds tensors beside the network, which are left out: {_listed(sorted(beside))}.",
+            f"The {source} holds tensors that are not part of the network and are left out: {_listed(sorted(beside))}.",
             SlimWarning,
             stacklevel=3,
         )

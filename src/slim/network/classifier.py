@@ -102,7 +102,7 @@ class Classifier(Record):
         return None if self.head is None else self.linear.weight.detach().cpu().double().numpy()
 
     def for_classes(self, names: Sequence[str]) -> Classifier:
-        """The classifier for images of these classes, after whose names its outputs are called.
+        """The classifier for images of these classes, with its outputs named after them.
 
         Classes that were never named are called by their numbers; they match any names.
 
@@ -114,7 +114,7 @@ class Classifier(Record):
         Raises
         ------
         ModelError
-            There is another number of outputs than of classes, or they have other names or another order.
+            The outputs differ from the classes in number, names or order.
 
         Examples
         --------

@@ -66,7 +66,7 @@ def wrap_clip(
     class_names
         One per text or output, in their order.
     normalized
-        Whether a linear layer takes embeddings of length 1; those of zero-shot classification always have it.
+        Whether a linear layer takes embeddings of length 1; zero-shot classification always does.
     layer
         See `slim.wrap`.
 

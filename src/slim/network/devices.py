@@ -36,7 +36,8 @@ def resolve_device(device: Device) -> torch.device:
 def resolve_precision(precision: Precision, device: torch.device) -> Literal["32-true", "bf16-mixed", "16-mixed"]:
     """The precision that ``"auto"`` means on a device: bfloat16 if the hardware supports it, else float32.
 
-    A CPU without bfloat16 instructions emulates them, at a twentieth of the speed of float32.
+    Hardware without bfloat16 instructions emulates them, a CPU at a twentieth of the speed of float32; a GPU then
+    computes in float16.
 
     Examples
     --------
@@ -46,7 +47,7 @@ def resolve_precision(precision: Precision, device: torch.device) -> Literal["32
     if precision != "auto":
         return precision
     if device.type == "cuda":
-        return "bf16-mixed" if torch.cuda.is_bf16_supported() else "16-mixed"
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
     if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
         return "bf16-mixed"
     return "32-true"
@@ -65,7 +66,7 @@ def device_of(module: nn.Module) -> torch.device:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Switch off within the block what its caller may have switched on: autocast, inference mode, another default type.
+    """Switch off within the block what its caller may have switched on: autocast, inference mode, other defaults.
 
     Examples
     --------
@@ -77,6 +78,8 @@ def undisturbed() -> Iterator[None]:
     with ExitStack() as block:
         block.callback(torch.set_default_dtype, default)
         torch.set_default_dtype(torch.float32)
+        if torch.get_default_device().type != "cpu":
+            block.enter_context(torch.device("cpu"))
         if torch.is_inference_mode_enabled():  # else gradients would be switched on
             block.enter_context(torch.inference_mode(False))
         for device in ("cpu", "cuda"):

@@ -6,7 +6,7 @@ import inspect
 import shutil
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from textwrap import dedent
 from typing import Any, get_args
@@ -26,6 +26,7 @@ from slim.network.choices import ModelFormat
 from slim.network.classifier import Classifier
 from slim.network.clip import ImageTower
 from slim.network.devices import undisturbed
+from slim.network.sharing import independent_copy
 from slim.network.tracing import evaluating
 from slim.optional import optional
 
@@ -87,6 +88,8 @@ def export_classifier(classifier: Classifier, folder: str | Path, to: ModelForma
     """
     if to not in get_args(ModelFormat):
         raise ModelError(f"A format of models must be one of {', '.join(get_args(ModelFormat))}. Got {to!r}. Try timm.")
+    if classifier.device.type != "cpu":  # a GPU computes less exactly than what reads the files
+        classifier = replace(classifier, module=independent_copy(classifier.module).cpu())
     folder = Path(folder)
     partial = folder.with_name(f"{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # what a killed process has left
@@ -300,7 +303,9 @@ def _through_onnx(classifier: Classifier, path: Path) -> tuple[Tensor, Tensor]:
     import onnxruntime
 
     network = _Normalized(classifier).to(classifier.device).eval()
-    images = torch.rand(_IMAGES, 3, *[classifier.image_size] * 2, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(
+        _IMAGES, 3, *[classifier.image_size] * 2, generator=torch.Generator().manual_seed(0), device="cpu"
+    )
     with torch.no_grad():
         program: Any = torch.onnx.export(
             network,
@@ -334,7 +339,9 @@ _WRITERS: dict[ModelFormat, Callable[[Classifier, Path, Path], Exported]] = {
 def _check_same(classifier: Classifier, loaded: nn.Module, library: str) -> None:
     """Refuse a network that was read back and differs from the classifier."""
     size = classifier.image_size
-    images = torch.rand(_IMAGES, 3, size, size, generator=torch.Generator().manual_seed(0)).to(classifier.device)
+    images = torch.rand(_IMAGES, 3, size, size, generator=torch.Generator().manual_seed(0), device="cpu").to(
+        classifier.device
+    )
     with undisturbed(), torch.no_grad():
         logits = loaded.to(classifier.device).eval()(images)
         _check_close(logits, classifier.module(images), library)

@@ -136,11 +136,12 @@ class GradCam:
             _recording(self.classifier, differentiate=not self.closed_form) as record,
         ):
             logits = self.classifier.module(inputs)
+        features = record.get("features", logits.new_zeros(len(logits), 0)).detach().float()
         return ForwardPass(
-            logits=logits.float() if self.closed_form else logits,
+            logits=self._head(features) if self.closed_form else logits,
             activations=self.classifier.grid(record["activations"].detach()).float(),
             finer=self.classifier.grid(record["finer"]).float(),
-            features=record.get("features", logits.new_zeros(len(logits), 0)).detach().float(),
+            features=features,
             _cam=self,
             _leaf=None if self.closed_form else record["activations"],
         )
@@ -159,10 +160,13 @@ class GradCam:
         """
         if not (self.closed_form and other._leaf is None):
             return self(images)
+        return replace(other, logits=self._head(other.features), _cam=self)
+
+    def _head(self, features: Tensor) -> Tensor:
+        """Logits of penultimate features, in float32 whatever the precision, so that equal heads give equal ones."""
         linear = self.classifier.linear
         with torch.no_grad():
-            logits = torch.nn.functional.linear(other.features, linear.weight.float(), linear.bias)
-        return replace(other, logits=logits, _cam=self)
+            return torch.nn.functional.linear(features, linear.weight.float(), linear.bias)
 
 
 @contextmanager
@@ -201,7 +205,7 @@ def _averages_then_linear(classifier: Classifier) -> bool:
     """Whether the input of the linear head is the attended layer's mean over positions, measured on a random image."""
     size = classifier.image_size
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (1, 3, size, size), dtype=torch.uint8, generator=generator)
+    images = torch.randint(0, 256, (1, 3, size, size), dtype=torch.uint8, device="cpu", generator=generator)
     with (
         evaluating(classifier.module),
         torch.no_grad(),  # within, since leaving the caller's inference mode switches gradients on

@@ -38,7 +38,7 @@ class Look:
     map
         (h, w) attention map in [0, 1]; 1 = the strongest attention, all 0 = a flat map.
     explained
-        The class that the map speaks for.
+        The class that the map explains.
     prediction, confidence
         The predicted class, and its probability in [0, 1].
     label
@@ -47,7 +47,8 @@ class Look:
         (h, w) uint8 over the whole frame, above 127 = the object, and what that is: "object map", "mask" or "box";
         None where there is none.
     aiou
-        AIoU of the attention with the mask or box, in [0, 1]; 1 = on the object for the label alone. None without.
+        AIoU of the attention with the mask or box, in [0, 1]; 1 = on the object for the label alone. None without a
+        mask or box.
     """
 
     source: Image.Image | str

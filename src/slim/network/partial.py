@@ -230,7 +230,7 @@ def find_cut(module: nn.Module, name: str, image_size: int) -> Cut:
 
 def _noise(module: nn.Module, n: int, image_size: int) -> Tensor:
     """Random images, the same in every call."""
-    noise = torch.randn(n, 3, image_size, image_size, generator=torch.Generator().manual_seed(0))
+    noise = torch.randn(n, 3, image_size, image_size, generator=torch.Generator().manual_seed(0), device="cpu")
     return noise.to(device_of(module)).to(memory_format=torch.channels_last)
 
 

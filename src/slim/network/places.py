@@ -78,7 +78,7 @@ def place_network(reference: Classifier, arch: str, weights: str | None) -> tupl
         network = build(arch, reference.class_names, weights=weights).to(reference.device)
     except ModelError:
         announce(
-            f"  places are described by the reference model, since the pretrained weights of {arch} cannot be had. "
+            f"  places are described by the reference model, since the pretrained weights of {arch} are not available. "
             "For better object maps, name a file with them: --train.weights PATH"
         )
         return reference, reference.image_size
@@ -154,4 +154,4 @@ def _resized(activations: Tensor) -> Tensor:
 def _sampled(grid: Tensor, generator: torch.Generator) -> Tensor:
     """(b * _SAMPLED, d) random places."""
     rows = grid.permute(0, 2, 3, 1).reshape(-1, grid.shape[1])
-    return rows[torch.randperm(len(rows), generator=generator)[: len(grid) * _SAMPLED]]
+    return rows[torch.randperm(len(rows), device="cpu", generator=generator)[: len(grid) * _SAMPLED]]

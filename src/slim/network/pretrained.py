@@ -89,7 +89,7 @@ def _is_plain(classifier: Classifier, arch: str) -> bool:
         plain.load_state_dict(classifier.module.state_dict())
     except RuntimeError:  # other parts or shapes
         return False
-    images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(0), device="cpu")
     with evaluating(plain), evaluating(classifier.module), torch.no_grad():
         return torch.allclose(plain(images), classifier.module(images), atol=1e-5)
 

@@ -94,7 +94,7 @@ def _check_alone(together: Tensor, alone: Tensor, rounding: Tensor) -> None:
     """Refuse logits (b, n_classes) of which the first image has others (1, n_classes) alone."""
     if not bool(((together[:1] - alone).abs() <= rounding).all()):
         raise ModelError(
-            "The logits of an image must not depend on the images beside it. Got others for an image alone than in a "
-            f"batch of {len(together)}. Let the network compute no statistics over a batch: batch norm, for instance, "
-            "needs track_running_stats=True and a training that filled them."
+            "The logits of an image must not depend on the other images in its batch. Got others for an image alone "
+            f"than in a batch of {len(together)}. Let the network compute no statistics over a batch: batch norm, for "
+            "instance, needs track_running_stats=True and a training that filled them."
         )

@@ -35,7 +35,7 @@ def check_network(module: nn.Module) -> None:
         )
     if any(isinstance(child, torch.jit.ScriptModule) for child in module.modules()):
         raise ModelError(
-            "The network must be a plain PyTorch module, whose layers can be looked at. Got one of TorchScript. "
+            "The network must be a plain PyTorch module, whose layers can be inspected. Got a TorchScript module. "
             "Pass the module that it was scripted or traced from."
         )
     state = {**module.state_dict(), **dict(module.named_parameters())}

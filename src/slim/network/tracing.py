@@ -65,16 +65,17 @@ def run_once(module: nn.Module, image_size: int) -> Trace:
     inputs: dict[str, tuple[int, ...]] = {}
     outputs: dict[str, tuple[int, ...]] = {}
     names = {child: name for name, child in module.named_modules() if name}
-    vectors: list[tuple[nn.Module, Tensor]] = []
+    vectors: list[tuple[nn.Module, Tensor, Tensor | None]] = []
 
     def record(child: nn.Module, arguments: tuple[object, ...], output: object) -> None:
         if isinstance(output, Tensor):
-            if arguments and isinstance(arguments[0], Tensor):
-                inputs[names[child]] = tuple(arguments[0].shape)
+            given = arguments[0] if arguments and isinstance(arguments[0], Tensor) else None
+            if given is not None:
+                inputs[names[child]] = tuple(given.shape)
             outputs.pop(names[child], None)
             outputs[names[child]] = tuple(output.shape)
             if output.ndim == 2:
-                vectors.append((child, output))
+                vectors.append((child, output, given))
 
     hooks = [child.register_forward_hook(record) for child in names]
     try:
@@ -83,9 +84,9 @@ def run_once(module: nn.Module, image_size: int) -> Trace:
         for hook in hooks:
             hook.remove()
     kinds = {names[child]: type(child).__name__ for child in names}
-    last = [child for child, output in reversed(vectors) if _is_same(output, logits)]
-    checked = check_logits(logits, last)
-    head = next((names[child] for child in last if isinstance(child, nn.Linear)), None)
+    last = [vector for vector in reversed(vectors) if _is_same(vector[1], logits)]
+    checked = check_logits(logits, [child for child, _, _ in last])
+    head = next((names[child] for child, output, given in last if _is_linear(child, given, output)), None)
     return Trace(inputs, outputs, kinds, checked, head)
 
 
@@ -94,6 +95,17 @@ def _is_same(output: Tensor, logits: object) -> bool:
     if output is logits or not isinstance(logits, Tensor) or output.is_meta:
         return output is logits
     return output.shape == logits.shape and output.data_ptr() == logits.data_ptr()
+
+
+def _is_linear(child: nn.Module, given: Tensor | None, output: Tensor) -> bool:
+    """Whether a submodule computed what a linear layer does: one derived from it, such as a cosine head, may not."""
+    if not isinstance(child, nn.Linear) or given is None:
+        return False
+    if output.is_meta:
+        return type(child).forward is nn.Linear.forward
+    with undisturbed(), torch.no_grad():
+        plain = nn.functional.linear(given, child.weight, child.bias)
+    return plain.shape == output.shape and torch.allclose(plain, output, 1e-3, 1e-4 * float(plain.abs().max()))
 
 
 def returned(module: nn.Module, image_size: int, *, differentiable: bool = False) -> object:
@@ -134,7 +146,7 @@ def check_outputs(module: nn.Module, image_size: int, trace: Trace) -> None:
     SlimWarning
         All outputs lie between 0 and 1 whatever the image, so that they seem to be probabilities.
     """
-    one = _outputs(module, torch.zeros(1, 3, image_size, image_size, dtype=torch.float32))
+    one = _outputs(module, torch.zeros(1, 3, image_size, image_size, dtype=torch.float32, device="cpu"))
     n_classes = trace.logits.shape[1]
     if not isinstance(one, Tensor) or one.shape != (1, n_classes):
         got = tuple(one.shape) if isinstance(one, Tensor) else type(one).__name__
@@ -145,7 +157,7 @@ def check_outputs(module: nn.Module, image_size: int, trace: Trace) -> None:
     if trace.logits.is_meta or not _between_0_and_1(trace.logits):
         return
     noise = torch.randn(
-        _NOISE, 3, image_size, image_size, generator=torch.Generator().manual_seed(0), dtype=torch.float32
+        _NOISE, 3, image_size, image_size, generator=torch.Generator().manual_seed(0), dtype=torch.float32, device="cpu"
     )
     if _like_probabilities(_outputs(module, 100 * noise), trace.logits[:1]):
         warnings.warn(

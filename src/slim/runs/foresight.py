@@ -86,3 +86,8 @@ def foresee(
             f"The subset must not be larger than the pool. Got size {size} for {len(pool)} images in "
             f"{pool.split}. Try --curate.size {len(pool) // 4}."
         )
+    if size < len(pool.class_names):
+        raise SettingsError(
+            f"The subset must hold an image of each class. Got size {size} for {len(pool.class_names)} classes. "
+            f"Try --curate.size {10 * len(pool.class_names)}."
+        )

@@ -34,17 +34,18 @@ def look(
     explain: str = "label",
     objects: Bytes | None = None,
 ) -> Looks:
-    """Compute where a model looks in some images, and what it takes them for; no run is needed.
+    """Compute where a model looks in some images, and what it predicts; no run is needed.
 
     Parameters
     ----------
     model
-        A classifier, any torch module that takes 224 x 224 pixels normalised as ImageNet (else pass `slim.wrap` of it),
-        a timm name with its ImageNet weights, a run folder (its reference model), or the folder of a saved classifier.
+        A classifier, any torch module that takes 224 x 224 pixels normalised as for ImageNet (for others, pass
+        `slim.wrap(module, ...)`), a timm name with its ImageNet weights, a run folder (its reference model), or the
+        folder of a saved classifier.
     images
         One or several files or PIL images, or a table, whose labels, masks and boxes are shown as well.
     explain
-        The class that the maps speak for: the "label" where there is one and else the predicted class, the "predicted"
+        The class that the maps explain: the "label" if there is one and otherwise the predicted class, the "predicted"
         class, or a class by its name.
     objects
         (n, h, w) object maps of the table, above 127 = the object, as in `slim.ObjectMaps`; they are shown in place of
@@ -164,10 +165,11 @@ def _aiou(seen: ForwardPass, masks: Sequence[Bytes | None], y: Ints, size: int) 
     rows = [row for row, mask in enumerate(masks) if mask is not None]
     if not rows:
         return {}
-    known = np.stack([mask > 127 for mask in masks if mask is not None])
+    device = seen.logits.device
+    objects = torch.from_numpy(np.stack([mask > 127 for mask in masks if mask is not None])).to(device)
     ious = []
     for k in range(seen.logits.shape[1]):
-        classes = torch.full((len(masks),), k, device=seen.logits.device)
-        ious.append(intersection_over_union(upsample(seen.maps(classes), size).detach().cpu().numpy()[rows], known))
-    values = adjusted_iou(np.nan_to_num(np.stack(ious, 1)), y[rows])
+        classes = torch.full((len(masks),), k, device=device)
+        ious.append(intersection_over_union(upsample(seen.maps(classes)[rows], size).detach(), objects))
+    values = adjusted_iou(torch.stack(ious, 1).nan_to_num().cpu().double().numpy(), y[rows])
     return {row: float(value) for row, value in zip(rows, values, strict=True) if np.isfinite(value)}

@@ -71,6 +71,15 @@ def test_evaluate_without_masks_measures_no_attention(records: Make) -> None:
     assert not [column for column in evaluations.images if column.endswith("_inside")]
 
 
+def test_a_reference_model_that_is_kept_need_not_have_a_bias(records: Make) -> None:
+    made = records()
+    _, retrained, _ = evaluated(made)
+    made.reference.linear.bias = None
+    models = replace(retrained, model=made.reference, images="none").models(made.reference)
+    assert models["retrained"] is made.reference
+    assert models["random_subset"].linear.bias is not None
+
+
 @pytest.mark.parametrize("pool", ["train", "val"])
 def test_evaluate_without_an_attribute_groups_by_label_and_curated_cell(pool: str, records: Make) -> None:
     made = records(pool, attribute=False)

@@ -326,6 +326,14 @@ def test_heads_are_measured_in_one_pass_as_each_by_itself(
             assert value.value == pytest.approx((alone.attention or {})[measure].value, abs=1e-5)
 
 
+def test_equal_heads_predict_the_same_in_bfloat16(photos: Photos, small_classifier: Nets) -> None:
+    table, model = photos(40), small_classifier()
+    weight, bias = model.linear.weight.detach(), model.linear.bias.detach() + 1000  # which bfloat16 rounds to 4
+    first, copy = (model.with_head(weight, bias) for _ in range(2))
+    found = evaluate_heads({"first": first, "copy": copy}, table, settings(precision="bf16-mixed"))
+    assert found["first"].confidence.tolist() == found["copy"].confidence.tolist()
+
+
 def _with_two_layers(model: Classifier) -> Classifier:
     """The same network with another layer before its head, so that the closed form does not hold."""
     module = nn.Sequential(model.module, nn.Tanh(), nn.Linear(model.n_classes, model.n_classes))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import slim
+from slim.arrays import Ints
 from slim.stages.retrain.random_subset import random_subset
 
 
@@ -16,6 +17,16 @@ def test_random_subset_has_every_class_and_no_image_twice() -> None:
     assert set(y[drawn].tolist()) == {0, 1}
     assert drawn.tolist() == random_subset(y, 20, seed=0).tolist()
     assert drawn.tolist() != random_subset(y, 20, seed=1).tolist()
+
+
+@pytest.mark.parametrize("y", [np.arange(6_000) // 30, np.array([1] + [0] * 9_999)], ids=["many", "rare"])
+def test_random_subset_has_many_and_rare_classes_too(y: Ints) -> None:
+    size = 3 * len(np.unique(y))
+    drawn = [random_subset(y, size, seed) for seed in range(5)]
+    for index in drawn:
+        assert len(set(index.tolist())) == size
+        assert set(y[index]) == set(y)
+    assert len({tuple(index) for index in drawn}) == 5
 
 
 def test_random_subset_that_cannot_have_every_class_is_refused() -> None:

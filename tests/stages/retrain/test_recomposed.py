@@ -325,6 +325,6 @@ def test_retraining_uses_val_as_it_is_where_the_shortcut_does_not_pay(
     used, recomposed = retrained_from(made, RECOMPOSE), retrained_from(made, replace(RECOMPOSE, use_val=False))
     used.save(tmp_path)
     assert Retrained.load(tmp_path, made.reference.module).uses_val
-    assert "on recomposed images and val as it is" in repr(used)
+    assert "on recomposed images and unchanged val" in repr(used)
     assert not recomposed.uses_val
     assert "val" not in repr(recomposed)

@@ -179,3 +179,16 @@ def test_without_val_nothing_speaks_for_a_shortcut_on_the_object(
     arguments = (made.data, made.reference, made.objects, subset, RetrainSettings(use_val=use_val), TRAINING)
     with pytest.warns(SlimWarning, match="reference model is kept" if images == "none" else "on the object itself"):
         assert choose_images(*arguments, seed=0)[0] == images
+
+
+def test_a_rare_class_is_in_the_sample_too(
+    squares: tuple[ImageTable, Any], small_classifier: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table, maps = squares
+    index = np.array([*range(20), 39])
+    monkeypatch.setattr("slim.stages.retrain.reliance._SAMPLE", 4)
+    sizes = {
+        background_reliance(reads(0, small_classifier), table[index], maps[index], "32-true", seed=s).n
+        for s in range(8)
+    }
+    assert sizes <= {4, 5}

@@ -1,4 +1,4 @@
-"""The usual figures of ImageNet-9: how much a model's accuracy hangs on the background."""
+"""The usual figures of ImageNet-9: how much a model's accuracy depends on the background."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class BackgroundsChallenge:
     Attributes
     ----------
     original
-        In [0, 1], as all of them: on the photographs.
+        Accuracy on the photographs, in [0, 1] like all of these.
     mixed_same, mixed_rand
-        On the objects before backgrounds of their own class, and of any class.
+        Accuracy on objects pasted onto backgrounds of their own class, and of any class.
     only_fg
-        On the objects before black.
+        Accuracy on objects on black.
 
     Examples
     --------
@@ -37,7 +37,7 @@ class BackgroundsChallenge:
 
     @property
     def background_gap(self) -> float:
-        """Mixed-same minus mixed-rand: what a background of the right class brings. 0 = nothing."""
+        """Mixed-same minus mixed-rand: how much a background of the right class helps. 0 = not at all."""
         return self.mixed_same - self.mixed_rand
 
     def __repr__(self) -> str:

@@ -207,13 +207,17 @@ def _attention(
 ) -> dict[str, Floats]:
     """Each measure, and the value of a uniform map, for the chosen images of a batch, their masks and labels."""
     size = classifier.image_size
-    ious = np.zeros((len(y), classifier.n_classes))
-    own = np.zeros((len(y), size, size), np.float32)
+    rows, labels, objects = (
+        torch.from_numpy(values).to(seen.logits.device) for values in (np.flatnonzero(chosen), y, masks)
+    )
+    overlaps = torch.zeros(len(y), classifier.n_classes, device=rows.device)
+    maps_of_labels = torch.zeros(len(y), size, size, device=rows.device)
     for k in range(classifier.n_classes):
-        classes = torch.full((len(chosen),), k, device=seen.logits.device)
-        maps = upsample(seen.maps(classes), size).detach().cpu().numpy()[chosen]
-        ious[:, k] = intersection_over_union(maps, masks)
-        own[y == k] = maps[y == k]
+        classes = torch.full((len(chosen),), k, device=rows.device)
+        maps = upsample(seen.maps(classes)[rows], size).detach()
+        overlaps[:, k] = intersection_over_union(maps, objects)
+        maps_of_labels = torch.where((labels == k)[:, None, None], maps, maps_of_labels)
+    ious, own = overlaps.cpu().double().numpy(), maps_of_labels.cpu().numpy()
     share = masks.mean((1, 2))
     return {
         "inside_fraction": inside_fraction(own, masks),

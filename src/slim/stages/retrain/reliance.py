@@ -70,7 +70,9 @@ def background_reliance(
     from slim.network.gradcam import GradCam
     from slim.network.pace import Pace, announce_time
 
-    index = np.random.default_rng((seed, 11)).permutation(len(table))[:_SAMPLE]
+    order = np.random.default_rng((seed, 11)).permutation(len(table))
+    first_of_class = np.unique(table.y[order], return_index=True)[1]
+    index = order[np.union1d(np.arange(min(_SAMPLE, len(order))), first_of_class)]  # a rare class has an image too
     some = table[index]
     with GradCam(reference, "auto", precision) as cam:
         announce_time(

@@ -151,16 +151,16 @@ def choose_images(
         )
     if not subset.shortcut:
         _warn(
-            f"{seen}There seems to be no shortcut to remove: features that the linear head does not read "
-            f"explain {max(0.0, subset.evidence or 0.0):.0%} of its errors on val, less than the {SHORTCUT:.0%} that a "
+            f"{seen}There seems to be no shortcut to remove: features that the linear head does not read explain "
+            f"{max(0.0, subset.evidence or 0.0):.0%} of the model's errors on val, less than the {SHORTCUT:.0%} that a "
             "shortcut explains. The reference model is kept. To retrain anyway: --retrain.images recomposed, or "
             "--curate.balance features."
         )
         return "none", reliance
     if reliance is not None and subset.evidence is None and not settings.use_val:
         _warn(
-            f"{seen}Whether it took a shortcut that lies on the object, only its errors on val can tell, which are not "
-            "used. The reference model is kept. To retrain anyway: --retrain.images subset."
+            f"{seen}Only its errors on val could tell whether it took a shortcut that lies on the object, and they are "
+            "not used. The reference model is kept. To retrain anyway: --retrain.images subset."
         )
         return "none", reliance
     if reliance is not None:

@@ -45,7 +45,7 @@ class Retrained(Record):
     reliance
         How much the reference model relies on backgrounds; None if it was not measured.
     uses_val
-        Last layer, recomposed images: whether val was used as it is, too.
+        Last layer, recomposed images: whether val was also used unchanged.
     """
 
     model: Classifier
@@ -60,7 +60,7 @@ class Retrained(Record):
     format: ClassVar[int] = 3
 
     def __repr__(self) -> str:
-        parts: list[str] = [self.mode, _TRAINED_ON[self.images] + (" and val as it is" if self.uses_val else "")]
+        parts: list[str] = [self.mode, _TRAINED_ON[self.images] + ("  and unchanged val" if self.uses_val else "")]
         if self.strength is not None:
             parts.append(f"strength {self.strength:g}")
         if self.held_out_accuracy is not None:
@@ -72,9 +72,13 @@ class Retrained(Record):
 
         Models that differ only in their last layer share the reference model's other layers.
         """
-        models: dict[ModelKey, Classifier] = {"random_subset": self.random, "retrained": self.model}
+        models: dict[ModelKey, Classifier] = {"random_subset": self.random}
+        if self.images != "none":
+            models["retrained"] = self.model
         if self.mode == "last-layer":
             models = {name: reference.with_head(**model.linear.state_dict()) for name, model in models.items()}
+        # Kept, it is the reference model itself, whose head need not have a bias.
+        models.setdefault("retrained", reference)
         return {"reference": reference, **{key: model.to(reference.device) for key, model in models.items()}}
 
     @classmethod
