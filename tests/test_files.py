@@ -16,6 +16,7 @@ from slim.files import (
     check_seal,
     file_digest,
     known_digest,
+    made_once,
     read_cells,
     read_json,
     sync,
@@ -154,3 +155,25 @@ def test_no_text_of_a_table_is_a_formula_and_each_comes_back(tmp_path: Path) -> 
     assert not any(cell.startswith(("=", "+", "-", "@", "\t")) for cell in cells["name"])
     assert cells["name"].map(unguarded).tolist() == texts
     assert set(cells["value"]) == {"-0.1"}
+
+
+def test_folder_that_another_process_made_meanwhile_stays(tmp_path: Path) -> None:
+    with made_once(tmp_path / "made") as partial:
+        (tmp_path / "made").mkdir()
+        (tmp_path / "made" / "theirs").touch()
+        partial.mkdir()
+        (partial / "ours").touch()
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*")] == [Path("made"), Path("made/theirs")]
+
+
+def test_what_could_not_be_made_leaves_nothing(tmp_path: Path) -> None:
+    def half_made() -> None:
+        with made_once(tmp_path / "made") as partial:
+            partial.write_text("half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        half_made()
+    with pytest.raises(FileNotFoundError), made_once(tmp_path / "made"):
+        pass
+    assert os.listdir(tmp_path) == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,9 +44,36 @@ OPTIONS = [
 ]
 
 
-def together(*words: object) -> subprocess.CompletedProcess[str]:
-    """``slim`` in two processes."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "slim"]
+AUXILIARY = """
+import sys, torch, slim
+from torch import nn
+from slim import processes
+from slim.training import TrainSettings, train_classifier
+class Network(nn.Module):
+    def __init__(self, idle):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3, stride=2)
+        self.head, self.auxiliary = nn.Linear(8, 2), nn.Linear(8, 2) if idle else None
+    def forward(self, images):
+        features = self.stem(images).relu().mean((2, 3))
+        logits = self.head(features)
+        return (logits, self.auxiliary(features)) if self.training and self.auxiliary else logits
+with processes.connected():
+    for idle in (True, False):
+        torch.manual_seed(0)
+        model = slim.wrap(Network(idle), image_size=32)
+        data = slim.load_dataset(sys.argv[1])
+        settings = TrainSettings(epochs=2, batch_size=4, device="cpu", precision="32-true")
+        trained = train_classifier(data.train, data.val, settings, initial=model)
+        if processes.first():
+            trained.save(f"{sys.argv[2]}-{idle}")
+"""
+"""Trains a network whose auxiliary head gets no gradient, and one without such a head."""
+
+
+def together(*words: object, program: Sequence[object] = ("-m", "slim")) -> subprocess.CompletedProcess[str]:
+    """``slim``, or another program, in two processes."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", *map(str, program)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return subprocess.run(
         [*command, *map(str, words)], env=environment, capture_output=True, text=True, timeout=300, check=False
@@ -79,6 +106,21 @@ def test_two_processes_make_the_run_of_one(squares: Callable[..., Path], tmp_pat
     for name in arrays:
         (mine, rounding), (theirs, _) = (numbers(tmp_path / folder / name) for folder in ("one", "two"))
         np.testing.assert_allclose(theirs, mine, atol=rounding, err_msg=str(name))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="torchrun on Windows has no gloo over TCP by default")
+def test_two_processes_train_a_network_some_of_which_gets_no_gradient(
+    squares: Callable[..., Path], tmp_path: Path
+) -> None:
+    data, script = squares(sizes=(12, 4, 4)), tmp_path / "train.py"
+    script.write_text(AUXILIARY)
+    result = together(data, tmp_path / "two", program=[script])
+    assert result.returncode == 0, result.stderr
+    subprocess.run([sys.executable, script, data, tmp_path / "one"], check=True, timeout=300, capture_output=True)
+    for idle in (True, False):
+        one, two = (load_file(tmp_path / f"{name}-{idle}" / "model.safetensors") for name in ("one", "two"))
+        assert one.keys() == two.keys()
+        assert max(float((one[key] - two[key]).abs().max()) for key in one) < 1e-5
 
 
 def test_several_processes_do_only_what_they_can_share(tmp_path: Path) -> None:

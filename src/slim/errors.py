@@ -41,7 +41,7 @@ class ModelError(SlimError):
 
 
 class SettingsError(SlimError):
-    """A setting is out of range, or two settings do not go together."""
+    """A setting is out of range, or two settings conflict."""
 
 
 class AnnotationError(SlimError):

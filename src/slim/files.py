@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -65,6 +66,41 @@ def write_text(path: Path, text: str) -> None:
         stream.flush()
         os.fsync(stream.fileno())
     partial.replace(path)
+
+
+@contextmanager
+def made_once(path: Path) -> Iterator[Path]:
+    """Where to make a file or folder that other processes may make too: the first one that is complete stays.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> target = Path(tempfile.mkdtemp()) / "cache" / "note.txt"
+    >>> with made_once(target) as partial:
+    ...     _ = partial.write_text("whole")
+    >>> target.read_text()
+    'whole'
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove(partial)  # of a killed process with the same number
+    try:
+        yield partial
+        try:
+            partial.replace(path)
+        except OSError:  # a folder that another process has made meanwhile, or on Windows a file that is being read
+            if not path.exists():
+                raise
+    finally:
+        _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file, or a folder and everything in it, where there is one."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -225,7 +261,7 @@ def check_seal(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     if _SEAL in values and path.read_bytes() != _sealed(rest).encode():
         raise ArtifactError(
             f'{path} must be as SLIM wrote it. Got a changed file. Undo the change, or remove the line "{_SEAL}" to '
-            "have it taken as it is."
+            "have it accepted as it is."
         )
     return rest
 

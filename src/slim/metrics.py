@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 Floats = NDArray[np.floating]
-Array = TypeVar("Array", bound=Any)
 
 STRONG = 0.8
 """Attention at or above this is strong; the inside fraction counts strong attention only."""
@@ -269,7 +268,7 @@ def energy_inside(maps: Floats, masks: NDArray[np.bool_]) -> Floats:
     return _ratio((maps * masks).sum((1, 2)), maps.sum((1, 2)))
 
 
-def intersection_over_union(maps: Array, masks: Array) -> Array:
+def intersection_over_union(maps: Any, masks: Any) -> Any:
     """Soft intersection over union: ``sum min(map, mask) / sum max(map, mask)``.
 
     Parameters

@@ -71,8 +71,13 @@ def first() -> bool:
     return _number == 0
 
 
-def strategy() -> dict[str, Any]:
+def strategy(*, idle: bool = False) -> dict[str, Any]:
     """How Fabric is to train.
+
+    Parameters
+    ----------
+    idle
+        Whether there are parameters to train that get no gradient, which otherwise the processes would wait for.
 
     Examples
     --------
@@ -82,7 +87,8 @@ def strategy() -> dict[str, Any]:
     if _count == 1:
         return {"devices": 1}
     here = _here()
-    return {"strategy": "ddp", "devices": here, "num_nodes": _count // here}
+    name = "ddp_find_unused_parameters_true" if idle else "ddp"  # the first warns where all get one
+    return {"strategy": name, "devices": here, "num_nodes": _count // here}
 
 
 def _here() -> int:

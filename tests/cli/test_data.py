@@ -28,7 +28,7 @@ def test_copy_is_checked_and_its_groups_are_printed_beside_the_published_ones(
     lines = [line.split() for line in result.stdout.splitlines()]
     assert ["train", "24", "4,795"] in lines
     assert ["train", "landbird,", "place=land", "6", "3,498"] in lines
-    assert "Where the objects are: masks in all splits\n" in result.stdout
+    assert "Objects are marked by: masks in all splits\n" in result.stdout
     assert f"Next: slim run runs/waterbirds --data waterbirds --root {root}" in result.stdout
     assert "4,795 train images, this copy has" in result.stderr
     found = json.loads(slim_command("data", "waterbirds", "--root", root, "--json").stdout)

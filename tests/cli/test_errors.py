@@ -305,7 +305,7 @@ def test_second_command_in_a_run_says_so_and_leaves(finished_run: Path, slim_com
     with alone_in(finished_run):
         for words in (["run"], ["curate", "--size", "10"]):
             line = last_line(slim_command(words[0], finished_run, *words[1:]))
-            assert line.startswith(f"slim: A run folder must be worked in by one command at a time. Got {finished_run}")
+            assert line.startswith(f"slim: A run folder must be used by one command at a time. Got {finished_run}")
         assert set(states(slim_command, finished_run).values()) == {"done"}  # looking is allowed
 
 

@@ -50,5 +50,5 @@ def test_the_report_shows_the_explanation_once_there_is_one(finished_run: Path, 
     slim_command("explain", finished_run, "--clusters", 6, "--images", 10)
     assert slim_command("report", finished_run).exit_code == 0
     page = (finished_run / "10-report" / "report.html").read_text(encoding="utf-8")
-    assert "What the reference model leans on" in page
+    assert "What the reference model relies on" in page
     assert "done already" in slim_command("report", finished_run).stderr

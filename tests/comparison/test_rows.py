@@ -12,7 +12,7 @@ import torch
 
 import slim
 from slim.comparison import ROWS, networks, recomposed
-from slim.comparison.bench import Bench
+from slim.comparison.bench import Bench, biased_positions
 from slim.comparison.networks import group_dro_network, jtt_network
 from slim.comparison.subsets import SelectedSubset, published_parts, summed, true_answers
 from slim.runs.settings import RunSettings, read_recipe
@@ -99,6 +99,22 @@ def test_a_biased_val_has_the_group_shares_of_train_and_its_own_attention(bench:
     index = [whole.index(path) for path in biased.data.val.paths]
     np.testing.assert_array_equal(biased.attention.val.features, bench.attention.val.features[index])
     np.testing.assert_array_equal(biased.attention.val.places, bench.attention.val.places[index])
+
+
+@pytest.mark.parametrize(
+    ("counts", "shares", "drawn"),
+    [
+        ([20, 20, 0, 20], [0.49, 0.01, 0.01, 0.49], [20, 1, 0, 20]),  # val lacks a group of train
+        ([20, 20, 20, 20], [0.5, 0.0, 0.0, 0.5], [20, 1, 1, 20]),  # train lacks two groups of val
+        ([20, 20, 0, 0], [0.0, 0.0, 0.5, 0.5], [1, 1, 0, 0]),
+    ],
+)
+def test_groups_that_a_split_lacks_do_not_limit_a_biased_val(
+    counts: list[int], shares: list[float], drawn: list[int]
+) -> None:
+    groups = np.repeat(np.arange(4), counts)
+    positions = biased_positions(groups, np.array(shares), seed=0)
+    assert np.bincount(groups[positions], minlength=4).tolist() == drawn
 
 
 def test_a_crop_is_the_box_around_what_is_attended_to(bench: Bench) -> None:

@@ -164,6 +164,21 @@ def test_less_than_the_whole_val_is_refused_where_all_of_it_has_a_say(
         compare(tmp_path / "c", seeds=[0], rows=["erm"], vals=["none"], data=squares(), settings=settings)
 
 
+@pytest.mark.parametrize(("left", "got"), [(0, "Got 0 of 1"), (1, "Got 1 of 1")])
+def test_rows_that_fit_to_val_alone_are_refused_at_once_where_it_lacks_a_class(
+    left: int, got: str, squares: Callable[..., Path], tmp_path: Path, tiny: dict[str, dict[str, Any]]
+) -> None:
+    data = squares(sizes=(24, 16, 8))
+    table = pd.read_csv(data / "metadata.csv")
+    there = table.index[(table["split"] == "val") & (table["y"] == 1)]
+    table.drop(there[left:]).to_csv(data / "metadata.csv", index=False)
+    options: dict[str, Any] = {"seeds": [0], "data": data, "settings": tiny}
+    with pytest.raises(slim.SettingsError, match=rf"rows val, dfr, val must .*{got}.*\(--rows erm,jtt\)"):
+        compare(tmp_path / "c", rows=["erm", "val", "dfr", "jtt"], **options)
+    assert not list((tmp_path / "c").rglob("model.safetensors"))
+    assert len(compare(tmp_path / "c", rows=["erm", "jtt"], **options)) == 2
+
+
 @pytest.mark.skipif(ROWS["spuco-dfr"].installed, reason="spuco is installed")
 def test_a_row_whose_package_is_missing_is_refused_and_no_default(tmp_path: Path) -> None:
     with pytest.raises(slim.SettingsError, match=r"spuco-dfr needs the package spuco.*slim-vision\[spuco\]"):

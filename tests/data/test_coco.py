@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from PIL import Image
 
 from slim.data import load_dataset
 from slim.errors import DataError, SlimError
+from slim.files import sync
 
 
 @pytest.fixture
@@ -65,9 +67,29 @@ def test_masks_are_the_union_of_what_marks_an_image(folder: Path, write: Callabl
     assert load_dataset(**data.source).fingerprint != data.fingerprint
 
 
+def test_another_process_may_write_the_same_masks_at_the_same_time(
+    folder: Path, write: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pycocotools")
+    path, us = write({"cat0.png": [HALF], "dog1.png": [BOX]}), os.getpid()
+
+    def other_first(partial: Path) -> None:
+        sync(partial)
+        if os.getpid() == us:
+            with monkeypatch.context() as other:
+                other.setattr(os, "getpid", lambda: us + 1)
+                load_dataset(folder, mask=path)
+
+    monkeypatch.setattr("slim.data.coco.sync", other_first)
+    data = load_dataset(folder, mask=path)
+    masks = {mask for table in (data.train, data.val, data.test) for mask in table.frame.get("mask", ()) if mask}
+    assert len(masks) == 2
+    assert all(np.array(Image.open(mask)).any() for mask in masks)
+
+
 def test_files_that_do_not_fit_are_refused(folder: Path, write: Callable[..., str], tmp_path: Path) -> None:
     pytest.importorskip("pycocotools")
-    with pytest.raises(DataError, match="must have images of the data. Got lion.png"):
+    with pytest.raises(DataError, match="must have images of the data set. Got lion.png"):
         load_dataset(folder, mask=write({"lion.png": [HALF]}))
     (folder / "dog" / "cat0.png").write_bytes((folder / "cat" / "cat0.png").read_bytes())
     with pytest.raises(DataError, match=r"Got 'cat0.png', which may be cat/cat0.png or dog/cat0.png"):

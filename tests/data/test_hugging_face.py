@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from slim.data import load_dataset
+from slim.data import check, load_dataset
 from slim.errors import DataError, SlimError
 
 datasets = pytest.importorskip("datasets", reason="needs pip install 'slim-vision[transformers]'")
@@ -99,6 +99,17 @@ def test_file_of_parquet_may_hold_images_as_bytes(make: Make, tmp_path: Path, mo
     data = load_dataset(tmp_path / "photos.parquet")
     assert data.train.class_names == ("cat", "dog")
     assert data.train.image(0).size == (16, 12)
+
+
+def test_damaged_image_is_listed_and_can_be_left_out(make: Make, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hub")
+    images = [{"bytes": (tmp_path / f"train{i}.png").read_bytes(), "path": None} for i in range(len(make(20)))]
+    images[7]["bytes"] = b"<html>"
+    pd.DataFrame({"photo": images, "label": ["cat", "dog"] * 10}).to_parquet(tmp_path / "photos.parquet")
+    found = check(load_dataset(tmp_path / "photos.parquet"))
+    assert [Path(fault.path).stem for fault in found.faults] == ["7"]
+    found.write(tmp_path / "bad.csv")
+    assert sum(map(len, _tables(load_dataset(tmp_path / "photos.parquet", without=tmp_path / "bad.csv")))) == 19
 
 
 def _tables(data: Any) -> list[Any]:

@@ -14,6 +14,7 @@ from PIL import Image
 from tests.data.conftest import N
 
 from slim.data import Dataset, check, load_dataset
+from slim.data.hugging_face import _file
 from slim.data.inspection import faults_in
 from slim.errors import DataError
 
@@ -98,6 +99,16 @@ def test_what_was_listed_is_left_out_and_the_others_keep_their_splits(
         kept = [path for path in whole.split(split).paths if Path(path).name not in problems]
         assert part.split(split).paths == kept
     assert load_dataset(**part.source).fingerprint == part.fingerprint != whole.fingerprint
+
+
+@pytest.mark.parametrize(("content", "problem"), [(b"<html>", "no format of images"), (b"", "an empty file")])
+def test_damaged_image_within_a_data_set_of_hugging_face_is_listed_too(
+    content: bytes, problem: str, files: Path, frame: pd.DataFrame, tmp_path: Path
+) -> None:
+    frame.loc[5, "img_filename"] = _file({"bytes": content, "path": None}, tmp_path / "cache" / "train" / "5")
+    (fault,) = check(load_dataset(frame, root=files)).faults
+    assert problem in fault.problem
+    assert Path(fault.path).read_bytes() == content
 
 
 def test_mask_that_does_not_fit_is_listed(files: Path, frame: pd.DataFrame, tmp_path: Path) -> None:

@@ -34,6 +34,15 @@ def test_image_is_rgb_whatever_the_file_holds(tmp_path: Path, mode: str) -> None
     np.testing.assert_array_equal(np.asarray(image)[..., 0] > 127, [[False, True], [True, False]])
 
 
+def test_image_has_its_pixels_only_so_that_pictures_made_of_it_have_no_notes(tmp_path: Path) -> None:
+    notes = Image.Exif()
+    notes[0x010E] = "taken at home"
+    Image.new("RGB", (12, 12)).save(tmp_path / "a.jpg", exif=notes, comment=b"by somebody", icc_profile=b"of somebody")
+    read_image(str(tmp_path / "a.jpg")).save(tmp_path / "b.jpg")
+    content = (tmp_path / "b.jpg").read_bytes()
+    assert not any(note in content for note in (b"taken at home", b"by somebody", b"of somebody", b"Exif"))
+
+
 def test_palette_image_with_transparency_is_read_without_a_warning(tmp_path: Path) -> None:
     path = tmp_path / "image.png"
     Image.new("P", (4, 4), 1).save(path, transparency=bytes([0, 128]))

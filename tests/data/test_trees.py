@@ -124,7 +124,7 @@ def test_what_a_tree_leaves_out_is_told(tmp_path: Path, extra: str, told: str) -
     root = tree(tmp_path, {"cat": 10, "dog": 10})
     (root / extra).parent.mkdir(parents=True, exist_ok=True)
     (root / extra).touch()
-    with pytest.warns(SlimWarning, match=rf"which is left out: {told}"):
+    with pytest.warns(SlimWarning, match=rf"Left out: {told}"):
         data = load_dataset(root)
     assert data.train.class_names == ("cat", "dog")
     assert sum(len(table) for table in (data.train, data.val, data.test)) == 20
@@ -132,7 +132,7 @@ def test_what_a_tree_leaves_out_is_told(tmp_path: Path, extra: str, told: str) -
 
 def test_folders_beside_those_of_the_splits_are_told(tmp_path: Path) -> None:
     root = tree(tmp_path, {f"{part}/{name}": 2 for part in ("train", "val", "test", "more") for name in "ab"})
-    with pytest.warns(SlimWarning, match="left out: folder more"):
+    with pytest.warns(SlimWarning, match="Left out: folder more"):
         assert len(load_dataset(root).train) == 4
 
 
@@ -199,7 +199,7 @@ def test_tree_with_an_empty_split_folder_is_refused(tmp_path: Path) -> None:
 )
 def test_folders_of_two_names_for_one_split_are_told(tmp_path: Path, names: tuple[str, ...], told: str) -> None:
     root = tree(tmp_path, {f"{part}/{name}": 6 for part in names for name in ("a", "b")})
-    with pytest.warns(SlimWarning, match=f"several folders for {told}, whose images are put together"):
+    with pytest.warns(SlimWarning, match=f"several folders for {told}, whose images are merged"):
         data = load_dataset(root)
     assert sum(map(len, (data.train, data.val, data.test))) == 12 * len(names)
 
@@ -256,7 +256,7 @@ def test_folders_that_seem_to_be_splits_are_not_taken_for_classes(tmp_path: Path
 
 def test_classes_that_are_all_called_as_splits_are_told(tmp_path: Path) -> None:
     root = tree(tmp_path, dict.fromkeys(("trainA", "trainB", "testA", "testB"), 5))
-    with pytest.warns(SlimWarning, match="called as splits are: testA, testB, trainA, trainB"):
+    with pytest.warns(SlimWarning, match="named like splits: testA, testB, trainA, trainB"):
         assert load_dataset(root).train.n_classes == 4
 
 

@@ -50,7 +50,7 @@ def holder(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[subproces
 
 @pytest.mark.parametrize("holder", [False], indirect=True)
 def test_second_command_says_so_and_leaves_while_the_first_lives(holder: subprocess.Popen[str], tmp_path: Path) -> None:
-    message = r"by one command at a time. Got .*, where another one is at work"
+    message = r"by one command at a time. Got .*, which another command is using"
     with pytest.raises(ArtifactError, match=message), alone_in(tmp_path):
         raise AssertionError
     assert list(tmp_path.iterdir()) == []

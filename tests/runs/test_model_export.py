@@ -186,7 +186,7 @@ def test_groups_go_to_wilds_and_spuco(finished_run: Path, slim_command: Callable
 def test_groups_do_not_take_the_place_of_the_table_of_the_images(finished_run: Path) -> None:
     table = Path(open_run(finished_run).data.source["source"]) / "metadata.csv"
     before = table.read_bytes()
-    with pytest.raises(DataError, match="must not take the place of the table"):
+    with pytest.raises(DataError, match="must not overwrite the table"):
         export_groups(finished_run, table)
     assert table.read_bytes() == before
 

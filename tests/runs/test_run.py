@@ -218,7 +218,9 @@ def test_a_subset_smaller_than_the_number_of_classes_is_refused_before_training(
     squares: Callable[..., Path], tmp_path: Path
 ) -> None:
     with pytest.raises(slim.SettingsError, match="size 2 for 3 classes. Try --curate.size 30"):
-        slim.run(tmp_path / "run", data=squares(n_classes=3), settings={"curate": {"size": 2}, "annotate": {"budget": 4}})
+        slim.run(
+            tmp_path / "run", data=squares(n_classes=3), settings={"curate": {"size": 2}, "annotate": {"budget": 4}}
+        )
 
 
 @pytest.mark.skipif(os.name != "posix", reason="a folder that takes no files is made by its permissions")

@@ -39,7 +39,7 @@ def test_stages_foretell_the_time_of_all_their_images(
     made = records()  # of 40, 16 and 12 images
     training = TrainSettings(weights=None, precision="32-true")
     (attended,) = foretold
-    assert attended == ("attention and places", "68 images, and 56 of them once more", (68 + 56 + 40) * 2.5)
+    assert attended == ("attention and places", "68 images, 56 of them twice", (68 + 56 + 40) * 2.5)
     foretold.clear()
     attend(made.data, made.reference, AttendSettings(method="autograd", precision="32-true"), training=training)
     background_reliance(made.reference, made.data.train, made.objects.train, "32-true", seed=0)

@@ -255,7 +255,7 @@ def test_judgements_refuse_half_a_place_and_one_of_an_unsure_answer() -> None:
     frame = judged((4, 0, "/a.jpg", "spurious", "ann", 0.0)).frame
     with pytest.raises(AnnotationError, match="A place must be"):
         Judgements(frame.assign(place_x=0.5))
-    with pytest.raises(AnnotationError, match="must go with the answer core or spurious. Got unsure"):
+    with pytest.raises(AnnotationError, match="must come with the answer core or spurious. Got unsure"):
         Judgements(frame.assign(place_x=0.5, place_y=0.5, answer="unsure"))
 
 

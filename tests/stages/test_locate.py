@@ -185,7 +185,9 @@ def test_random_places_are_noticed(photos: Photos) -> None:
     world = World(photos)
     where = np.zeros((12, 4))
     where[:, :2] = np.random.default_rng(1).random((12, 2))
-    with pytest.warns(SlimWarning, match=r"not shown to find the object: \d+ of 12 maps made without a place"):
+    with pytest.warns(
+        SlimWarning, match=r"no evidence that the object maps find the object: \d+ of 12 maps made without a place"
+    ):
         world.locate(world.judged(["spurious"] * 12, where))
 
 

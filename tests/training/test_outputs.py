@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from tests.training.conftest import FAST, Net, assert_same_training, model_of
-from torch import Tensor
+from torch import Tensor, nn
 
 from slim.data import ImageTable
 from slim.errors import ModelError
 from slim.training import fit, train_classifier
+from slim.training.fitting import _has_idle
+from slim.training.settings import Task
 
 
 class Outputs(NamedTuple):
@@ -52,6 +54,27 @@ def test_auxiliary_logits_after_the_main_ones_are_left_out(table: ImageTable, ch
     settings = replace(FAST, epochs=1, trainable=trainable)
     plain = fit(table, table, settings, initial=model_of())
     assert_same_training(fit(table, table, settings, initial=model_of(lambda: Auxiliary(change))), plain)
+
+
+class Idle(Net):
+    """Returns the logits of an auxiliary head too, in training mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.auxiliary = nn.Linear(3, 2)
+
+    def forward(self, images: Tensor) -> Any:
+        logits = super().forward(images)
+        return (logits, self.auxiliary(images.mean((2, 3)))) if self.training else logits
+
+
+@pytest.mark.parametrize(
+    ("make", "trainable", "idle"), [(Idle, "all", True), (Idle, "stage", False), (Net, "all", False)]
+)
+def test_parameters_without_gradient_are_found(
+    table: ImageTable, make: Callable[[], nn.Module], trainable: str, idle: bool
+) -> None:
+    assert _has_idle(model_of(make), Task(table, table, replace(FAST, trainable=trainable), 0)) == idle
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from tests.training.conftest import (
     model_of,
 )
 
+from slim import processes
 from slim.data import ImageTable
 from slim.errors import DataError, SettingsError
 from slim.training import TrainSettings, train_classifier
@@ -56,6 +57,14 @@ def test_train_refuses_images_that_cannot_be_trained_with(table: ImageTable) -> 
     ):
         with pytest.raises(DataError, match=what):
             train_classifier(images, val, FAST, initial=model_of())
+
+
+def test_train_refuses_fewer_validation_images_than_processes(
+    table: ImageTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "_count", 2)
+    with pytest.raises(DataError, match="as many validation images as processes. Got 1 for 2"):
+        train_classifier(table, table[[0]], FAST, initial=model_of())
 
 
 def test_train_refuses_a_model_of_other_classes(table: ImageTable) -> None:

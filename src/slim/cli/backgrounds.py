@@ -15,14 +15,16 @@ from slim.runs.run import open_run
 
 @main.command("backgrounds", short_help="Measure a run's models on the backgrounds of ImageNet-9.")
 @RUN
-@click.option("--root", metavar="DIR", type=click.Path(), help="Holds bg_challenge.  [default: the root of the run]")
+@click.option(
+    "--root", metavar="DIR", type=click.Path(), help="Folder with bg_challenge.  [default: the root of the run]"
+)
 @JSON
 def backgrounds_command(run: str, root: str | None, as_json: bool) -> None:
     """Measure the models of RUN, a run on imagenet9, on the variations of the Backgrounds Challenge.
 
-    Accuracy on the original photographs, on objects before backgrounds of their own class (mixed-same) and of any class
-    (mixed-rand), and before black (only-fg). The BG-gap is mixed-same minus mixed-rand. The retrained model is measured
-    where the run has one.
+    Accuracy on the original photographs, on objects pasted onto backgrounds of their own class (mixed-same) and of any
+    class (mixed-rand), and on objects on black (only-fg). The BG-gap is mixed-same minus mixed-rand. The retrained
+    model is measured too if the run has one.
     """
     from slim.stages.evaluate.backgrounds import evaluate_backgrounds
 

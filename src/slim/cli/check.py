@@ -20,7 +20,7 @@ _SHOWN = 20
 @click.option("--root", **RUN_OPTIONS["root"])
 @click.option("--attribute", **RUN_OPTIONS["attribute"])
 @click.option("--mask", **RUN_OPTIONS["mask"])
-@click.option("--write", "target", metavar="FILE", type=click.Path(), help="Write what cannot be used to a CSV.")
+@click.option("--write", "target", metavar="FILE", type=click.Path(), help="Write these images to a CSV file.")
 @JSON
 def check_command(
     data: str, root: str | None, attribute: tuple[str, ...], mask: str | None, target: str | None, as_json: bool
@@ -28,7 +28,8 @@ def check_command(
     """Read every image, mask and box of DATA on all cores, and list all that cannot be used.
 
     DATA is a folder with metadata.csv, a subfolder per class or shards, or the name of a benchmark. The exit code is 1
-    where an image cannot be used. slim run does the same first, and stops or, with --bad-images skip, leaves them out.
+    if an image cannot be used. slim run starts with the same check, and then stops or, with --bad-images skip, leaves
+    such images out.
     """
     from slim.data import check, load_dataset
 

@@ -41,7 +41,7 @@ class _RowsOption(Option):
     "--vals",
     default="whole",
     show_default=True,
-    help="What last layers know of val: whole, biased (as train), none; or several (whole,biased,none).",
+    help="How much of val last layers see: whole, biased (as train), none; or several (whole,biased,none).",
 )
 @click.option(
     "--budgets",

@@ -14,7 +14,7 @@ from slim.cli.shared import JSON
 from slim.data.composing.settings import ComposeSettings
 
 
-@main.command("compose", short_help="Compose a benchmark out of cut-outs and scenes.")
+@main.command("compose", short_help="Compose a benchmark from cut-outs and scenes.")
 @click.argument("target", type=click.Path())
 @click.option("--objects", required=True, metavar="DIR", type=click.Path(), help="A folder per class with cut-outs.")
 @click.option("--scenes", required=True, metavar="DIR", type=click.Path(), help="A folder per scene with photographs.")
@@ -22,10 +22,11 @@ from slim.data.composing.settings import ComposeSettings
 @settings_options(ComposeSettings, heading="What is composed")
 @JSON
 def compose_command(target: str, objects: str, scenes: str, seed: int, as_json: bool, **values: Any) -> None:
-    """Compose a benchmark into the empty folder TARGET: objects on scenes, with a shortcut that is known.
+    """Compose a benchmark into the empty folder TARGET: objects on scenes, with a known shortcut.
 
-    Cut-outs are images with an alpha channel. Their masks are written too, and a card says what was measured: how class
-    and scene or sticker go together in each split, how large the objects are, and what a linear probe finds.
+    Cut-outs are images with an alpha channel. Their masks are written too, and a card says what was measured: how
+    strongly class and scene or sticker are correlated in each split, how large the objects are, and what a linear probe
+    finds.
     """
     from slim.data.composing.compose import compose
 

@@ -18,7 +18,7 @@ from slim.data.benchmarks import NAMES
 @click.option("--root", metavar="DIR", type=click.Path(), help="Your copy: nothing is downloaded or written there.")
 @JSON
 def data_command(name: str, root: str | None, as_json: bool) -> None:
-    """Check a copy of the benchmark NAME and print what it holds beside what was published.
+    """Check a copy of the benchmark NAME and print how many images it has next to the published numbers.
 
     NAME is waterbirds, waterbirds-fixed (three species with corrected labels), celeba, isic, nico or imagenet9.
 
@@ -44,7 +44,7 @@ def data_command(name: str, root: str | None, as_json: bool) -> None:
         published = "" if row.published is None else f"{row.published:,}"
         shown.add_row(row.split, row.group, f"{row.found:,}", published, style=None if row.group else "bold")
     console().print(shown)
-    click.echo(f"Where the objects are: {_marked(regions)}")
+    click.echo(f"Objects are marked by: {_marked(regions)}")
     click.echo(f"{benchmark.terms}\nNext: {following}")
 
 
@@ -52,5 +52,5 @@ def _marked(regions: Mapping[str, str | None]) -> str:
     """What says in each split where the objects are, once if it is the same in all."""
     if len(set(regions.values())) == 1:
         kind = regions["train"]
-        return f"{kind} in all splits" if kind else "no masks or boxes, so that a person answers"
+        return f"{kind} in all splits" if kind else "no masks or boxes, so a person has to answer"
     return ", ".join(f"{kind or 'no masks or boxes'} in {split}" for split, kind in regions.items())

@@ -25,7 +25,7 @@ def _names(context: click.Context, option: click.Parameter, values: tuple[str, .
     return {int(number): name for number, _, name in pairs}
 
 
-@main.command("explain", short_help="Find what the model leans on, without groups or a person.")
+@main.command("explain", short_help="Find what the model relies on, without groups or a person.")
 @RUN
 @click.option(
     "--name", "names", multiple=True, metavar="N=TEXT", callback=_names, help="Name a concept; kept with the run."
@@ -33,16 +33,17 @@ def _names(context: click.Context, option: click.Parameter, values: tuple[str, .
 @settings_options(ExplainSettings, heading="Settings of explain (saved with the explanation)")
 @JSON
 def explain_command(run: str, names: dict[int, str], as_json: bool, **values: Any) -> None:
-    """Find what the reference model of RUN leans on, without groups and without a person.
+    """Find what the reference model of RUN relies on, without group labels and without a person.
 
-    Places that it attends to are clustered to concepts, and each that goes with a class is erased and swapped in real
-    forward passes: which images need it, and which does it mislead? Simple properties of whole images, such as
-    brightness, are compared between classes. The result goes to the folder explanation in RUN, with a page of pictures.
+    Places that it attends to are clustered into concepts. Each concept associated with a class is erased and swapped,
+    and the model is run on the results: which images need it, and which does it mislead? Simple properties of whole
+    images, such as brightness, are compared between classes. The result goes to the folder explanation in RUN, with a
+    page of pictures.
     """
     from slim.runs.explaining import explain_run
     from slim.stages.explain.page import tables
 
-    announce("explain: Find what the model leans on")
+    announce("explain: Find what the model relies on")
     changes = {name: value for name, value in values.items() if value is not None}
     explanation, page = explain_run(open_run(run), changes, names)
     if as_json:

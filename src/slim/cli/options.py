@@ -45,7 +45,7 @@ class Command(click.Command):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        text = "Show no progress; warnings and errors still come."
+        text = "Show no progress; warnings and errors are still shown."
         self.params.append(Option(["--quiet"], is_flag=True, expose_value=False, callback=_be_quiet, help=text))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

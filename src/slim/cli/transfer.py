@@ -59,7 +59,7 @@ def _export_model(run: str, target: str, to: ModelFormat, as_json: bool) -> None
     if as_json:
         click.echo(json.dumps({"target": target, "library": exported.library, "code": exported.code}))
         return
-    click.echo(f"{target}: the model and its card, README.md. What was read back gives the same logits. To load it:\n")
+    click.echo(f"{target}: the model and its card, README.md. Read back, it gives the same logits. To load it:\n")
     click.echo(exported.code)
 
 

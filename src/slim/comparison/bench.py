@@ -142,7 +142,7 @@ def _known_groups(table: ImageTable) -> Ints:
 
 
 def biased_positions(groups: Ints, shares: Floats, seed: int) -> Ints:
-    """Draw as many images as can have these group shares, at least one of each group that there is.
+    """Draw as many images as can have these group shares, at least one of each group; those that are missing aside.
 
     Parameters
     ----------
@@ -166,7 +166,8 @@ def biased_positions(groups: Ints, shares: Floats, seed: int) -> Ints:
     [10, 1, 1, 10]
     """
     counts = np.bincount(groups, minlength=len(shares))
-    total = int((counts[shares > 0] / shares[shares > 0]).min())
+    drawn_from = (counts > 0) & (shares > 0)
+    total = int(min(counts[drawn_from] / shares[drawn_from], default=0))
     rng = np.random.default_rng(seed)
     drawn = [
         rng.choice(np.flatnonzero(groups == group), max(1, round(total * share)), replace=False)

@@ -35,6 +35,8 @@ class Row:
     val
         What the last layer of the row does with val: "needs" it, "uses" it if there is one, or "ignores" it. A whole
         network is trained once, with the first val.
+    every_class
+        Whether val must have two images of each class: the last layer is fitted to one half of it and tuned on another.
     material
         Makes what the last layer or the whole network is retrained on: a subset of the pool, or maps of the objects by
         which all of train is recomposed.
@@ -50,6 +52,7 @@ class Row:
     group_labels: GroupLabels = "none"
     trained_on: Literal["train", "val"] = "train"
     val: Literal["needs", "uses", "ignores"] = "needs"
+    every_class: bool = False
     material: Callable[[Bench], Material] | None = None
     head: Callable[[Bench], Head] | None = None
     network: Callable[[Bench, Path], Classifier] | None = None
@@ -87,7 +90,7 @@ ROWS = {
         "Curated subset and val, 20 % wrong answers",
         material=lambda bench: subsets.slim_subset(bench, annotate={"noise": 0.2}),
     ),
-    "val": Row("Val alone, class labels", trained_on="val", head=heads.val_alone),
+    "val": Row("Val alone, class labels", trained_on="val", every_class=True, head=heads.val_alone),
     "recomposed": Row("Recomposed, clicks, in any case", material=recomposed.from_answers, val="uses"),
     "recomposed-yes-no": Row(
         "Recomposed, yes or no", material=lambda bench: recomposed.from_answers(bench, clicks=False), val="uses"
@@ -111,11 +114,11 @@ ROWS = {
         "Recomposed, clicks, background of the same cluster", material=recomposed.same_cluster, val="ignores"
     ),
     "recomposed-masks": Row("Recomposed, true masks", material=recomposed.from_masks, val="uses"),
-    "dfr": Row("DFR on val", "val", "val", head=heads.dfr),
+    "dfr": Row("DFR on val", "val", "val", every_class=True, head=heads.dfr),
     "afr": Row("AFR on val", "val", "val", head=heads.afr),
     "group-dro": Row("GroupDRO", "train + val", head=heads.group_dro, network=group_dro_network),
     "jtt": Row("JTT", "val", head=heads.jtt, network=jtt_network),
-    "spuco-dfr": Row("DFR on val, by spuco", "val", "val", head=heads.spuco_dfr, package="spuco"),
+    "spuco-dfr": Row("DFR on val, by spuco", "val", "val", every_class=True, head=heads.spuco_dfr, package="spuco"),
     "spuco-group-dro": Row("GroupDRO, by spuco", "train + val", head=heads.spuco_group_dro, package="spuco"),
 }
 """Every row by its key, in the order of computation: the most useful rows come first."""
@@ -126,4 +129,4 @@ DEFAULT_ROWS = tuple(
     for key, row in ROWS.items()
     if row.installed and key not in _VARIED and (key == "recomposed-unanswered" or not key.startswith("recomposed"))
 )
-"""The rows whose packages are installed, but for those that vary what SLIM is told."""
+"""The rows whose packages are installed, except for those that vary what SLIM is given."""

@@ -63,8 +63,8 @@ def compare(
         What is retrained: the last layer, the full network, or both. The second mode starts once the first is done for
         all seeds.
     vals
-        What the last layers know of val: the "whole" split, a part of it as "biased" over groups as train, or "none".
-        Whole networks are trained with the first of them.
+        How much of val the last layers see: the "whole" split, a part of it as "biased" over groups as train, or
+        "none". Whole networks are trained with the first of them.
     **options
         As for `slim.open_run`: ``data, recipe, settings, ...``, for every seed.
 
@@ -76,8 +76,9 @@ def compare(
     Raises
     ------
     SettingsError
-        A row, mode or val does not exist; a row needs group labels or a package that is missing; or there is to be less
-        than the whole val, and the reference model was chosen or a last layer is tuned by it.
+        A row, mode or val does not exist; a row needs group labels, images of every class in val, or a package that is
+        missing; or last layers are to see less than the whole val, although it selects the reference model's epoch or
+        tunes by groups.
 
     Notes
     -----
@@ -94,9 +95,9 @@ def compare(
     lines: list[dict[str, Any]] = []
     tabled: dict[int, list[dict[str, Any]]] = {}
     for mode, seed in product(modes, seeds):
-        bench = prepared_bench(folder, seed, options, vals)
         taking_part = [key for key in rows if _takes_part(key, mode, modes)]
         wanted = [Entry(key, mode, val) for key in taking_part for val in _vals_of(ROWS[key], mode, vals)]
+        bench = prepared_bench(folder, seed, options, vals, wanted)
         lines += _rows_of_mode(bench, wanted)
         tabled[seed] = _all_kept(bench)
         write_tables(folder, pd.DataFrame(list(chain(*tabled.values()))), bench.data.name)
@@ -111,16 +112,25 @@ class Entry(NamedTuple):
     val: Val
 
 
-def prepared_bench(folder: Path, seed: int, options: Mapping[str, Any], vals: Sequence[Val] = ("whole",)) -> Bench:
+def prepared_bench(
+    folder: Path,
+    seed: int,
+    options: Mapping[str, Any],
+    vals: Sequence[Val] = ("whole",),
+    wanted: Sequence[Entry] = (),
+) -> Bench:
     """Open the run of one seed, and do the stages that all rows share where they are not done.
 
     Parameters
     ----------
     folder, seed, options, vals
         As for `compare`.
+    wanted
+        What is to have a result.
     """
     run = open_run(folder / f"seed-{seed}", **options, seed=seed)
     _check_independence(run, vals)
+    _check_classes(run, wanted)
     run.verify()  # so that what is damaged is not done
     for number, verb in enumerate(_SHARED, 1):
         if run.state(verb) != "done":
@@ -159,6 +169,21 @@ def _check_independence(run: Run, vals: Sequence[Val]) -> None:
             f"Got --train.select-by {select_by} and --retrain.tune-on {tune_on}. "
             "Use --train.select-by last and --retrain.tune-on cells."
         )
+
+
+def _check_classes(run: Run, wanted: Sequence[Entry]) -> None:
+    """Refuse rows that fit their last layer to val alone where it does not have enough of a class."""
+    fitted = [entry for entry in wanted if ROWS[entry.key].every_class]
+    for val in dict.fromkeys(entry.val for entry in fitted):
+        table = Bench(run, val).data.val
+        counts = np.bincount(table.y, minlength=table.n_classes)
+        if counts.min() < 2:
+            others = dict.fromkeys(entry.key for entry in wanted if entry not in fitted)
+            raise SettingsError(
+                f"For the rows {', '.join(dict.fromkeys(entry.key for entry in fitted))}, val must have at least two "
+                f"images of each class. Got {counts.min()} of {table.class_names[counts.argmin()]} in the {val} val. "
+                f"Add images to val, or leave these rows out (--rows {','.join(others) or 'slim'})."
+            )
 
 
 def check_seeds(seeds: Sequence[int]) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from slim.errors import ArtifactError, DataError, first_line
-from slim.files import Version, cache_folder, file_version, read_json
+from slim.files import Version, cache_folder, file_version, made_once, read_json
 
 SUFFIX = ".tar"
 
@@ -129,11 +129,8 @@ def _members(archive: str, version: Version) -> Mapping[str, Place]:
     with suppress(ArtifactError, TypeError, ValueError, AttributeError):  # it is missing or damaged, and no loss
         return {name: Place(*place) for name, place in read_json(kept).items()}
     found = _scanned(archive)
-    with suppress(OSError):  # where the cache cannot be written, it is found again
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        partial = kept.with_name(f"{kept.name}.{os.getpid()}.partial")  # other processes may write it too
+    with suppress(OSError), made_once(kept) as partial:  # where the cache cannot be written, it is found again
         partial.write_text(json.dumps(found), encoding="utf-8")
-        partial.replace(kept)
     return found
 
 

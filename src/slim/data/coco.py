@@ -16,7 +16,7 @@ from slim.arrays import Flags
 from slim.data.columns import listed
 from slim.data.metadata import Rows
 from slim.errors import ArtifactError, DataError, first_line
-from slim.files import MALFORMED, cache_folder, file_digest, read_json, sync
+from slim.files import MALFORMED, cache_folder, file_digest, made_once, read_json, sync
 from slim.optional import optional
 from slim.progress import track
 
@@ -135,11 +135,9 @@ def _mask_file(image: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]
         region = np.zeros((int(image["height"]), int(image["width"])), dtype=bool)
         for annotation in annotations:
             region |= _region(annotation, *region.shape)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial.png")
-        Image.fromarray(region.astype(np.uint8) * 255).save(partial)
-        sync(partial)
-        partial.replace(path)
+        with made_once(path) as partial:
+            Image.fromarray(region.astype(np.uint8) * 255).save(partial, "PNG")
+            sync(partial)
     return path
 
 

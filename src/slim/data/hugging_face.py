@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from slim.data.columns import listed
+from slim.data.pixels import image_format
 from slim.data.splits import SPLIT_ALIASES, fill_splits
 from slim.errors import DataError
-from slim.files import cache_folder
+from slim.files import cache_folder, made_once
 from slim.optional import optional
 from slim.progress import track
 
@@ -64,7 +63,7 @@ def hugging_face_frame(source: Any, mask: str | None, seed: int) -> tuple[pd.Dat
     loaded = _loaded(datasets, source) if isinstance(source, Path) else source
     parts: Mapping[str, Any] = loaded if isinstance(loaded, Mapping) else {"all": loaded}
     if any(isinstance(part, datasets.IterableDataset) for part in parts.values()):
-        raise DataError("A data set must be at hand as a whole. Got one that streams. Load it without streaming=True.")
+        raise DataError("A data set must be complete. Got one that streams. Load it without streaming=True.")
     home = cache_folder() / "datasets" / "-".join(str(part._fingerprint) for part in parts.values())
     parts = {name: _plain(datasets, part) for name, part in parts.items()}
     frames = [_frame(datasets, part, mask, home / name).assign(split=name) for name, part in parts.items()]
@@ -160,11 +159,10 @@ def _file(value: Mapping[str, Any] | None, stem: Path) -> str:
     content = value["bytes"]
     if content is None:
         return str(Path(value["path"]).absolute())
-    with Image.open(io.BytesIO(content)) as image:
-        path = stem.with_suffix(f".{str(image.format).lower()}")
+    path = stem.with_suffix(f".{image_format(content)}")
     if not path.exists() or path.stat().st_size != len(content):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+        with made_once(path) as partial:
+            partial.write_bytes(content)
     return str(path)
 
 

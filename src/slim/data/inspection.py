@@ -53,7 +53,7 @@ class Inspection:
     faults
         Images that cannot be read, or whose mask or box does not fit, in the order of the splits and tables.
     notes
-        What is odd but can be used, a sentence each.
+        What looks odd but can be used, one sentence each.
     """
 
     n_images: int
@@ -98,7 +98,8 @@ def check(data: Dataset) -> Inspection:
     -------
     Inspection
         Images that cannot be used, all at once; and notes: identical files in two splits or with two labels, images of
-        a single colour, masks that seem inverted, and warnings of masks and boxes. Nothing is raised for an image.
+        a single colour, masks that seem inverted, and warnings of masks and boxes. An image that cannot be used raises
+        nothing.
 
     Notes
     -----

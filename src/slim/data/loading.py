@@ -85,15 +85,15 @@ def load_dataset(
     Returns
     -------
     Dataset
-        The images of each split are in the order of their file names, whatever that of the table. Labels become 0 to
-        n_classes - 1 in the order of their values; `class_names` keeps the values. Attribute values are numbered in
+        The images of each split are in the order of their file names, whatever the order of the table. Labels become 0
+        to n_classes - 1 in the order of their values; `class_names` keeps the values. Attribute values are numbered in
         the same way, or in alphabetical order if they are text. Spaces around them are ignored.
 
     Raises
     ------
     DataError
         Files are missing, a split is empty, an image is in two splits (perhaps by a link), a class has no train images,
-        a label is text, a value or a column is missing, hardly any two images share an attribute.
+        a label is text, a value or a column is missing, or hardly any two images share an attribute.
     SettingsError
         `seed` is negative.
 
@@ -199,8 +199,8 @@ def _left_out(file: str, home: Path, known: set[str]) -> list[str]:
     others = [path for path in paths if path not in known]
     if others:
         warnings.warn(
-            f"{len(others)} of {len(paths)} images in {file} are not in the data set, such as {others[0]}. Where they "
-            "should be left out, name them as the data set does.",
+            f"{len(others)} of {len(paths)} images in {file} are not in the data set, such as {others[0]}. To leave "
+            "them out, name them as the data set does.",
             SlimWarning,
             stacklevel=5,
         )

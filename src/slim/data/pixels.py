@@ -40,6 +40,8 @@ T = TypeVar("T")
 def read_image(path: str, side: int | None = None) -> Image.Image:
     """An image as RGB, upright according to its EXIF orientation, on white; a `DataError` if it cannot be read.
 
+    It has nothing but its pixels: a comment in the file, or where a photo was taken, would be saved with it again.
+
     Parameters
     ----------
     path
@@ -170,6 +172,21 @@ def box_region(box: tuple[float, float, float, float], image_path: str, size: in
     return region
 
 
+def image_format(content: bytes) -> str:
+    """The format of an image, in lower case; "damaged" for what is none, which whoever reads it is told about.
+
+    Examples
+    --------
+    >>> image_format(b"<html>")
+    'damaged'
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as image:
+            return str(image.format).lower()
+    except _UNREADABLE:
+        return "damaged"
+
+
 def _opened(path: str, use: Callable[[Image.Image], T], content: io.BytesIO | None = None) -> T:
     """The result of `use` on the opened file, or on its content, which is closed afterwards."""
     try:
@@ -216,7 +233,9 @@ def _rgb(image: Image.Image, path: str) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return image.convert("RGB")
+    pixels = image.convert("RGB")
+    pixels.info = {}
+    return pixels
 
 
 def _is_deep(image: Image.Image) -> bool:
@@ -274,7 +293,7 @@ def _warn_about_pages(image: Image.Image) -> None:
     if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
         warnings.warn(
             "Some TIFF files hold several pages, such as the slices of a stack: only the first page of each is read. "
-            "Save the pages that are meant as files of their own.",
+            "Save the pages that you need as separate files.",
             SlimWarning,
             stacklevel=4,
         )
@@ -283,8 +302,8 @@ def _warn_about_pages(image: Image.Image) -> None:
 def _warn_about_turned(regions: str) -> None:
     """Say what cannot be told from sizes: the text is always the same, so that a run shows it once."""
     warnings.warn(
-        f"Some photos are turned by their EXIF orientation, and their {regions} could be of the photos "
-        "as stored: they are taken to be of the photos as shown. Look at a few, or save the photos upright.",
+        f"Some photos are turned by their EXIF orientation, and their {regions} may belong to the photos as stored: "
+        "SLIM applies them to the photos as shown. Look at a few, or save the photos upright.",
         SlimWarning,
         stacklevel=4,
     )

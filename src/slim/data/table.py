@@ -174,8 +174,8 @@ class ImageTable:
         i
             Position in this table.
         side
-            Pixels per side that are wanted. A large JPEG is then decoded at a half, a quarter or an eighth of its size,
-            which saves time, but at no less than twice so many. At its own size when None.
+            Pixels per side that are needed. To save time, a large JPEG is then decoded at a half, a quarter or an
+            eighth of its size, but never at fewer than twice as many pixels per side. When None, at its own size.
 
         Raises
         ------

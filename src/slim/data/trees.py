@@ -42,7 +42,7 @@ def tree_rows(folder: Path, seed: int) -> Rows:
     files, names, split = _class_files(folder, parts, left_out)
     if left_out:
         warnings.warn(
-            f"{folder} holds more than images in folders of classes, which is left out: {listed(left_out)}.",
+            f"{folder} holds more than images in class folders. Left out: {listed(left_out)}.",
             SlimWarning,
             stacklevel=4,
         )
@@ -61,8 +61,8 @@ def _warn_of_doubled_splits(folder: Path, parts: Sequence[tuple[str, Path]]) -> 
         names = [part.name for name, part in parts if name == split]
         if len(names) > 1:
             warnings.warn(
-                f"{folder} has several folders for {split}, {listed(names)}, whose images are put together. "
-                "Remove those that are not meant.",
+                f"{folder} has several folders for {split}, {listed(names)}, whose images are merged. Remove the "
+                "folders that do not belong there.",
                 SlimWarning,
                 stacklevel=5,
             )
@@ -90,7 +90,7 @@ def _warn_of_inner_folders(folder: Path, files: Sequence[str], names: Sequence[s
     several = sorted(f"{name}/{inner}" for name, inner in inside if counts[name] > 1 and (name, "") not in inside)
     if several:
         warnings.warn(
-            f"{folder} has folders inside those of the classes, which are not told apart: {listed(several)}. "
+            f"{folder} has class folders with subfolders, which are not told apart: {listed(several)}. "
             f"The classes are {listed(sorted(counts))}. If these should be classes, name the folder that holds them.",
             SlimWarning,
             stacklevel=5,
@@ -139,7 +139,7 @@ def _parts(folder: Path) -> list[tuple[str, Path]]:
                 "Rename them."
             )
         warnings.warn(
-            f"The classes in {folder} are called as splits are: {listed(names)}. If they are splits, put the images of "
+            f"The classes in {folder} are named like splits: {listed(names)}. If they are splits, put the images of "
             "each class into folders of their own: train/CLASS.",
             SlimWarning,
             stacklevel=5,

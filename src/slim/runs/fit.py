@@ -90,7 +90,7 @@ def fit(
     Raises
     ------
     SettingsError
-        Values do not go together; or any other error of a stage.
+        Values conflict; or any other error of a stage.
 
     Examples
     --------

@@ -99,8 +99,8 @@ def _check_target(target: Path, run: Run) -> None:
     tables = () if source is None else (Path(source), Path(source) / "metadata.csv")
     if target.resolve() in [table.resolve() for table in tables]:
         raise DataError(
-            f"The groups must not take the place of the table that the images are read from. Got {target}. Write them "
-            "elsewhere, and copy them into a copy of the images' folder, of which links are enough."
+            f"The groups must not overwrite the table that the images are read from. Got {target}. Write them "
+            "elsewhere, and copy them into a copy of the image folder, for which links to the images are enough."
         )
 
 

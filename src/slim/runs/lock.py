@@ -57,8 +57,8 @@ def _hold(descriptor: int, folder: Path) -> None:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         raise ArtifactError(
-            f"A run folder must be worked in by one command at a time. Got {folder}, where another one is at work. "
-            "Wait until it has ended, or stop it."
+            f"A run folder must be used by one command at a time. Got {folder}, which another command is using. Wait "
+            "until it has ended, or stop it."
         ) from error
     except OSError:  # a disk that knows no locks
         return

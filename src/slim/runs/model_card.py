@@ -12,7 +12,7 @@ from slim.stages.report.wording import interval, percent
 
 _MODELS = ("reference", "random_subset", "retrained")
 _RETRAINED = {
-    "recomposed": "on the object of each image before the backgrounds of other images",
+    "recomposed": "on the object of each image, pasted onto the backgrounds of other images",
     "subset": "on a curated subset, balanced over what the model sees",
 }
 
@@ -69,7 +69,7 @@ def model_card(name: str, classifier: Classifier, exported: Exported, metrics: M
                 "## How it was made",
                 f"SLIM {metrics['version']}, seed {metrics['seed']}, {metrics['created']}. "
                 f"Judgements: {metrics['judgements']}, by {metrics['judgement_answers']['annotator']}. "
-                "What was learnt about one data set need not hold for photographs of other origin.",
+                "What was learnt about one data set need not hold for photographs from other sources.",
                 _warnings(metrics["warnings"]),
             ]
         ).rstrip()

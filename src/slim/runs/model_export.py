@@ -38,7 +38,7 @@ def export_model(result: str | Path | Run | Result, target: str | Path, to: Mode
     ArtifactError
         The run is not finished.
     ModelError
-        The network is none of that library's, or what is read back does not give the same logits.
+        That library does not build such a network, or the model does not give the same logits when it is read back.
     SlimError
         A package is not installed.
 

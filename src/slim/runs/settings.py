@@ -104,13 +104,13 @@ class RunSettings:
         >>> RunSettings().updated({"annotate": {"select": "centres"}}).check_plane()
         Traceback (most recent call last):
         ...
-        slim.errors.SettingsError: annotate.select centres must have UMAP's plane. Got pca. Add --embed.plane umap.
+        slim.errors.SettingsError: annotate.select centres must use UMAP's plane. Got pca. Add --embed.plane umap.
         """
         plane = self["embed"].plane
         for verb, name, value in _ON_UMAPS_PLANE:
             if getattr(self[verb], name) == value and plane != "umap":
                 raise SettingsError(
-                    f"{verb}.{name} {value} must have UMAP's plane. Got {plane}. Add --embed.plane umap."
+                    f"{verb}.{name} {value} must use UMAP's plane. Got {plane}. Add --embed.plane umap."
                 )
 
     def anchored(self) -> RunSettings:

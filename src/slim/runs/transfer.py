@@ -77,7 +77,8 @@ def export_judgements(run: str | Path | Run, target: str | Path, to: Format = "c
     folder, queries = opened.stage_folder("annotate"), _queries(opened, about)
     with judgement_store(*about, folder) as store:
         pool = annotation_pool(*about, opened.settings["propagate"], folder)
-        sheet = Sheet.from_store(pool, queries.index, store, _found(opened, about[2].pool))
+        judgements = opened.load("annotate") if opened.state("annotate") == "done" else None
+        sheet = Sheet.from_store(pool, queries.index, store, _found(opened, about[2].pool), judgements)
     WRITERS[to](sheet, str(target))
     return len(sheet.index)
 
@@ -111,7 +112,8 @@ def import_judgements(run: str | Path, source: str | Path, source_format: Format
     Returns
     -------
     int
-        Number of new answers. Importing again changes nothing, and no answer replaces a later one.
+        Number of new answers. No answer replaces a later one. Without a new one, judgements that are up to date stay
+        as they are, with their settings.
 
     Raises
     ------
@@ -124,8 +126,8 @@ def import_judgements(run: str | Path, source: str | Path, source_format: Format
 
     Notes
     -----
-    From then on people are this run's annotators, as with ``--annotator browser``; earlier answers of an oracle are
-    kept, but no longer count.
+    From then on people are this run's annotators, as with ``--annotator browser``: everybody's answers count, those
+    given at the terminal and recorded ones included. Earlier answers of an oracle are kept, but no longer count.
 
     Examples
     --------
@@ -137,7 +139,7 @@ def import_judgements(run: str | Path, source: str | Path, source_format: Format
     opened.check_ready("annotate")
     about = opened.data, opened.load("attend"), opened.load("embed")
     queries, pool = _queries(opened, about), opened.data.split(about[2].pool)
-    folder, done = opened.stage_folder("annotate"), opened.state("annotate") == "done"
+    folder, done = opened.stage_folder("annotate"), open_run(run).state("annotate") == "done"
     with alone_in(opened.folder.path), logged(opened.folder.path), opened.folder.changing(folder.name):
         with judgement_store(*about, folder) as store:
             new = merge_answers(store, pool, rows)

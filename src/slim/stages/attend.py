@@ -44,8 +44,8 @@ _SHOWN = 6  # images that a notebook shows of a split
 class SplitAttention(Record):
     """Where the model looks in the images of one split, and what it sees; one row per image, in the table's order.
 
-    Features and places are in few bits, as `attend` makes them, or ordinary arrays. Both are read in the same way:
-    ``core[:10]`` and ``numpy.asarray(core)`` are floats.
+    Features and places are quantised to a few bits, as `attend` stores them, or ordinary arrays. Both are read in the
+    same way: ``core[:10]`` and ``numpy.asarray(core)`` are floats.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class SplitAttention(Record):
         object maps are made; none for the test split, which is not trained on.
     table, explain
         The images, and whether maps are for their labels or the predictions, so that one image can be shown: a whole
-        number as index gives a `Look`. Not saved: `of` names them again.
+        number as index gives a `Look`. Not saved: `of` adds them again.
 
     Examples
     --------
@@ -199,9 +199,9 @@ def attend(
         See `AttendSettings`.
     training
         How the reference model was trained. Places are described by the pretrained network that it started from, which
-        knows more than what the shortcut left in the reference model; by the reference model where there is none.
+        has not learnt the shortcut; or by the reference model if there was no such network.
     seed
-        Random seed of the images that the features of places are compressed by.
+        Random seed of the images to which the compression of places is fitted.
     folder
         Where to write the arrays as they are computed, for data sets larger than memory; in memory by default.
 
@@ -263,7 +263,7 @@ def _announce_time(data: Dataset, cam: GradCam, recorder: PlaceRecorder, setting
             places = Pace.measured(some_batches(data.train, recorder.image_size, settings.batch_size), recorder)
         return passes.seconds(n) + places.seconds(described + min(_BASIS_IMAGES, len(data.train)))
 
-    announce_time("attention and places", f"{n:,} images, and {described:,} of them once more", seconds)
+    announce_time("attention and places", f"{n:,} images, {described:,} of them twice", seconds)
 
 
 def _basis(recorder: PlaceRecorder, table: ImageTable, settings: AttendSettings, seed: int) -> PlaceBasis:

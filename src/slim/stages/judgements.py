@@ -91,7 +91,7 @@ def check_place(answer: str, place: Place | None) -> None:
     """
     if place is not None and answer not in ("core", "spurious"):
         raise AnnotationError(
-            f"A place must go with the answer core or spurious. Got {answer} with {place}. Leave the place out."
+            f"A place must come with the answer core or spurious. Got {answer} with {place}. Leave the place out."
         )
 
 

@@ -27,19 +27,20 @@ class AttendSettings:
     Parameters
     ----------
     explain
-        Whose map: the label's class, or the class that the model predicts.
+        The class that the map explains: the image's label, or the class that the model predicts.
     pooling
         How features are pooled over positions. "sum" is the published one; "mean" divides by the total weight, so that
         the feature does not depend on the size of the attended region.
     method
-        "closed-form" needs no backward pass, but a head of global average pooling and one linear layer; "auto" uses it
-        where the network has such a head, and "autograd" elsewhere.
+        "closed-form" needs no backward pass, but requires a head of global average pooling and one linear layer; "auto"
+        uses it for networks with such a head, and "autograd" for others.
     batch_size
         Images per forward pass; by default 32, and 256 on a GPU.
     precision
-        Of the forward pass; "auto" is bfloat16 where the hardware supports it.
+        Precision of the forward pass; "auto" is bfloat16 where the hardware supports it.
     workers
-        Processes that read images, 0 for threads; by default threads, or processes where a GPU waits for them.
+        Number of processes that read images, 0 for threads; by default threads, or processes if the model runs on a
+        GPU.
     """
 
     explain: Literal["label", "predicted"] = "label"
@@ -66,16 +67,16 @@ class EmbedSettings:
         What the plane shows: the "contrast" between what the model sees where it looks and what it sees elsewhere, or
         the "core" features (published).
     plane
-        How features become a plane: their first two principal components ("pca"), which takes no time, or "umap"
-        (published), which the published query selection, propagation and curation work on.
+        How features become a plane: their first two principal components ("pca"), which are computed at once, or "umap"
+        (published), which the published query selection, propagation and curation require.
     metric
-        Distance between features; "cosine" compares directions and ignores sizes.
+        Distance between features; "cosine" compares directions and ignores lengths.
     neighbors
         UMAP's n_neighbors: how local the neighbourhoods are.
     components
         Principal components that UMAP sees.
     fit_on
-        UMAP is fitted on at most this many images; the others are placed into it.
+        UMAP is fitted to at most this many images; the others are projected with the fitted map.
     """
 
     pool: Literal["train", "val"] = "train"
@@ -103,7 +104,7 @@ class PropagateSettings:
         spreading within each class, over its plane (published).
     gamma
         Spreading: inverse width of the kernel ``exp(-gamma * squared distance)`` in the z-scored plane. By default it
-        is picked from the judgements, class by class.
+        is chosen for each class from the judgements.
 
     Examples
     --------
@@ -126,11 +127,11 @@ class LocateSettings:
     Parameters
     ----------
     source
-        From the "answers", or from the data set's own "masks" or "boxes".
+        Where the object maps come from: the "answers", or the data set's own "masks" or "boxes".
     batch_size
         Images per batch.
     workers
-        Processes that read images; by default threads do.
+        Number of processes that read images; by default threads do.
     """
 
     source: MapSource = "answers"
@@ -153,9 +154,9 @@ class CurateSettings:
     keep
         Share of the images that is kept: those with the highest attention scores. 0.5 keeps those above the median.
     keep_within
-        Whether that share is kept of each "cell" (class and environment cluster) or of the whole "class" (published).
-        Within cells, scores compare images with similar surroundings, so they can neither remove a rare environment nor
-        leave a cell with fewer images than its part of the subset.
+        Whether that share is taken within each "cell" (class and environment cluster) or within the whole "class"
+        (published). Within cells, scores compare images with similar surroundings, so they can neither remove a rare
+        environment nor leave a cell with fewer images than its part of the subset.
     cluster_on
         What is clustered: the 2-D "embedding" (published), or the principal components of the normalised "features".
     balance
@@ -163,11 +164,12 @@ class CurateSettings:
         image's "features" before the linear head, or "auto": the kind and number of clusters that best explain the
         reference model's errors on the val split. In the embedding it is always the environment.
     core_clusters
-        Clusters of what the model looks at; chosen from 2 to 5 by default.
+        Number of clusters of what the model looks at; chosen from 2 to 5 by default.
     environment_clusters
-        Clusters of what is balanced; chosen from 2 to 5 by default.
+        Number of clusters of what is balanced; chosen from 2 to 5 by default.
     choose_by
-        How other numbers of clusters are chosen: by the "elbow" of the inertia (published), or the best "silhouette".
+        How numbers of clusters that are not set are chosen: by the "elbow" of the inertia (published), or the best
+        "silhouette".
     allocation
         Shares of the cells: "uniform" over environment clusters and over the core clusters within each, or in
         proportion to their "spread" (published).
@@ -213,7 +215,7 @@ class RetrainSettings:
         curated subset, unless no shortcut was found. "auto": recomposed images if the reference model relies on
         backgrounds, else as "subset".
     draws
-        Recomposed last layer: backgrounds for each object.
+        Last layer, recomposed images: number of backgrounds per object.
     strength
         Last layer: scikit-learn's C, the inverse strength of the penalty; tuned on held-out images by default, and
         0.001 for recomposed images.
@@ -223,15 +225,15 @@ class RetrainSettings:
         Last layer: whether to fit to the val images and their class labels as well, with equal weight for every cell.
         The reference model was not trained on them, so their features are more informative than those of as many images
         of the pool. The penalty is then l2; for the subset alone it is l1, as in DFR. With recomposed images, val is
-        recomposed as well, and used as it is too if the shortcut does not pay there.
+        recomposed as well, and also used unchanged if the shortcut does not help there.
     tune_on
         Last layer, subset: what tuning maximises. "cells" is the worst accuracy over the curated cells of val, or of
-        held-out images of the pool if val is not used; "groups" is the worst-group accuracy on val, which takes group
-        labels, as the report states. Val is then used for tuning only.
+        held-out images of the pool if val is not used; "groups" is the worst-group accuracy on val, which needs group
+        labels; the report says so. Val is then used for tuning only.
     start
-        Full: from the "weights" that the reference model started from, or from the trained "reference".
+        Full: start from the "weights" that the reference model started from, or from the trained "reference".
     epochs
-        Full: number of passes over the subset; recomposed images take those of the reference model.
+        Full: number of passes over the subset; with recomposed images, the reference model's number is used.
     lr
         Full: peak learning rate; the reference model's by default.
     """
@@ -272,9 +274,10 @@ class EvaluateSettings:
     batch_size
         Images per forward pass; by default 32, and 256 on a GPU.
     precision
-        Of the forward pass.
+        Precision of the forward pass.
     workers
-        Processes that read images, 0 for threads; by default threads, or processes where a GPU waits for them.
+        Number of processes that read images, 0 for threads; by default threads, or processes if the model runs on a
+        GPU.
     """
 
     regions: Literal["auto", "masks", "boxes"] = "auto"
@@ -289,20 +292,20 @@ class EvaluateSettings:
 
 @dataclass(frozen=True)
 class ExplainSettings:
-    """How `slim.explain` looks for what a model leans on.
+    """How `slim.explain` finds out what a model relies on.
 
     Parameters
     ----------
     clusters
-        Clusters of places, before those that come together are joined.
+        Number of clusters of places, before those that occur together are joined.
     concepts
-        At most this many concepts are erased and swapped: those that go with a class most.
+        At most this many concepts are erased and swapped: those most strongly associated with a class.
     images
-        At most this many images of a concept's class, and of other classes, on which that is measured.
+        Effects are measured on at most this many images of a concept's class, and as many of other classes.
     sample
-        At most this many train images whose properties are measured.
+        Properties are measured on at most this many train images.
     precision
-        Of the forward pass.
+        Precision of the forward pass.
     """
 
     clusters: int = 24

@@ -61,7 +61,7 @@ def train(
     Warns
     -----
     SlimWarning
-        The adopted network takes all of some images for one class.
+        The adopted network predicts the same class for all images that it was tried on.
 
     Examples
     --------

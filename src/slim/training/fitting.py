@@ -23,6 +23,7 @@ from slim.network.devices import resolve_device, resolve_precision, undisturbed
 from slim.network.sharing import independent_copy
 from slim.training.loop import Loop, Training
 from slim.training.settings import Task, TrainSettings
+from slim.training.sources import Images
 
 
 @checked
@@ -136,9 +137,10 @@ def fit(
     device = _device(settings)
     with _contained(device):
         precision = resolve_precision(settings.precision, device)
-        fabric = Fabric(accelerator=device.type, precision=precision, loggers=list(loggers), **processes.strategy())
-        fabric.launch()
         model = _first_model(task, initial)
+        strategy = processes.strategy(idle=processes.count() > 1 and processes.agreed(_has_idle(model, task)))
+        fabric = Fabric(accelerator=device.type, precision=precision, loggers=list(loggers), **strategy)
+        fabric.launch()
         flags = {name: values.requires_grad for name, values in model.module.named_parameters()}
         result = Loop(model, task, fabric, None if folder is None else Path(folder)).run()
         for name, values in model.module.named_parameters():
@@ -159,6 +161,11 @@ def _check(task: Task) -> None:
         raise DataError(
             "There must be validation images to select the best epoch by. Got none. "
             "Add a val split to the data set, or pass val=."
+        )
+    if len(val) < processes.count():
+        raise DataError(
+            f"There must be at least as many validation images as processes. Got {len(val)} for {processes.count()}. "
+            "Start fewer (--nproc-per-node)."
         )
     if table.class_names != val.class_names:
         raise DataError(
@@ -233,3 +240,15 @@ def _first_model(task: Task, initial: Classifier | None) -> Classifier:
             f"Got {', '.join(names)}. Leave initial= out to train a new model."
         )
     return replace(initial, module=independent_copy(initial.module), class_names=names)
+
+
+def _has_idle(model: Classifier, task: Task) -> bool:
+    """Whether parameters to train get no gradient, such as those of auxiliary heads, whose logits are left out."""
+    if task.settings.trainable != "all":
+        return False  # only what affects the logits is then trained
+    copy, size = independent_copy(model.module).train(), model.image_size
+    trained = [values for values in copy.parameters() if values.requires_grad]
+    blank = torch.zeros(2, 3, size, size, dtype=torch.uint8, device=model.device)
+    logits = Images(task.table, model, task, copy).logits(blank)
+    gradients = torch.autograd.grad(logits.sum(), trained, allow_unused=True) if trained else ()
+    return any(gradient is None for gradient in gradients)

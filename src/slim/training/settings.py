@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TrainSettings:
-    """Settings of a training.
+    """Settings for training.
 
     Parameters
     ----------
@@ -60,7 +60,8 @@ class TrainSettings:
     patience
         Stop after this many epochs without improvement; by default never.
     workers
-        Processes that read images, 0 for threads; by default threads, or processes where a GPU waits for them.
+        Number of processes that read images, 0 for threads; by default threads, or processes if the model runs on a
+        GPU.
     device
         auto (a GPU if there is one), cpu or cuda.
     checkpoint

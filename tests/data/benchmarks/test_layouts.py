@@ -16,7 +16,7 @@ from tests.data.benchmarks import layouts
 from tests.data.benchmarks.layouts import LAYOUTS, packed
 
 from slim.data import Dataset, load_dataset
-from slim.data.benchmarks import NAMES
+from slim.data.benchmarks import NAMES, copies
 from slim.data.benchmarks.registry import BENCHMARKS
 from slim.errors import DataError, SlimWarning
 from slim.progress import quiet
@@ -187,6 +187,26 @@ def test_archives_are_read_as_the_tree_is_and_unpacked_once_elsewhere(
     unpacked = everything(own_cache)
     load(name, tmp_path / "archives")
     assert everything(own_cache) == unpacked
+
+
+def test_another_process_may_unpack_the_same_archive_at_the_same_time(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = layouts.celeba(tmp_path / "copy")
+    packed(tree, tree / "img_align_celeba.zip", "img_align_celeba")
+    shutil.rmtree(tree / "img_align_celeba")
+    us, unpack = os.getpid(), copies._unpack
+
+    def other_first(archive: Path, folder: Path) -> None:
+        unpack(archive, folder)
+        if os.getpid() == us:
+            with monkeypatch.context() as other:
+                other.setattr(os, "getpid", lambda: us + 1)
+                load("celeba", tree)
+
+    monkeypatch.setattr(copies, "_unpack", other_first)
+    assert Path(load("celeba", tree).train.paths[0]).exists()
+    assert len(list((own_cache / "unpacked").iterdir())) == 1
 
 
 def test_archive_of_wilds_has_no_folder_of_its_own(tmp_path: Path) -> None:

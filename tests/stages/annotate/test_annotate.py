@@ -9,9 +9,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from slim import AnnotateSettings, Attention, BrowserAnnotator, Dataset, Space, Store, TerminalAnnotator, annotate
+from slim import (
+    AnnotateSettings,
+    Attention,
+    BrowserAnnotator,
+    Dataset,
+    Space,
+    Store,
+    TerminalAnnotator,
+    annotate,
+    select_queries,
+)
 from slim.errors import AnnotationError, SettingsError, SlimWarning
 from slim.stages.annotate.annotate import STORE
+from slim.stages.annotate.page.session import Session
 
 Inputs = Callable[..., tuple[Dataset, Attention, Space]]
 
@@ -94,6 +105,34 @@ def test_later_call_asks_only_about_images_without_an_answer(inputs: Inputs, tmp
     annotate(*inputs(), AnnotateSettings(budget=3), annotator=more, folder=tmp_path)
     assert len(more.asked) == 2
     assert not set(more.asked) & set(judgements.frame["index"])
+
+
+class Done(BrowserAnnotator):
+    """A page on which somebody presses Done at once."""
+
+    def _show(self, session: Session) -> None:
+        self.queue = session.queue()
+
+
+def test_answers_at_the_terminal_count_on_the_page_too(inputs: Inputs, tmp_path: Path) -> None:
+    there = annotate(*inputs(), TWO, annotator=terminal(tmp_path, *"csuc"), folder=tmp_path)
+    assert annotate(*inputs(), TWO, annotator=Done(), folder=tmp_path).frame.equals(there.frame)
+
+
+def test_answers_under_another_budget_count_except_an_oracles(
+    inputs: Inputs, tmp_path: Path, scripted: Any, certain: Any
+) -> None:
+    one, three = AnnotateSettings(budget=1), AnnotateSettings(budget=3)
+    page = Done()
+    for person in (terminal(tmp_path, *"csucsu"), scripted(*["core"] * 6), certain()):
+        folder = tmp_path / person.name
+        before = annotate(*inputs(), three, annotator=person, folder=folder)
+        after = annotate(*inputs(), one, annotator=person, folder=folder)
+        assert (len(before), len(after)) == (6, 2 if person.name == "certain" else 6)
+        assert after.frame["index"].tolist()[:2] == select_queries(*inputs(), one).index.tolist()
+        if person.name == "terminal":
+            assert annotate(*inputs(), one, annotator=page, folder=folder).frame.equals(after.frame)
+            assert page.queue == after.frame["index"].tolist()
 
 
 def test_judgements_are_of_the_annotator_who_was_asked(inputs: Inputs, tmp_path: Path, scripted: Any) -> None:

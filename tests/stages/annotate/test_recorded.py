@@ -12,6 +12,7 @@ import pytest
 from slim import Place, Queries, RecordedAnswers, Store, ask
 from slim.data import ImageTable
 from slim.errors import AnnotationError
+from slim.stages.annotate.store import judgements_of_people
 
 Ask = Callable[..., Queries]
 Recorded = Callable[[str], RecordedAnswers]
@@ -83,6 +84,29 @@ def test_recorded_answers_refuse_a_name_of_several_queries(recorded: Recorded, a
     assert judgements.frame["answer"].tolist() == ["core", "spurious"]
 
 
+def test_recorded_answers_refuse_a_name_of_a_query_and_of_another_image(recorded: Recorded, ask_about: Ask) -> None:
+    pool = ask_about(0, 1).table
+    pool = replace(pool, frame=pool.frame.assign(path=["/cats/1.png", "/dogs/1.png"]))
+    queries = ask_about(1)
+    queries = replace(queries, table=pool[np.array([1])], pool=pool)
+    with pytest.raises(AnnotationError, match=r"'1.png', which matches /cats/1.png and /dogs/1.png"):
+        recorded("path,answer\n1.png,core\n").answer(queries[0])
+    assert recorded("path,answer\ndogs/1.png,core\n").answer(queries[0]) == "core"
+
+
+def test_recorded_answers_take_a_whole_path_for_its_own_image(recorded: Recorded, ask_about: Ask) -> None:
+    queries = ask_about(0, 1)
+    frame = queries.table.frame.assign(path=["/copy/data/1.png", "/data/1.png"])
+    both = replace(queries, table=replace(queries.table, frame=frame))
+    assert [recorded("path,answer\n/data/1.png,core\n").answer(query) for query in both] == [None, "core"]
+
+
+def test_recorded_answers_leave_out_an_oracle_beside_people(recorded: Recorded, ask_about: Ask) -> None:
+    rows = "index,answer,annotator\n0,core,masks over 0.5\n"
+    assert recorded(rows).answer(ask_about(0)[0]) == "core"
+    assert recorded(f"{rows}0,no,ann\n").answer(ask_about(0)[0]) == "spurious"
+
+
 def test_recorded_answers_of_several_people_count_by_majority(recorded: Recorded, ask_about: Ask) -> None:
     oracle = recorded("index,answer\n0,core\n0,core\n0,no\n1,core\n1,no\n2,\n2,core\n")
     assert [oracle.answer(query) for query in ask_about(0, 1, 2)] == ["core", "unsure", "core"]
@@ -131,6 +155,19 @@ def test_recorded_answers_that_were_edited_replace_the_earlier_ones(recorded: Re
         ask(queries, recorded("index,answer\n0,core\n"), store)
         after = ask(queries, recorded("index,answer\n0,spurious\n"), store)
     assert after.frame["answer"].tolist() == ["spurious"]
+
+
+def test_recorded_answers_count_like_a_persons_until_another_file_replaces_them(
+    recorded: Recorded, ask_about: Ask, pool: ImageTable
+) -> None:
+    files = "index,answer\n0,core\n5,core\n", "index,answer\n0,spurious\n"
+    with Store(":memory:") as store:
+        for text, answers in zip((*files, files[0]), (["core", "core"], ["spurious"], ["core", "core"]), strict=True):
+            oracle = recorded(text)
+            ask(ask_about(*(0, 5)[: len(answers)]), oracle, store)
+            assert judgements_of_people(store, pool, [0]).frame["answer"].tolist() == answers
+            assert store.people() == [oracle.name]
+        assert store.history()["answer"].tolist() == ["core", "core", "spurious", "core", "core"]
 
 
 def test_recorded_answer_that_settles_overrides_the_majority(recorded: Recorded, ask_about: Ask) -> None:

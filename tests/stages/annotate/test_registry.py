@@ -47,7 +47,7 @@ def test_choose_annotator_refuses_noise_where_only_a_person_can_answer(
     bare = without(pool, "mask", "box_x", "box_y", "box_width", "box_height")
     with pytest.raises(SettingsError, match="Drop --noise"):
         choose_annotator(AnnotateSettings(noise=0.1), bare, tmp_path)
-    with pytest.raises(SettingsError, match="click_noise must go with masks or boxes.*Drop --click-noise"):
+    with pytest.raises(SettingsError, match="click_noise must be used with masks or boxes.*Drop --click-noise"):
         choose_annotator(AnnotateSettings(click_noise=0.1), bare, tmp_path)
 
 

@@ -67,7 +67,7 @@ def test_maps_that_stay_without_the_last_answers_are_settled(places: np.ndarray)
     assert now.staying is not None
     assert now.staying > STAYING
     assert now.settled
-    assert now.note.startswith("More clicks hardly change")
+    assert now.note.startswith("More clicks would hardly change")
 
 
 def test_maps_that_the_last_answers_changed_are_not_settled(places: np.ndarray) -> None:
@@ -76,7 +76,7 @@ def test_maps_that_the_last_answers_changed_are_not_settled(places: np.ndarray) 
     assert now.staying is not None
     assert now.staying < STAYING
     assert not now.settled
-    assert now.note.startswith("Still changing")
+    assert now.note.startswith("The object maps are still changing")
 
 
 @pytest.mark.parametrize(("staying", "settled"), [(None, False), (0.899, False), (STAYING, True), (1.0, True)])
@@ -170,11 +170,11 @@ def test_a_person_at_the_terminal_is_told_once_and_goes_on(
     keys = iter(["e5"] * 8)
     person = TerminalAnnotator(tmp_path, read=lambda: next(keys))
     assert len(annotate(*attended, AnnotateSettings(budget=4), annotator=person)) == 8
-    assert capsys.readouterr().err.count("More clicks hardly change") == 1
+    assert capsys.readouterr().err.count("More clicks would hardly change") == 1
 
 
 def test_ending_by_itself_is_refused_where_a_person_decides(pool: Any, without: Any) -> None:
-    with pytest.raises(SettingsError, match="until settled must go with an oracle or recorded answers"):
+    with pytest.raises(SettingsError, match="until settled must be used with an oracle or recorded answers"):
         AnnotateSettings(until="settled", annotator="terminal")
     with pytest.raises(SettingsError, match="Got a data set that only a person can answer for"):
         choose_annotator(AnnotateSettings(until="settled"), without(pool, "mask", "box_x"))

@@ -208,7 +208,7 @@ def test_store_of_an_older_version_is_kept_and_extended(tmp_path: Path, version:
         assert store.undo(6, "cid")
         assert store.history()["place_x"].dropna().tolist() == [0.5]
         assert store.answers()[["index", "annotator"]].values.tolist() == [[3, "ann"], [4, "bob"]]
-        assert store.people() == ["bob"]
+        assert store.people() == ["ann", "bob"]
 
 
 def test_store_keeps_places_of_answers_and_withdraws_them_with_the_answer(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_store_refuses_a_place_without_core_or_spurious() -> None:
             lambda: Post("a", 0, "undone", place=Place(0, 0)),
             lambda: Post("a", 0, "flag", place=Place(0, 0)),
         ):
-            with pytest.raises(AnnotationError, match="must go with the answer core or spurious"):
+            with pytest.raises(AnnotationError, match="must come with the answer core or spurious"):
                 refused()
         assert len(store.history()) == 0
 
@@ -334,9 +334,11 @@ def test_settled_answer_leaves_everybodys_own(pool: ImageTable) -> None:
         assert store.settled()["answer"].tolist() == ["spurious"]
 
 
-def test_judgements_of_people_are_of_the_queries_and_the_added_images_and_leave_out_oracles(pool: ImageTable) -> None:
+def test_judgements_of_people_are_all_that_they_answered_and_leave_out_oracles(pool: ImageTable) -> None:
     with Store(":memory:") as store:
         store.record(0, "core", "masks over 0.5")
+        store.record(2, "core", "an oracle of one's own")
+        store.record(4, "unsure", "terminal", seconds=0.5)
         store.post([Post("a6", 6, "core", 2.0), Post("a1", 1, "spurious")], "ann")
         store.post([Post("b6", 6, "core", 1.0), Post("b3", 3, "core")], "bob")
         store.add([6, 0])
@@ -344,6 +346,8 @@ def test_judgements_of_people_are_of_the_queries_and_the_added_images_and_leave_
     assert frame[["index", "y", "path", "answer", "annotator", "seconds"]].values.tolist() == [
         [1, 0, pool.paths[1], "spurious", "ann", 0.0],
         [6, 1, pool.paths[6], "core", "ann + bob", 3.0],
+        [4, 1, pool.paths[4], "unsure", "terminal", 0.5],
+        [3, 0, pool.paths[3], "core", "bob", 0.0],
     ]
 
 

@@ -1,4 +1,4 @@
-"""What a model leans on is named, and what only goes with the class is not."""
+"""What a model relies on is named, and what is only associated with the class is not."""
 
 from __future__ import annotations
 
@@ -98,8 +98,8 @@ def test_an_explanation_without_concepts_says_why_nothing_misleads(explained: Fo
     found = explained(2.0)
     none = found.pictures[:0], found.extremes[:0]
     found = replace(found, concepts=(), properties=(), pictures=none[0], extremes=none[1])
-    assert f"none of {found.n_concepts} kinds of places goes with a class" in found.summary()
-    assert "None of them goes with a class, so there was nothing to erase" in page(found, "stickers")
+    assert f"none of {found.n_concepts} kinds of places is associated with a class" in found.summary()
+    assert "None of them is associated with a class, so there was nothing to erase" in page(found, "stickers")
 
 
 def test_a_notebook_shows_concepts_and_their_pictures(explained: Found) -> None:

@@ -1,4 +1,4 @@
-"""Simple properties that go with a class are found, and chance is not."""
+"""Simple properties associated with a class are found, and chance is not."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def two_classes():
 
 def test_answers_about_one_class_rank_the_others_by_regression():
     coordinates, y, answers = two_classes()
-    with pytest.warns(SlimWarning, match="'dog'.*rest on the answers about other classes.*can be trusted") as caught:
+    with pytest.warns(SlimWarning, match="'dog'.*rely on the answers about other classes.*can be trusted") as caught:
         scores = propagate_answers(coordinates, y, answers, class_names=["cat", "dog"])
     assert len(caught) == 1
     for label in (0, 1):

@@ -326,7 +326,7 @@ def test_report_of_recomposed_retraining_says_what_it_used(records: Make) -> Non
     assert re.search(
         "right about 90.0.% of 200 such images with backgrounds of their own class, and about 25.0.%", page
     )
-    assert "4 of 5 maps made without the place that was pointed at contain it" in page
+    assert "4 of 5 maps made without the place that was pointed at contain that place" in page
 
 
 def test_report_says_whether_val_was_used_as_it_is(records: Make) -> None:
@@ -335,5 +335,5 @@ def test_report_says_whether_val_was_used_as_it_is(records: Make) -> None:
     said = []
     for uses_val in (False, True):
         stages[position] = replace(stages[position], uses_val=uses_val)
-        said.append("The validation images were used as they are, too" in write_report(*stages, facts=facts).page)
+        said.append("The validation images were also used unchanged" in write_report(*stages, facts=facts).page)
     assert said == [False, True]

@@ -14,7 +14,7 @@ from time import time
 from slim.data.columns import listed
 from slim.data.trees import is_shown
 from slim.errors import DataError, first_line
-from slim.files import cache_folder
+from slim.files import cache_folder, made_once
 from slim.progress import track
 
 _DEEPEST = 3  # folders that publishers put around a benchmark
@@ -105,16 +105,11 @@ def _unpacked(archive: Path) -> Path:
     folder = cache_folder() / "unpacked" / f"{archive.name}-{hashlib.sha256(version.encode()).hexdigest()[:8]}"
     if not folder.is_dir():
         _remove_killed(folder)
-        partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        try:
+        with made_once(folder) as partial:
+            partial.mkdir()
             _unpack(archive, partial)
             if sys.platform != "win32":
                 os.sync()  # waits for all at once, and there may be ten thousand files
-            partial.replace(folder)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 

@@ -85,5 +85,5 @@ NICO = Benchmark(
         ),
     ),
     "https://nico.thumedialab.com (NICO) or https://github.com/xxgege/NICO-plus (NICO++)",
-    "The photographs are from the web and stay their owners'.",
+    "The photographs are from the web and belong to their owners.",
 )

@@ -40,14 +40,14 @@ class BenchmarkCard:
     images
         Number of images, by split.
     correlation
-        Cramér's V between class and attribute, by attribute and split: 0 = independent, 1 = one tells the other.
+        Cramér's V between class and attribute, by attribute and split: 0 = independent, 1 = one determines the other.
     area
         Share of the image that the object covers, by split: the 5th percentile, median and 95th.
     probe
-        Accuracy of a linear probe, by what it sees: "image", "object" (before grey) or "background" (the object grey);
-        then on "train" and "test". It is a logistic regression on the colours of 16 x 16 pixels, fitted to train, and
-        for train to the other two thirds of it. A background that predicts the class in train and not in test is the
-        shortcut.
+        Accuracy of a linear probe, by what it sees: "image", "object" (on grey) or "background" (the object greyed
+        out); then on "train" and "test". It is a logistic regression on the colours of 16 x 16 pixels, fitted to train;
+        accuracy on train is cross-validated in three folds. A background that predicts the class in train and not in
+        test is the shortcut.
     chance
         Share of the largest class of test.
     """

@@ -34,7 +34,7 @@ def compose(
     *,
     seed: int = 0,
 ) -> BenchmarkCard:
-    """Compose a benchmark whose shortcut is known.
+    """Compose a benchmark with a known shortcut.
 
     Parameters
     ----------

@@ -15,11 +15,11 @@ class ComposeSettings:
     Parameters
     ----------
     shortcut
-        What goes with the class in train: the "scene", as in Waterbirds; a "sticker" in a corner, on every other class;
-        or "none".
+        What is correlated with the class in train: the "scene", as in Waterbirds; a "sticker" in a corner, on every
+        other class; or "none".
     correlation
-        Share of a class's train images that show its usual scene, or a sticker; the other scenes share the rest, and
-        as many stickers are on the classes that have none usually. Val and test are balanced.
+        Share of a class's train images that show its usual scene, or a sticker; the other scenes share the rest. In
+        classes that usually have no sticker, the rest have one. Val and test are balanced.
     side
         Side of the square images, in pixels.
     train

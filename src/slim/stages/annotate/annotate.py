@@ -11,21 +11,22 @@ import click
 import numpy as np
 
 from slim.arguments import checked
-from slim.data import Dataset
+from slim.arrays import Ints
+from slim.data import Dataset, ImageTable
 from slim.errors import AnnotationError
 from slim.files import read_json, write_json
-from slim.stages.annotate.annotator import Annotator, ask, check_answered
+from slim.stages.annotate.annotator import Annotator, Oracle, ask, check_answered
 from slim.stages.annotate.page.server import BrowserAnnotator
 from slim.stages.annotate.page.session import Pool
 from slim.stages.annotate.registry import choose_annotator
 from slim.stages.annotate.selection import select_queries
 from slim.stages.annotate.settings import AnnotateSettings
 from slim.stages.annotate.settling import Objects, Progress
-from slim.stages.annotate.store import MEMORY, Store
+from slim.stages.annotate.store import MEMORY, Store, judgements_of_people
 from slim.stages.annotate.terminal import TerminalAnnotator
 from slim.stages.attend import Attention
 from slim.stages.embed import Space
-from slim.stages.judgements import Judgements
+from slim.stages.judgements import Judgements, queried_images
 from slim.stages.settings import PropagateSettings
 
 STORE = "annotations.db"
@@ -64,7 +65,8 @@ def annotate(
     Returns
     -------
     Judgements
-        One row per answered image.
+        One row per answered image: an oracle's and recorded answers about the queries, all of a person's answers about
+        these maps, and everybody's on the page and at the terminal.
 
     Raises
     ------
@@ -94,6 +96,7 @@ def annotate(
             return annotator.judge(queries, store, annotation_pool(data, attention, space, propagation, folder))
         objects = Objects(attention.split(space.pool).places, attention.split(space.pool).maps)
         judgements = ask(queries, annotator, store, enough=_enough(settings, annotator, objects))
+        kept = judgements if isinstance(annotator, Oracle) else _of_person(annotator, store, table, queries.index)
     if isinstance(annotator, TerminalAnnotator) and len(judgements) < len(queries):
         if folder is not None:
             raise AnnotationError(
@@ -101,7 +104,20 @@ def annotate(
                 "Continue with: slim annotate RUN, or ask for fewer: --budget N"
             )
         check_answered(judgements, queries, annotator)  # there is nowhere to continue from
-    return judgements
+    return kept
+
+
+def _of_person(annotator: Annotator, store: Store, table: ImageTable, index: Ints) -> Judgements:
+    """What counts after a person was asked: no answer of theirs is left out because the budget was another one then.
+
+    At the terminal they are one of the people of the run; an annotator of your own answers alone.
+    """
+    if isinstance(annotator, TerminalAnnotator):
+        return judgements_of_people(store, table, index.tolist())
+    answers = store.answers()
+    own = answers[answers["annotator"] == annotator.name]
+    judged = np.array(list(dict.fromkeys([*index.tolist(), *own["index"].tolist()])), dtype=np.int64)
+    return Judgements.from_answers(queried_images(table, judged), own)
 
 
 def _enough(settings: AnnotateSettings, annotator: Annotator, objects: Objects) -> Callable[[Judgements], bool] | None:

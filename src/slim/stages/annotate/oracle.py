@@ -54,7 +54,7 @@ class MaskOracle(Oracle):
     "unsure", so is one with an empty mask, and so is one with a flat map, which does not show where the model looks.
 
     A click on a mask lies well inside: at a random pixel whose distance to the border is at least 0.7 of the largest. A
-    click on a box is its centre. Each image has a draw of its own, seeded by `seed` and its position in the pool.
+    click on a box is its centre. Each image has its own random draw, seeded by `seed` and its position in the pool.
 
     Examples
     --------
@@ -176,7 +176,7 @@ class NoisyOracle(Oracle):
 
     Notes
     -----
-    Each image has a draw of its own, seeded by `seed` and the image's position in the pool. So the flipped share is
+    Each image has its own random draw, seeded by `seed` and the image's position in the pool. So the flipped share is
     `share` only on average, resuming gives the same answers, and what is flipped at a small share is also flipped at a
     larger one. "unsure" stays.
 

@@ -89,6 +89,8 @@ class Queries:
         (m, h, w) attention maps in [0, 1].
     class_names
         Names of the labels.
+    pool
+        The table that they were selected from; by default `table`.
 
     Examples
     --------
@@ -106,6 +108,7 @@ class Queries:
     table: ImageTable
     maps: Floats
     class_names: tuple[str, ...]
+    pool: ImageTable | None = None
 
     def __post_init__(self) -> None:
         sizes = {len(self.index), len(self.y), len(self.table), len(self.maps)}
@@ -144,4 +147,4 @@ class Queries:
 
     def first(self, n: int) -> Queries:
         """The first n of them."""
-        return Queries(self.index[:n], self.y[:n], self.table[:n], self.maps[:n], self.class_names)
+        return Queries(self.index[:n], self.y[:n], self.table[:n], self.maps[:n], self.class_names, self.pool)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,8 @@ import pandas as pd
 from slim.errors import AnnotationError, first_line
 from slim.files import read_cells, unguarded
 from slim.stages.annotate.annotator import Judged, Oracle
-from slim.stages.annotate.queries import Query
+from slim.stages.annotate.oracle import is_oracle
+from slim.stages.annotate.queries import Queries, Query
 from slim.stages.judgements import PLACE_COLUMNS, Answer, Place, answers_that_count, check_place
 
 # In the order of preference: a path still means the same image after the pool was reordered.
@@ -53,9 +55,10 @@ class RecordedAnswers(Oracle):
     Notes
     -----
     Rows are matched to images by path or index, never by their order. A path may omit leading folders:
-    ``cats/1.jpg`` matches ``/data/cats/1.jpg``. Where an image has several rows, the most frequent answer counts, and a
-    tie is "unsure"; but a row with "true" in a column ``settles`` overrides the others. The last place with the answer
-    that counts is the image's. An image without a row has no answer.
+    ``cats/1.jpg`` matches ``/data/cats/1.jpg``, if no other image of the pool ends so. Where an image has several rows,
+    the most frequent answer counts, and a tie is "unsure"; but a row with "true" in a column ``settles`` overrides the
+    others. Rows whose ``annotator`` is an oracle on masks or boxes are left out if there are others. The last place
+    with the answer that counts is the image's. An image without a row has no answer.
 
     Examples
     --------
@@ -71,7 +74,10 @@ class RecordedAnswers(Oracle):
         rows = read_rows(self.path)
         self.column = key_column(rows, self.path)
         keys = rows[self.column].map(plain_path if self.column != INDEX_COLUMN else str.strip)
-        answers = rows.assign(index=keys, annotator="", seconds=0.0)[rows["answer"].ne("") & keys.ne("")]
+        answered = rows["answer"].ne("") & keys.ne("")
+        by_people = answered & ~rows.get("annotator", rows["answer"]).map(is_oracle).astype(bool)
+        answered = by_people if by_people.any() else answered
+        answers = rows.assign(index=keys, annotator="", seconds=0.0)[answered]
         settles = answers.get("settles", pd.Series("", answers.index)).str.lower().isin(YES)
         counted = answers_that_count(answers, answers[settles].drop_duplicates("index", keep="last"))
         places = (Place.from_columns(*row) for row in counted[list(PLACE_COLUMNS)].itertuples(index=False))
@@ -82,6 +88,7 @@ class RecordedAnswers(Oracle):
         }
         digest = hashlib.sha256(self.path.read_bytes()).hexdigest()[:8]
         self.name = f"recorded {self.path.name} {digest}"  # the answers of an edited file replace the earlier ones
+        self._pool: tuple[Queries | None, dict[str, list[str]]] = None, {}
 
     def __repr__(self) -> str:
         return f"RecordedAnswers({self.path.name!r}, {len(self._answers)} images)"
@@ -92,7 +99,7 @@ class RecordedAnswers(Oracle):
         Raises
         ------
         AnnotationError
-            The recorded path matches several queries.
+            The recorded path matches several images of the pool.
         """
         if self.column == INDEX_COLUMN:
             return self._answers.get(str(query.index))
@@ -101,17 +108,21 @@ class RecordedAnswers(Oracle):
         tail = next((tail for tail in tails if tail in self._answers), None)
         if tail is None:
             return None
-        self._check_unique(tail, query)
-        return self._answers[tail]
+        return self._answers[tail] if self._means(tail, query.path, query.queries) else None
 
-    def _check_unique(self, tail: str, query: Query) -> None:
-        """Refuse a path, such as a bare file name, that matches several of the queries."""
-        matches = [path for path in query.queries.table.paths if f"/{plain_path(path)}".endswith(f"/{tail}")]
+    def _means(self, tail: str, path: str, queries: Queries) -> bool:
+        """Whether the image at this path is meant; refuses one, such as a bare name, that matches several."""
+        if self._pool[0] is not queries:
+            self._pool = queries, _by_name((queries.table if queries.pool is None else queries.pool).paths)
+        named = self._pool[1].get(_name(tail), [])
+        matches = [path for path in named if f"/{plain_path(path)}".endswith(f"/{tail}")]
+        matches = [path for path in matches if plain_path(path) == tail] or matches
         if len(matches) > 1:
             raise AnnotationError(
                 f"A recorded path must match one image. Got {tail!r}, which matches {matches[0]} and {matches[1]}. "
                 f"Include more of the folders in {self.path}."
             )
+        return path in matches
 
 
 def read_rows(path: Path) -> pd.DataFrame:
@@ -179,6 +190,19 @@ def parse_place(row: Mapping[Any, Any], where: str) -> Place | None:
             f"spurious. Got {got} with {row['answer']} in {where}. Correct it."
         ) from error
     return place
+
+
+def _by_name(paths: Iterable[str]) -> dict[str, list[str]]:
+    """Paths by the name of the file."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        found[_name(plain_path(path))].append(path)
+    return found
+
+
+def _name(path: str) -> str:
+    """The last part of a plain path."""
+    return path.rpartition("/")[2]
 
 
 def plain_path(path: str) -> str:

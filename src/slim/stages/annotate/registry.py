@@ -59,14 +59,15 @@ def choose_annotator(
     if settings.noisy:
         option = settings.noisy.replace("_", "-")
         raise SettingsError(
-            f"{settings.noisy} must go with masks or boxes. Got a data set without either. Drop --{option}."
+            f"{settings.noisy} must be used with masks or boxes. Got a data set without either. Drop --{option}; if an "
+            f"earlier command saved it, add --{option} 0."
         )
     if settings.recorded:
         return RecordedAnswers(settings.recorded)
     if settings.until == "settled":
         raise SettingsError(
-            "until settled must go with an oracle or recorded answers. Got a data set that only a person can answer "
-            "for, who is told and decides. Drop --until."
+            "until settled must be used with an oracle or recorded answers. Got a data set that only a person can "
+            "answer for, who decides when to stop. Drop --until; if an earlier command saved it, add --until budget."
         )
     return BrowserAnnotator(folder=folder) if kind == "browser" else TerminalAnnotator(folder or "slim-queries")
 

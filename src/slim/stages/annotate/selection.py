@@ -49,7 +49,7 @@ def select_queries(
             "Pass the data set that was attended to."
         )
     index = choose(space.points(settings.select), table, settings, seed)
-    return Queries(index, table.y[index], table[index], np.asarray(maps[index], np.float32), table.class_names)
+    return Queries(index, table.y[index], table[index], np.asarray(maps[index], np.float32), table.class_names, table)
 
 
 def choose(points: Floats, table: ImageTable, settings: AnnotateSettings, seed: int = 0) -> Ints:

@@ -21,8 +21,9 @@ class AnnotateSettings:
     budget
         Judgements per class.
     until
-        When an oracle or recorded answers end: when the "budget" is spent, or earlier, when the object maps are
-        "settled", so that more answers would hardly change them. A person is told, and decides.
+        When an oracle or recorded answers stop: when the "budget" is spent, or earlier, once the object maps are
+        "settled", that is, once more answers would hardly change them. A person is told when that is so, and decides
+        when to stop.
     select
         Query selection: the images whose answers are most informative about their class ("information"), or one near
         each of `budget` k-means "centres" of the plane (published).
@@ -33,7 +34,7 @@ class AnnotateSettings:
         a CSV file), browser (you, on a page), terminal (you, with pictures in a folder). auto takes recorded answers
         if there is a file, else masks, else boxes, else asks you.
     recorded
-        CSV file of recorded answers, with a column "path" or "index", a column "answer", and perhaps "x" and "y" of
+        CSV file of recorded answers, with a column "path" or "index", a column "answer", and optionally "x" and "y" of
         clicks.
     noise
         Probability that an oracle's answer is flipped, from 0 to 1.
@@ -77,7 +78,7 @@ class AnnotateSettings:
             raise SettingsError(f"click_noise must be from 0 to 0.5. Got {self.click_noise}. Try --click-noise 0.1.")
         if self.click_noise and not self.clicks:
             raise SettingsError(
-                f"click_noise must go with clicks. Got {self.click_noise} without them. Drop --click-noise."
+                f"click_noise must be used with clicks. Got {self.click_noise} without them. Drop --click-noise."
             )
         if not 0 <= self.threshold < 1:
             raise SettingsError(f"threshold must be at least 0 and below 1. Got {self.threshold}. Try --threshold 0.5.")
@@ -94,18 +95,21 @@ class AnnotateSettings:
             )
         if self.recorded and self.annotator not in ("auto", "recorded"):
             raise SettingsError(
-                f"A file of recorded answers needs annotator recorded or auto. Got {self.annotator}. Drop one of them."
+                f"A file of recorded answers needs annotator recorded or auto. Got {self.annotator}. "
+                "Drop one of them; if an earlier command saved the file, add --recorded none."
             )
         if self.until == "settled" and self.annotator in ("browser", "terminal"):
             raise SettingsError(
-                f"until settled must go with an oracle or recorded answers. Got annotator {self.annotator}, where you "
-                "are told and decide yourself. Drop --until."
+                f"until settled must be used with an oracle or recorded answers. Got annotator {self.annotator}, with "
+                "which you decide yourself when to stop. Drop --until; if an earlier command saved it, add "
+                "--until budget."
             )
         if self.noisy and (self.recorded or self.annotator in ("browser", "terminal")):
             kind = "recorded answers" if self.recorded else f"annotator {self.annotator}"
             option = self.noisy.replace("_", "-")
             raise SettingsError(
-                f"{self.noisy} must go with an oracle (masks or boxes). Got it with {kind}. Drop --{option}."
+                f"{self.noisy} must be used with an oracle (masks or boxes). Got it with {kind}. Drop --{option}; if "
+                f"an earlier command saved it, add --{option} 0."
             )
 
     @property

@@ -53,16 +53,16 @@ class Progress:
         Examples
         --------
         >>> Progress(0.942).note
-        'More clicks hardly change what SLIM takes for the object (0.94 of it stays without the last 5 answers).'
+        'More clicks would hardly change the object maps (overlap of 0.94 with those made without the last 5 answers).'
         >>> Progress(0.5).note
-        'Still changing: 0.50 of it stays without the last 5 answers.'
+        'The object maps are still changing (overlap of 0.50 with those made without the last 5 answers).'
         >>> Progress().note
         ''
         """
-        much = f"{self.staying or 0:.2f} of it stays without the last {LAST} answers"
+        much = f"overlap of {self.staying or 0:.2f} with those made without the last {LAST} answers"
         if self.settled:
-            return f"More clicks hardly change what SLIM takes for the object ({much})."
-        return "" if self.staying is None else f"Still changing: {much}."
+            return f"More clicks would hardly change the object maps ({much})."
+        return "" if self.staying is None else f"The object maps are still changing ({much})."
 
 
 class Objects:

@@ -30,13 +30,22 @@ _INSERT = (
     f"VALUES (?, ?, ?, ?, ?, coalesce(?, {NOW}), ?, ?, ?, ?)"
 )
 _HISTORY = "SELECT image, answer, annotator, seconds, time, x, y, width, height, settles FROM judgements"
-_LAST = "id IN (SELECT max(id) FROM judgements WHERE NOT settles GROUP BY image, annotator) AND answer <> 'undone'"
+_POSTED = "id IN (SELECT judgement FROM posts WHERE judgement IS NOT NULL)"
+# Of recorded answers, those of the file that was asked last are in force; see the name of `RecordedAnswers`.
+_FILE = f"(annotator GLOB 'recorded * {'[0-9a-f]' * 8}' AND NOT {_POSTED})"
+_LAST_FILE = f"(SELECT annotator FROM judgements WHERE {_FILE} ORDER BY id DESC LIMIT 1)"
+_IN_FORCE = f"NOT ({_FILE} AND annotator <> {_LAST_FILE})"
+_BY_PERSON = f"({_POSTED} OR {_FILE} OR seconds > 0) AND {_IN_FORCE}"  # an oracle takes no time
+_LATEST = "id IN (SELECT max(id) FROM judgements WHERE NOT settles GROUP BY image, annotator)"
+_LAST = f"{_LATEST} AND answer <> 'undone' AND {_IN_FORCE}"
 _SETTLED = "id IN (SELECT max(id) FROM judgements WHERE settles GROUP BY image) AND answer <> 'undone'"
 _ANSWER = {"index": "int64", "answer": "str", "annotator": "str", "seconds": "float64", "time": "str"}
 _COLUMNS = {**_ANSWER, **dict.fromkeys(PLACE_COLUMNS, "float64"), "settles": "bool"}
 _PEOPLE = "SELECT annotator, max(id) FROM judgements WHERE {} GROUP BY annotator ORDER BY annotator"
-_POSTED = "id IN (SELECT judgement FROM posts)"
 _BUSY_SECONDS = 30
+
+IMPORTED = "import-"
+"""How the key of an imported answer begins."""
 
 MEMORY = ":memory:"
 """The path of a store that is not on the disk."""
@@ -228,8 +237,12 @@ class Store:
         return self._connection.execute(_INSERT, values).lastrowid
 
     def people(self) -> list[str]:
-        """Names of the people who answered on the page or whose answers were imported, in alphabetical order."""
-        return [name for name, _ in self._rows(_PEOPLE.format(f"NOT settles AND {_POSTED}"))]
+        """Names of all who have answered, except oracles, in alphabetical order.
+
+        They are people on the page and at the terminal, those whose answers were imported, and the file of recorded
+        answers that was asked last.
+        """
+        return [name for name, _ in self._rows(_PEOPLE.format(f"NOT settles AND {_BY_PERSON}"))]
 
     def last_rows(self) -> dict[str, int]:
         """The number of each person's last row of any kind, which tells a page whether it has seen that row."""
@@ -284,6 +297,8 @@ class Store:
     def answers(self) -> pd.DataFrame:
         """The current answer of each annotator about each image, oldest first.
 
+        Answers from a recorded file are current until those of another file, or of the edited one, are asked for.
+
         Returns
         -------
         DataFrame
@@ -311,6 +326,12 @@ class Store:
         A last column, ``settles``, is True where the row settles a disagreement.
         """
         return self._read(f"{_HISTORY} ORDER BY id")
+
+    def imported(self) -> pd.DataFrame:
+        """The rows of the history that were imported."""
+        return self._read(
+            f"{_HISTORY} WHERE id IN (SELECT judgement FROM posts WHERE key GLOB '{IMPORTED}*') ORDER BY id"
+        )
 
     def _read(self, query: str) -> pd.DataFrame:
         return pd.DataFrame(self._rows(query), columns=list(_COLUMNS)).astype(_COLUMNS)
@@ -382,7 +403,7 @@ class Store:
 
 
 def judgements_of_people(store: Store, table: ImageTable, index: Sequence[int]) -> Judgements:
-    """People's judgements, from the page or imported, of the queries and of the images added to them.
+    """People's judgements: all that `Store.people` answered, whichever queries were asked then.
 
     Parameters
     ----------
@@ -391,9 +412,16 @@ def judgements_of_people(store: Store, table: ImageTable, index: Sequence[int]) 
     table
         The pool.
     index
-        Positions of the queries in the pool.
+        Positions of the queries in the pool, whose judgements come first.
     """
-    queried = np.array(list(dict.fromkeys([*map(int, index), *store.added()])), dtype=np.int64)
+    queried = np.array(queue_of_people(store, index), dtype=np.int64)
     answers = store.answers()
     by_people = answers[answers["annotator"].isin(store.people())]
     return Judgements.from_answers(queried_images(table, queried), by_people, store.settled())
+
+
+def queue_of_people(store: Store, index: Sequence[int]) -> list[int]:
+    """Positions of the queries, the images added to them, and those that people judged under another budget."""
+    history = store.history()
+    judged = history.loc[history["annotator"].isin(store.people()) | history["settles"], "index"]
+    return list(dict.fromkeys([*map(int, index), *store.added(), *judged.tolist()]))

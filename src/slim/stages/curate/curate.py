@@ -48,7 +48,7 @@ def curate(
     ----------
     data, reference, attention, space
         The images, the reference model, its attention, and the attention space of the pool. The factor to balance over
-        is chosen by the reference model's errors on val, which takes class labels alone.
+        is chosen by the reference model's errors on val, which needs only class labels.
     scores
         Attention scores of the pool.
     settings

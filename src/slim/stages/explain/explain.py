@@ -1,4 +1,4 @@
-"""What a model leans on, without groups and without a person: concepts, and properties of whole images."""
+"""What a model relies on, without groups and without a person: concepts, and properties of whole images."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def explain(
     *,
     seed: int = 0,
 ) -> Explanation:
-    """Find what the model leans on: kinds of attended places, and what accuracy hangs on each.
+    """Find what the model relies on: kinds of attended places, and how much accuracy depends on each.
 
     Parameters
     ----------
@@ -60,10 +60,11 @@ def explain(
 
     Notes
     -----
-    Places are clustered, and clusters are joined that images of the same class show together. Each concept that goes
-    with a class is then taken away in two ways, by real forward passes. Erased: its places are filled from around them;
-    the control fills as large an area elsewhere. Swapped: its places come from another image of the same class that
-    does not show it; the control takes them from one that does. Images of val are used before images of train.
+    Places are clustered, and clusters that occur together in images of the same class are joined. Each concept
+    associated with a class is then removed in two ways, and the model is run on the results. Erased: its places are
+    filled in from their surroundings; as a control, an area of the same size elsewhere is filled in. Swapped: its
+    places are replaced by those of another image of the same class that does not show it; as a control, by those of one
+    that does. Images of val are used before images of train.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What `slim.explain` found: concepts that the model leans on, and properties that go with a label."""
+"""What `slim.explain` found: concepts that the model relies on, and properties associated with a label."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ class Errors:
 
 @dataclass(frozen=True)
 class Concept:
-    """A kind of places that goes with a class.
+    """A kind of place that is associated with a class.
 
     Attributes
     ----------
     number
         Names it in commands.
     class_name
-        The class that it goes with.
+        The class that it is associated with.
     area
         Share of all places of the train images, in [0, 1].
     attention
@@ -114,21 +114,21 @@ def _is_shown(effects: Mapping[str, Effect | None], sign: Literal[-1, 1]) -> boo
 
 @dataclass(frozen=True, eq=False)
 class Explanation(Record):
-    """What a model leans on; see `slim.explain`.
+    """What a model relies on; see `slim.explain`.
 
     Attributes
     ----------
     concepts
-        Those that go with a class: misleading ones first.
+        Those associated with a class, misleading ones first.
     properties
-        Properties of whole images that go with a class, the strongest first.
+        Properties of whole images that are associated with a class, the strongest first.
     pictures
-        (n_concepts, 2, m, s, s, 3) of each concept, m images with its places outlined, and the same places from close
-        by.
+        (n_concepts, 2, m, s, s, 3) for each concept, m images with its places outlined, and close-ups of the same
+        places.
     extremes
         (n_properties, m, s, s, 3) the m train images where each property is most extreme, on the side in question.
     n_concepts
-        Concepts that were found; those that go with no class are not in `concepts`.
+        Number of concepts found; those associated with no class are not in `concepts`.
     names
         What people call the concepts, by number as text.
     """
@@ -157,12 +157,12 @@ class Explanation(Record):
         """What was found, in one line."""
         named = ", ".join(self.name(one) for one in self.misleading) or "nothing shown"
         if not self.concepts:
-            named += f", since none of {self.n_concepts} kinds of places goes with a class"
+            named += f", since none of {self.n_concepts} kinds of places is associated with a class"
         n = len({one.name for one in self.properties})
         properties = (
-            f"{n} {'property goes' if n == 1 else 'properties go'} with a class"
+            f"{n} {'property is' if n == 1 else 'properties are'} associated with a class"
             if n
-            else "no property goes with a class"
+            else "no property is associated with a class"
         )
         return f"misleading: {named}; {properties}"
 

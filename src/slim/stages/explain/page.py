@@ -25,7 +25,7 @@ VERDICTS = {
 MEANING = (
     "A concept misleads if the model is wrong more often about images of other classes that show it, and swapping it "
     "corrects them: suspect a shortcut. If only its own class needs it, it may be the object itself: look at the "
-    "pictures. Changes are in points of accuracy, against a control; all intervals hold together at 95 %."
+    "pictures. Changes are in points of accuracy, relative to a control; the intervals hold jointly at 95 %."
 )
 
 
@@ -85,7 +85,7 @@ def tables(explanation: Explanation) -> list[Table]:
         others = points(one.misleads["erased"]), points(one.misleads["swapped"])
         concepts.add_row("  other classes, with it", f"{100 * one.others:.0f} %", _with(one), *others)
         concepts.add_row("  other classes, without it", "", _without(one), "", "", end_section=True)
-    properties = Table("Property", "What goes with it", box=box.SIMPLE_HEAD, header_style="bold")
+    properties = Table("Property", "Associated with", box=box.SIMPLE_HEAD, header_style="bold")
     for column in ("Accuracy where\nit fits the class", "Accuracy where\nit does not"):
         properties.add_column(column, justify="right")
     for item in explanation.properties:

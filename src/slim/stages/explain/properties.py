@@ -1,4 +1,4 @@
-"""Simple properties of whole images, such as brightness, that go with a label."""
+"""Simple properties of whole images, such as brightness, that are associated with a label."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Kind = Literal["level", "low", "high"]
 
 @dataclass(frozen=True)
 class Property:
-    """A property that goes with a class in the train images.
+    """A property that is associated with a class in the train images.
 
     Attributes
     ----------
@@ -53,9 +53,9 @@ class Property:
     expected
         What the effect would be without a relation: 0.5, or the share of the class among all images.
     n_usual, accuracy_usual
-        Held-out images whose value goes with their class as in train, and the model's accuracy on them.
+        Held-out images whose value fits their class as in train, and the model's accuracy on them.
     n_unusual, accuracy_unusual
-        Held-out images whose value speaks for another class.
+        Held-out images whose value points to another class.
     limit
         The value from which it is unusual; the median for "level".
     needs, misleads

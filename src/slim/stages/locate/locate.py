@@ -47,12 +47,12 @@ def locate(
     data, attention, space
         The images, their attention and places, and the attention space of the pool.
     judgements
-        Answers about images of the pool, at best with a place on the object where the attention is wrong. Without any,
-        the object is what stands out in the middle.
+        Answers about images of the pool, ideally with a place on the object where the attention is wrong. Without
+        answers, whatever stands out in the middle is taken for the object.
     settings
         See `LocateSettings`.
     seed
-        Random seed of the images that are learned from where there are no answers.
+        Random seed of the images to learn from if there are no answers.
     folder
         Where to write the maps as they are computed; in memory by default.
 
@@ -165,9 +165,9 @@ def _trust(table: ImageTable, index: Ints, answers: PlaceAnswers, where: Floats,
 def _warn(trust: Trust) -> None:
     if trust.n and trust.low <= trust.area:
         warnings.warn(
-            f"The object maps are not shown to find the object: {trust.hits} of {trust.n} maps made without a place "
-            f"contain it (95 % interval {trust.low:.0%} to {trust.high:.0%}), and a map covers {trust.area:.0%} of "
-            "the image. Point at the object in more images: slim annotate RUN.",
+            f"There is no evidence that the object maps find the object: {trust.hits} of {trust.n} maps made without a "
+            f"place contain it (95 % interval {trust.low:.0%} to {trust.high:.0%}), and a map covers {trust.area:.0%} "
+            "of the image. Point at the object in more images: slim annotate RUN.",
             SlimWarning,
             stacklevel=3,
         )

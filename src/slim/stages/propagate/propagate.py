@@ -200,7 +200,8 @@ def _warning(trust: ClassTrust, values: npt.NDArray[np.float32]) -> str:
         kind, value = ("core", 1) if trust.n_core else ("spurious", 0)
         ranked = bool(np.ptp(values))
         consequence = (
-            "its attention scores rest on the answers about other classes, and whether they can be trusted is unknown"
+            "its attention scores rely on the answers about other classes, and it is unknown whether they can be "
+            "trusted"
             if ranked
             else f"all its attention scores are {value} and do not rank its images"
         )

@@ -37,7 +37,7 @@ class RunFacts:
     warnings
         The warnings of the stages.
     explanation
-        What `slim.explain` found, if it was asked.
+        What `slim.explain` found, if it was run.
     """
 
     title: str

@@ -60,7 +60,7 @@ class Retrained(Record):
     format: ClassVar[int] = 3
 
     def __repr__(self) -> str:
-        parts: list[str] = [self.mode, _TRAINED_ON[self.images] + ("  and unchanged val" if self.uses_val else "")]
+        parts: list[str] = [self.mode, _TRAINED_ON[self.images] + (" and unchanged val" if self.uses_val else "")]
         if self.strength is not None:
             parts.append(f"strength {self.strength:g}")
         if self.held_out_accuracy is not None:

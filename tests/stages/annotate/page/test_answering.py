@@ -137,6 +137,44 @@ def test_many_by_dragging(open_page: Open, annotator: Any) -> None:
     assert [answer for _, answer, _ in annotator.rows()] == ["spurious"] * 3
 
 
+def test_range_does_not_begin_in_another_class(open_page: Open, annotator: Any) -> None:
+    page = open_page()
+    page.keyboard.press("g")
+    page.locator(".tile").nth(6).click()
+    page.click("#many-class button:nth-child(2)")
+    page.locator(".tile").nth(2).click(modifiers=["Shift"])
+    page.locator(".tile").nth(4).click(modifiers=["Shift"])
+    page.wait_saved()
+    page.wait_until("document.querySelectorAll('.tile.spurious').length === 3")
+    assert sorted(image for image, _, _ in annotator.rows()) == [5, 7, 9, 12]  # odd numbers are of the second class
+
+
+def test_class_button_keeps_the_focus_by_keyboard(open_page: Open, annotator: Any) -> None:
+    page = open_page()
+    page.keyboard.press("g")
+    page.locator("#many-class button").nth(1).focus()
+    page.keyboard.press("Enter")
+    page.wait_until("document.querySelector('#many-class button:nth-child(2)').ariaPressed === 'true'")
+    assert page.evaluate("document.activeElement.dataset.class") == "1"
+    page.locator("#many-class button").nth(0).click()  # a click does not, so that the space bar means unsure
+    page.keyboard.press("Space")
+    assert page.get_attribute("[data-brush=unsure]", "aria-pressed") == "true"
+
+
+def test_photos_that_somebody_adds_leave_the_focus_where_it_is(open_page: Open, annotator: Any) -> None:
+    ann, bob = open_page("ann"), open_page("bob")
+    ann.keyboard.press("g")
+    ann.locator(".tile").nth(3).focus()
+    bob.locator("[data-more='0']").click()
+    ann.wait_for_count("of 21")
+    ann.wait_until("document.querySelectorAll('.tile').length === 13")
+    assert ann.evaluate("document.activeElement.dataset.at") == "3"
+    ann.locator("[data-more='0']").focus()
+    bob.locator("[data-more='1']").click()
+    ann.wait_for_count("of 26")
+    assert ann.evaluate("document.activeElement.dataset.more") == "0"
+
+
 LATENCY = """() => {
   window.latencies = [];
   const photo = () => document.querySelector("#frame-photo img");

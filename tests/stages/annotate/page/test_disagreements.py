@@ -71,6 +71,18 @@ def test_differences_that_come_late_do_not_take_the_focus_back(disagreeing: Open
     assert ann.evaluate("document.activeElement === document.querySelectorAll('.case')[1]")
 
 
+def test_differences_that_come_in_leave_the_focus_on_its_button(disagreeing: Open, annotator: Any) -> None:
+    ann, held = _with_differences_on_their_way(disagreeing)
+    ann.locator(".case").nth(1).locator("[data-settle=core]").focus()
+    ann.evaluate("document.querySelector('.case').dataset.before = '1'")
+    for route in held:
+        route.continue_()
+    ann.wait_until("!document.querySelector('.case').dataset.before")  # drawn anew
+    ann.keyboard.press("Space")  # which presses the button, and is not the key for unsure
+    ann.wait_saved()
+    assert [answer for _, answer, _ in annotator.settled()] == ["core"]
+
+
 def test_differences_that_come_late_do_not_hide_what_was_settled_meanwhile(disagreeing: Open, annotator: Any) -> None:
     ann, held = _with_differences_on_their_way(disagreeing)
     late = held[0].fetch()  # as it was before she settles
@@ -86,4 +98,24 @@ def test_differences_that_come_late_do_not_hide_what_was_settled_meanwhile(disag
     ann.unroute_all()
     button.click()  # so that this takes it back
     ann.wait_saved()
+    assert annotator.settled() == []
+
+
+def test_settled_answer_that_nobody_gives_any_more_can_be_seen_and_taken_back(
+    disagreeing: Open, annotator: Any
+) -> None:
+    ann, bob = disagreeing()
+    ann.keyboard.press("d")
+    ann.locator(".case").nth(1).wait_for()
+    ann.keyboard.press("s")
+    ann.wait_saved()
+    bob.click("[data-at='1']")
+    bob.keyboard.press("c")
+    bob.wait_saved()
+    first = ann.locator(".case").nth(0)
+    ann.wait_until("document.querySelector('.case .votes').innerText.split(/\\s+/).join() === 'ann,core,bob,core'")
+    assert first.locator(".state").inner_text() == "Settled by ann"
+    first.locator("[data-settle=spurious]").click()
+    ann.wait_saved()
+    ann.wait_until("document.querySelectorAll('.case').length === 1")
     assert annotator.settled() == []

@@ -35,7 +35,7 @@ def test_app_moves_the_token_from_the_link_into_a_cookie(session: Session) -> No
     assert (answer.status_code, answer.headers["location"]) == (303, "/")
     cookie = answer.headers["set-cookie"]
     assert "HttpOnly" in cookie
-    assert "SameSite=strict" in cookie
+    assert "SameSite=lax" in cookie
     page = browser.get("/")
     assert page.status_code == 200
     assert TOKEN not in page.text
@@ -55,6 +55,22 @@ def test_app_refuses_a_name_that_is_not_this_machines(client: Any, host: str) ->
 def test_app_takes_addresses_and_tunnels(session: Session, host: str) -> None:
     there = TestClient(build_app(session, TOKEN), headers={"Host": host})
     assert there.get("/", params={"token": TOKEN}).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "gpu1.example"])
+def test_page_for_a_network_may_be_opened_by_each_of_this_machines_names(
+    session: Session, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "GPU1")
+    monkeypatch.setattr("socket.getfqdn", lambda: "gpu1.lab.example")
+    app = build_app(session, TOKEN, host=host)
+    for name in (host, "gpu1", "gpu1.local", "gpu1.lab.example:8000", "GPU1.lab.example"):
+        there = TestClient(app, headers={"Host": name})
+        assert there.get("/", params={"token": TOKEN}).status_code == 200, name
+    other = TestClient(app, headers={"Host": "gpu1.evil.example"})
+    assert other.get("/", params={"token": TOKEN}).status_code == 421
+    here = TestClient(build_app(session, TOKEN), headers={"Host": "gpu1.lab.example"})
+    assert here.get("/", params={"token": TOKEN}).status_code == 421
 
 
 @pytest.mark.parametrize(

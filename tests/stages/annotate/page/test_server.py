@@ -174,6 +174,13 @@ def test_announcement_over_ssh_has_the_tunnel(monkeypatch: pytest.MonkeyPatch) -
     assert "anyone who can reach this machine and has the link sees the photos" in open_to_all
 
 
+def test_announcement_to_a_network_says_how_others_find_the_page() -> None:
+    wide = "\n".join(module.announcement("http://127.0.0.1:8123/?token=t", "0.0.0.0", ssh=False))
+    assert "Others replace 127.0.0.1 with this machine's name or address" in wide
+    named = "\n".join(module.announcement("http://192.168.0.7:8123/?token=t", "192.168.0.7", ssh=False))
+    assert "Others replace" not in named  # the link has it already
+
+
 def test_killed_server_has_every_answer_that_it_called_saved(killable: Any) -> None:
     sent, saved = 0, set()
     for _ in range(3):

@@ -83,6 +83,32 @@ def test_settled_answer_is_of_record_and_does_not_make_people_agree(
     assert scores[4] > scores[5] > scores[7]  # away from where core was answered, beyond where it now says spurious
 
 
+def test_settled_answer_that_outlives_its_disagreement_is_still_listed_and_can_be_undone(
+    client: Any, session: Session
+) -> None:
+    disagree(client)
+    client.post_answers({"key": "s", "index": 5, "answer": "spurious", "settles": True}, annotator="cid")
+    client.post_answers({"key": "c", "index": 5, "answer": "core"}, annotator="bob")
+    listed = {one["index"]: one for one in client.get("/api/differences").json()["differences"]}
+    assert list(listed) == [1, 5]
+    assert sorted(listed[5]["votes"]) == [["ann", "core", None], ["bob", "core", None]]
+    assert listed[5]["settled"] == ["spurious", "cid", None]
+    assert (session.summary()["differing"], session.summary()["settled"]) == (2, 1)
+    client.post_answers({"key": "u", "index": 5, "answer": "undone", "settles": True}, annotator="ann")
+    assert [one["index"] for one in client.get("/api/differences").json()["differences"]] == [1]
+    frame = judgements_of_people(session.store, session.pool.table, session.queue()).frame.set_index("index")
+    assert frame.loc[5, "answer"] == "core"
+
+
+def test_settled_answer_is_listed_though_everybody_took_theirs_back(client: Any) -> None:
+    disagree(client)
+    client.post_answers({"key": "s", "index": 5, "answer": "spurious", "settles": True}, annotator="cid")
+    for name in ("ann", "bob"):
+        client.post_answers({"key": f"u{name}", "index": 5, "answer": "undone"}, annotator=name)
+    [_, case] = client.get("/api/differences").json()["differences"]
+    assert (case["index"], case["votes"], case["settled"]) == (5, [], ["spurious", "cid", None])
+
+
 def test_trend_survives_a_restart(
     client: Any, session: Session, shown: Pool, store: Store, wait_until_scored: Wait
 ) -> None:

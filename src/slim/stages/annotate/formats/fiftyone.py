@@ -83,6 +83,7 @@ def _sample(fo: ModuleType, sheet: Sheet, image: AnsweredImage, *, queried: bool
         # `exported` reveals a later change in FiftyOne.
         source = {"annotator": image.judged_by, "exported": image.judgement}
         sample["judgement"] = fo.Classification(label=image.judgement, **source)
+    if image.answers:
         answers = [
             fo.Classification(
                 label=one.answer, annotator=one.annotator, seconds=one.seconds, time=one.time, settles=one.settles

@@ -7,15 +7,19 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import PurePosixPath
 
+import pandas as pd
+
 from slim.data import ImageTable
 from slim.errors import AnnotationError
-from slim.stages.annotate.formats.records import AnswerRow, same_place
+from slim.stages.annotate.formats.records import AnswerRow, answer_rows, same_place
 from slim.stages.annotate.recorded import plain_path
-from slim.stages.annotate.store import Post, Store
-from slim.stages.judgements import PLACE_COLUMNS, Place
+from slim.stages.annotate.store import IMPORTED, Post, Store
 
 Rows = Sequence[tuple[str, AnswerRow]]
 """The path of each image, whose leading folders may be missing, and an answer about it."""
+
+Whom = tuple[int, str, bool]
+"""Position of an image, the annotator, and whether the answer settles a disagreement."""
 
 
 def merge_answers(store: Store, table: ImageTable, rows: Rows) -> int:
@@ -33,9 +37,10 @@ def merge_answers(store: Store, table: ImageTable, rows: Rows) -> int:
     Returns
     -------
     int
-        How many were new. An answer changes nothing if it was imported before, repeats its annotator's current one, is
-        older than that, or came from an oracle. A repeated answer without a place leaves the place as it is, since not
-        every program keeps places.
+        How many were new. Of an annotator's answers about an image, the last counts. It changes nothing if it was
+        imported before, repeats the annotator's current one, is older than that, or came from an oracle; without a
+        time, if it repeats the one that was imported last. A repeated answer without a place leaves the place as it is,
+        since not every program keeps places.
 
     Raises
     ------
@@ -48,32 +53,52 @@ def merge_answers(store: Store, table: ImageTable, rows: Rows) -> int:
             "An import must hold people's answers. Got none. Answer at least one image, and export again."
         )
     positions = locate([path for path, _ in rows], table.paths)
-    last = _last_rows(store)
+    history, imported = _by_whom(store.history()), _by_whom(store.imported())
     posts: dict[str, list[Post]] = defaultdict(list)
-    for index, (_, row) in zip(positions, rows, strict=True):
-        answer, time, place = last.get((index, row.annotator, row.settles), ("", "", None))
-        if row.answer == answer and (row.place is None or same_place(row.place, place)):
-            continue
-        if not (row.time and time >= row.time):
-            posts[row.annotator].append(_post(index, row))
-    new = sum(store.post(own, annotator) for annotator, own in posts.items())
-    store.add(list(dict.fromkeys(positions)))
-    return new
+    for whom, row in _last_of_each(positions, [row for _, row in rows]).items():
+        last, earlier = history[whom][-1:], imported[whom]
+        is_older = row.time and any(before.time >= row.time for before in last)
+        is_known = _repeats(row, last) or (not row.time and _repeats(row, earlier[-1:]))
+        if not is_older and not is_known:
+            posts[row.annotator].append(_post(whom[0], row, len(earlier)))
+    return sum(store.post(own, annotator) for annotator, own in posts.items())
 
 
-def _last_rows(store: Store) -> dict[tuple[int, str, bool], tuple[str, str, Place | None]]:
-    """Answer, time and place in the last row of each image and annotator, apart from those that settle."""
-    history = store.history()
-    keys = zip(history["index"], history["annotator"], history["settles"], strict=True)
-    places = (Place.from_columns(*place) for place in history[list(PLACE_COLUMNS)].itertuples(index=False))
-    return dict(zip(keys, zip(history["answer"], history["time"], places, strict=True), strict=True))
+def _last_of_each(positions: Sequence[int], rows: Sequence[AnswerRow]) -> dict[Whom, AnswerRow]:
+    """The latest row about each image by each annotator; without times, the one that comes last."""
+    latest: dict[Whom, AnswerRow] = {}
+    for index, row in zip(positions, rows, strict=True):
+        whom = index, row.annotator, row.settles
+        if whom not in latest or not row.time or row.time >= latest[whom].time:
+            latest[whom] = row
+    return latest
 
 
-def _post(index: int, row: AnswerRow) -> Post:
-    """The answer under a key derived from it, so that importing it again changes nothing."""
+def _by_whom(history: pd.DataFrame) -> dict[Whom, list[AnswerRow]]:
+    """The rows of a history about each image by each annotator, oldest first."""
+    found: dict[Whom, list[AnswerRow]] = defaultdict(list)
+    for index, row in zip(history["index"], answer_rows(history), strict=True):
+        found[index, row.annotator, row.settles].append(row)
+    return found
+
+
+def _repeats(row: AnswerRow, others: Sequence[AnswerRow]) -> bool:
+    """Whether one of the others says the same; a row without a place says nothing about it."""
+    return any(
+        row.answer == other.answer and (row.place is None or same_place(row.place, other.place)) for other in others
+    )
+
+
+def _post(index: int, row: AnswerRow, earlier: int) -> Post:
+    """The answer under a key derived from it, so that importing it again changes nothing.
+
+    One without a time may return to what was imported before, so its key counts the imports of the annotator about the
+    image.
+    """
     content = f"{index}\n{row.annotator}\n{row.answer}\n{row.time}\n{row.settles}"
     content += "" if row.place is None else f"\n{row.place.columns}"
-    key = f"import-{hashlib.sha256(content.encode()).hexdigest()[:24]}"
+    content += f"\n{earlier}" if earlier and not row.time else ""
+    key = f"{IMPORTED}{hashlib.sha256(content.encode()).hexdigest()[:24]}"
     return Post(key, index, row.answer, row.seconds, settles=row.settles, time=row.time, place=row.place)
 
 

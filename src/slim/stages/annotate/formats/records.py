@@ -18,7 +18,7 @@ from slim.files import MALFORMED
 from slim.stages.annotate.oracle import is_oracle
 from slim.stages.annotate.page.session import Pool
 from slim.stages.annotate.store import Store
-from slim.stages.judgements import PLACE_COLUMNS, Answer, Place, answers_that_count
+from slim.stages.judgements import PLACE_COLUMNS, Answer, Judgements, Place, answers_that_count
 
 SCORES = "attention score"  # the source of predictions, in programs that separate them from answers
 _SAME = 1e-4  # of the photo's side: programs round places, and turn corners into centres
@@ -123,7 +123,7 @@ class Sheet:
     answers
         Current answers and those that settle a disagreement, with the columns of `Store.history`.
     counted
-        The answer that counts for each image, as `answers_that_count` returns it.
+        The judgement of each image that has one, as `answers_that_count` returns it.
     found
         What later stages found, as far as they are done.
     """
@@ -135,14 +135,26 @@ class Sheet:
     found: Found = field(default_factory=lambda: Found())
 
     @classmethod
-    def from_store(cls, pool: Pool, queried: Ints, store: Store, found: Found | None = None) -> Sheet:
-        """The queries, the images added to them, and all images that a store has answers about."""
+    def from_store(
+        cls,
+        pool: Pool,
+        queried: Ints,
+        store: Store,
+        found: Found | None = None,
+        judgements: Judgements | None = None,
+    ) -> Sheet:
+        """The queries, the images added to them, and all images that a store has answers about.
+
+        Without the run's judgements, people's answers count or, where there are none, those of who answered last.
+        """
         current, settled, people = store.answers(), store.settled(), store.people()
         answers = pd.concat([current.assign(settles=False), settled.assign(settles=True)])
         index = list(dict.fromkeys([*queried.tolist(), *store.added(), *answers["index"].tolist()]))
-        # An oracle's answers count only where no person has answered.
-        votes = current[current["annotator"].isin(people)] if people else current
-        counted = answers_that_count(votes, settled)
+        if judgements is None:
+            voters = people or current["annotator"].tolist()[-1:]
+            counted = answers_that_count(current[current["annotator"].isin(voters)], settled)
+        else:
+            counted = judgements.frame.set_index("index")
         return cls(pool, np.array(index, dtype=np.int64), answers, counted, found or Found())
 
     def __iter__(self) -> Iterator[AnsweredImage]:
@@ -164,14 +176,14 @@ class Sheet:
             None if predicted is None else table.class_names[int(predicted.argmax())],
             None if predicted is None else round(float(predicted.max()), 4),
             None if np.isnan(score) else round(score, 4),
-            () if rows is None else _answer_rows(rows),
+            () if rows is None else answer_rows(rows),
             counted["answer"],
             counted["annotator"],
             Place.from_columns(*(counted[column] for column in PLACE_COLUMNS)),
         )
 
 
-def _answer_rows(rows: pd.DataFrame) -> tuple[AnswerRow, ...]:
+def answer_rows(rows: pd.DataFrame) -> tuple[AnswerRow, ...]:
     """The answers in rows with the columns of `Store.history`."""
     columns = ["answer", "annotator", "seconds", "time", "settles", *PLACE_COLUMNS]
     return tuple(

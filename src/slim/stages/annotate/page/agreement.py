@@ -6,12 +6,29 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from slim.stages.judgements import ANSWERS, Answer
+from slim.stages.judgements import ANSWERS, Answer, answer_that_counts
 
 
-def differing(votes: dict[int, dict[str, Answer]]) -> list[int]:
-    """The images on which people disagree."""
-    return [index for index, vote in votes.items() if len(set(vote.values())) > 1]
+def differing(votes: dict[int, dict[str, Answer]], settled: dict[int, tuple[Answer, str]]) -> list[int]:
+    """The images on which people disagree, and those whose settled answer is not what people say by now.
+
+    Parameters
+    ----------
+    votes
+        For each image, the answer of each person.
+    settled
+        The answers that settled images, and who settled them.
+
+    Examples
+    --------
+    >>> votes = {4: {"ann": "core", "bob": "spurious"}, 5: {"ann": "core", "bob": "core"}, 6: {"ann": "core"}}
+    >>> differing(votes, {}), differing(votes, {5: ("spurious", "ann"), 6: ("core", "ann"), 7: ("core", "ann")})
+    ([4], [4, 5, 7])
+    """
+    disagreed = [index for index, vote in votes.items() if len(set(vote.values())) > 1]
+    said = {index: answer_that_counts(vote.values()) for index, vote in votes.items()}
+    outlived = [index for index, (answer, _) in settled.items() if said.get(index) != answer]
+    return list(dict.fromkeys([*disagreed, *outlived]))
 
 
 def agreement(votes: Sequence[Sequence[Answer]]) -> float | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import secrets
+import unicodedata
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -20,12 +21,12 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from slim.errors import AnnotationError, DataError, SlimError
+from slim.errors import AnnotationError, ArtifactError, DataError, SlimError
 from slim.files import parse_json
 from slim.overlay import colour_layer, colour_scale, spotlight_layer
 from slim.stages.annotate.page.clusters import EnvironmentClusters
 from slim.stages.annotate.page.images import Layer, Pictures
-from slim.stages.annotate.page.security import Guard
+from slim.stages.annotate.page.security import LOOPBACK, Guard, own_names
 from slim.stages.annotate.page.session import Session
 from slim.stages.annotate.store import Post
 from slim.stages.judgements import Place
@@ -33,6 +34,7 @@ from slim.stages.judgements import Place
 _STATIC = Path(__file__).parent / "static"
 _MAX_BYTES = 10_000_000  # of a request; an answer takes a few hundred
 _LONGEST_NAME = 200  # characters; the page itself stops at 60
+_CONTROL = ("Cc", "Zl", "Zp")  # Unicode's control characters and ends of lines; joiners (Cf) spell names
 _THRESHOLD = 50  # per cent of the strongest attention above which a region counts as attended
 
 
@@ -45,7 +47,13 @@ def _template() -> Any:
 
 
 def build_app(
-    session: Session, token: str, *, name: str = "", framed: bool = False, finish: Callable[[], None] = lambda: None
+    session: Session,
+    token: str,
+    *,
+    host: str = LOOPBACK,
+    name: str = "",
+    framed: bool = False,
+    finish: Callable[[], None] = lambda: None,
 ) -> Starlette:
     """The application that serves a session to everyone with its token.
 
@@ -55,6 +63,8 @@ def build_app(
         The queries and the answers.
     token
         The secret in the link.
+    host
+        Address that the page is served at.
     name
         The name that the page suggests to the annotator.
     framed
@@ -83,13 +93,21 @@ def build_app(
         Mount("/static", StaticFiles(directory=_STATIC)),
     ]
     handlers: dict[Any, Any] = {SlimError: _refusal, ClientDisconnect: _left}
-    guard = Middleware(Guard, token=token, framed=framed)
+    guard = Middleware(Guard, token=token, framed=framed, names=own_names(host))
     return Starlette(routes=routes, middleware=[guard], exception_handlers=handlers)
+
+
+class _NameError(AnnotationError):
+    """A name under which nobody can answer, whatever the answers are."""
+
+
+# What the page does: 400 sets a post aside, 422 asks for another name, and 507, the store's, tries again.
+_STATUS: dict[type[Exception], int] = {DataError: 404, _NameError: 422, ArtifactError: 507}
 
 
 async def _refusal(request: Request, error: Exception) -> Response:
     """An error that the page shows, as JSON."""
-    return JSONResponse({"error": str(error)}, 404 if isinstance(error, DataError) else 400)
+    return JSONResponse({"error": str(error)}, _STATUS.get(type(error), 400))
 
 
 async def _left(request: Request, error: Exception) -> Response:
@@ -113,7 +131,7 @@ class _Pages:
         return HTMLResponse(_template().render(title=self._session.pool.title, token=self._token, name=self._name))
 
     def describe(self, request: Request) -> Response:
-        return JSONResponse(self._session.describe(request.query_params.get("annotator", "")))
+        return JSONResponse(self._session.describe(_name(request.query_params.get("annotator", ""))))
 
     async def keep(self, request: Request) -> Response:
         body = await _body(request)
@@ -282,10 +300,10 @@ def _place(value: Any) -> Place | None:
 def _name(value: Any) -> str:
     """An annotator's name: a line that can be printed in a terminal; the store refuses an empty one."""
     name = value.strip() if isinstance(value, str) else None
-    if name is None or not name.isprintable() or len(name) > _LONGEST_NAME:
-        raise AnnotationError(
-            f"A name must have at most {_LONGEST_NAME} printable characters. Got {str(value)[:80]!r}. "
-            "Enter another one on the page."
+    if name is None or len(name) > _LONGEST_NAME or any(unicodedata.category(char) in _CONTROL for char in name):
+        raise _NameError(
+            f"A name must have at most {_LONGEST_NAME} characters, and no control characters. "
+            f"Got {str(value)[:80]!r}. Enter another one on the page."
         )
     return name
 
@@ -293,8 +311,8 @@ def _name(value: Any) -> str:
 def _post(one: Any) -> Post:
     """A post from its JSON."""
     try:
-        seconds, note, settles = float(one.get("seconds", 0)), str(one.get("note", "")), one.get("settles") is True
-        place = _place(one.get("place"))
+        seconds = max(float(one.get("seconds", 0)), 0.0)  # pages of earlier versions may send less
+        note, settles, place = str(one.get("note", "")), one.get("settles") is True, _place(one.get("place"))
         return Post(str(one["key"]), _whole(one["index"]), one["answer"], seconds, note, settles, place=place)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise AnnotationError(

@@ -83,9 +83,7 @@ class Pictures:
             return self._recent(index)
 
     def _read(self, index: int) -> Image.Image:
-        photo = _shrunk(self._pool.table.image(index), PHOTO)
-        photo.info = {}  # otherwise a comment in the file would be served as well
-        return photo
+        return _shrunk(self._pool.table.image(index), PHOTO)
 
     def _read_small(self, index: int) -> Image.Image:
         photo = self._pool.table.image(index, OUTLINED)

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import ipaddress
 import socket
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from starlette.datastructures import MutableHeaders
@@ -17,6 +18,10 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'"
 )
+LOOPBACK = "127.0.0.1"
+LOCAL = (LOOPBACK, "localhost", "::1")
+"""Hosts at which only this machine reaches the page."""
+
 _OPEN = "/static/"  # styles and scripts, which contain nothing about the run
 
 
@@ -40,12 +45,17 @@ class Guard:
         The secret in the link.
     framed
         Whether the page is shown in a notebook's frame.
+    names
+        This machine's names; see `own_names`.
     """
 
-    def __init__(self, app: ASGIApp, token: str, *, framed: bool = False) -> None:
+    def __init__(
+        self, app: ASGIApp, token: str, *, framed: bool = False, names: Collection[str] = ("localhost",)
+    ) -> None:
         self.app = app
         self.token = token
         self.framed = framed
+        self.names = names
         self.cookie = cookie_name(token)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,7 +77,7 @@ class Guard:
         if self.framed:
             return None if self._is_open(request) or self._bears_token(request) else _no_token()
         host = request.headers.get("host", "")
-        if not is_own_host(host):
+        if not is_own_host(host, self.names):
             text = (
                 f"The page must be opened at this machine's own address. Got {host!r} instead. Open the printed link."
             )
@@ -96,7 +106,8 @@ class Guard:
         if request.url.path != "/" or "token" not in request.query_params or self.framed:
             return None
         response = RedirectResponse("/", 303)
-        response.set_cookie(self.cookie, self.token, httponly=True, samesite="strict")
+        # Not strict, or the browser would not send it along when the link is followed from another site.
+        response.set_cookie(self.cookie, self.token, httponly=True, samesite="lax")
         return response
 
     def _secure(self, headers: MutableHeaders) -> None:
@@ -115,8 +126,26 @@ def _no_token() -> ASGIApp:
     return PlainTextResponse(text + "Open the link that slim printed last.", 403)
 
 
-def is_own_host(host: str) -> bool:
-    """Whether a Host header is an IP address or a name that belongs to this machine alone.
+def own_names(host: str = LOOPBACK) -> set[str]:
+    """Names in lower case by which browsers reach this machine where the page is served at a host.
+
+    On a network, they include its full name, and its name there without a DNS server.
+
+    Examples
+    --------
+    >>> {"localhost", "gpu1.lab.example"} <= own_names("GPU1.lab.example")
+    True
+    """
+    name = socket.gethostname()
+    names = {"localhost", name, host}
+    if host not in LOCAL:
+        short = name.partition(".")[0]
+        names |= {short, f"{short}.local", socket.getfqdn()}  # the last one may ask the network, which takes time
+    return {name.lower() for name in names}
+
+
+def is_own_host(host: str, names: Collection[str] = ("localhost",)) -> bool:
+    """Whether a Host header is an IP address or one of the names that belong to this machine alone.
 
     A site whose own name resolves to this machine (DNS rebinding) sends that name. Any port is accepted, because a
     tunnel may end at any.
@@ -130,7 +159,7 @@ def is_own_host(host: str) -> bool:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:
         return False
-    if name in ("localhost", socket.gethostname().lower()):
+    if name in names:
         return True
     try:
         ipaddress.ip_address(name)

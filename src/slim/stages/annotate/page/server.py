@@ -28,12 +28,12 @@ from slim.errors import AnnotationError, ArtifactError, SlimError, SlimWarning
 from slim.files import MALFORMED, read_json
 from slim.notebook import in_notebook
 from slim.stages.annotate.page.app import build_app
+from slim.stages.annotate.page.security import LOCAL, LOOPBACK
 from slim.stages.annotate.page.session import Pool, Session
 from slim.stages.annotate.queries import Queries
 from slim.stages.annotate.store import Store, judgements_of_people
 from slim.stages.judgements import Judgements
 
-LOOPBACK = "127.0.0.1"
 _ADDRESS = "page.json"
 _SECRET_BYTES = 24  # of the token
 
@@ -166,7 +166,7 @@ def serving(
         The address is not available.
     """
     finished = Event()
-    app = build_app(session, token, name=_login(), framed=notebook, finish=finished.set)
+    app = build_app(session, token, host=host, name=_login(), framed=notebook, finish=finished.set)
     listener = _listen(host, port)
     server = uvicorn.Server(_config(app))
     logging.getLogger("uvicorn.error").addFilter(_is_of_our_making)
@@ -316,9 +316,11 @@ def announcement(link: str, host: str, *, ssh: bool) -> list[str]:
     lines = [f"Judge the images on this page: {link}"]
     if ssh and host == LOOPBACK:
         lines.append(f"  On your own machine, run first: {_tunnel(link)}")
-    if host not in (LOOPBACK, "localhost", "::1"):
+    if host not in LOCAL:
         lines.append(f"  Served at {host}: anyone who can reach this machine and has the link sees the photos.")
-        lines.append(f"  Others replace {LOOPBACK} by this machine's name. Nothing is encrypted: prefer ssh -L.")
+        if host == "0.0.0.0":
+            lines.append(f"  Others replace {LOOPBACK} with this machine's name or address.")
+        lines.append("  Nothing is encrypted: prefer ssh -L.")
     return [*lines, "  Every answer is saved immediately. Press Done on the page to continue, Ctrl-C to stop for now."]
 
 

@@ -24,7 +24,7 @@ from slim.stages.annotate.page.agreement import agreement, differing
 from slim.stages.annotate.page.outlines import Outlines
 from slim.stages.annotate.page.trend import DRAWN, Trends
 from slim.stages.annotate.selection import most_informative
-from slim.stages.annotate.store import Post, Store
+from slim.stages.annotate.store import Post, Store, queue_of_people
 from slim.stages.attend import SplitAttention
 from slim.stages.embed import Space
 from slim.stages.judgements import PLACE_COLUMNS, Answer, Place, answers_that_count
@@ -135,8 +135,8 @@ class Session:
         self._thread.join()
 
     def queue(self) -> list[int]:
-        """Positions of the queries in their order; added ones come last."""
-        return list(dict.fromkeys([*self._index, *self.store.added()]))
+        """Positions of the queries in their order; added ones, and those that were asked before, come last."""
+        return queue_of_people(self.store, self._index)
 
     def cards(self, index: Sequence[int]) -> list[dict[str, Any]]:
         """What the page shows about each of these images, besides the pictures."""
@@ -227,7 +227,7 @@ class Session:
         return dict(zip(rows["index"], zip(rows["answer"], rows["annotator"], strict=True), strict=True))
 
     def differences(self) -> list[dict[str, Any]]:
-        """The images on which people disagree, in the order of the queue.
+        """The images on which people disagree, with each other or with what settled it, in the order of the queue.
 
         Each is a card with ``votes`` (name, answer and place), ``notes`` (name and note of whoever flagged the photo)
         and ``settled`` (answer, name and place, or None).
@@ -235,7 +235,7 @@ class Session:
         votes, settled = self.votes(), self.settled()
         places = _places_by_name(self.store.answers()), _places_by_name(self.store.settled())
         place = {index: at for at, index in enumerate(self.queue())}
-        disagreed = sorted(differing(votes), key=lambda index: place.get(index, len(place)))
+        disagreed = sorted(differing(votes, settled), key=lambda index: place.get(index, len(place)))
         flags = self.store.flags()
         notes: dict[int, list[tuple[str, str]]] = defaultdict(list)
         for index, note, name in zip(flags["index"], flags["note"], flags["annotator"], strict=True):
@@ -243,7 +243,7 @@ class Session:
         return [
             {
                 **card,
-                "votes": [(name, answer, places[0].get((i, name))) for name, answer in votes[i].items()],
+                "votes": [(name, answer, places[0].get((i, name))) for name, answer in votes.get(i, {}).items()],
                 "notes": notes[i],
                 "settled": (*settled[i], places[1].get((i, settled[i][1]))) if i in settled else None,
             }
@@ -253,7 +253,7 @@ class Session:
     def summary(self) -> dict[str, Any]:
         """Each class's trust, trend and advice; everybody's progress, and their agreement."""
         votes, settled = self.votes(), self.settled()
-        disagreed = differing(votes)
+        disagreed = differing(votes, settled)
         return {
             "queued": len(self.queue()),
             "last": self.store.last_rows(),

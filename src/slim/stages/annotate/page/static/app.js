@@ -11,26 +11,33 @@ import "./keys.js";
 import {describe} from "./labels.js";
 import {advance} from "./navigation.js";
 import {showError, showSaved} from "./notices.js";
-import {Outbox, storage} from "./outbox.js";
+import {BAD_NAME, Outbox, storage} from "./outbox.js";
 import {renderSurroundings} from "./render.js";
 import {Settle} from "./settle.js";
 import {Space} from "./space.js";
 import {adopt, parts, restartClock, state} from "./state.js";
-import {follow, readSession, showSummary} from "./sync.js";
+import {follow, readSession, showRefused, showSummary} from "./sync.js";
 
-async function begin() {
-  const name = storage.get("slim:name") ?? "";
-  const session = state.session = await readSession(name);
-  if (name) return enter(name, session);
-  await enter(await introduce());
+/** Ask for a name until the server takes it; the empty one is nobody's. */
+async function enter(name) {
+  let session = null, refusal = null;
+  try {
+    session = await readSession(name);
+  } catch (error) {
+    if (error.status !== BAD_NAME) throw error;
+    refusal = error;
+  }
+  if (name && session) return start(name, session);
+  const other = introduce();
+  if (refusal) showError("This name cannot be used", refusal);
+  return enter(await other);
 }
 
-async function enter(name, session = null) {
+async function start(name, session) {
   storage.set("slim:name", name);
   state.name = name;
   $("who").textContent = name;
-  parts.outbox = new Outbox(state.session.run, name, showSaved);
-  session ??= await readSession(name);
+  parts.outbox = new Outbox(session.run, name, showSaved, showRefused);
   adopt(session);
   state.skipped.clear();
   await setAspect();
@@ -84,7 +91,7 @@ async function finish() {
     document.querySelectorAll("#done button, .strip button, .outlines button").forEach(button => { button.disabled = true; });
     state.ended = true;
   } catch (error) {
-    showError("slim could not be told that you are done", error);
+    showError("Could not tell slim that you are done", error);
   }
 }
 
@@ -92,19 +99,19 @@ $("finish").addEventListener("click", finish);
 for (const id of ["who", "help"]) {
   $(id).addEventListener("click", async () => {
     const name = await introduce();
-    if (name !== state.name) await enter(name);
-    else restartClock();
+    if (name === state.name) restartClock();
+    else await enter(name).catch(error => showError("The name was not changed", error));
   });
 }
 document.addEventListener("visibilitychange", () => {
   if (document.hidden) state.away = performance.now();
-  else if (state.away) state.since += performance.now() - state.away;
+  else state.since += performance.now() - Math.max(state.away, state.since); // the clock may have restarted meanwhile
 });
 addEventListener("online", () => parts.outbox?.flush());
 addEventListener("beforeunload", event => { if (!storage.lasts && parts.outbox?.waiting().length) event.preventDefault(); });
 
 try {
-  await begin();
+  await enter(storage.get("slim:name") ?? "");
   follow();
 } catch (error) {
   showError("The page could not start", error);

@@ -32,11 +32,13 @@ document.querySelectorAll("[data-note]").forEach(button => button.addEventListen
 listen($("panels"), point);
 $("many-class").addEventListener("click", event => {
   if (!event.target.dataset.class) return;
+  if (event.detail) event.target.blur();
   state.klass = Number(event.target.dataset.class);
   render();
 });
 $("strip").addEventListener("click", event => {
   const button = event.target.closest("button");
+  if (event.detail) button?.blur();
   if (button?.dataset.more) more(Number(button.dataset.more));
   else if (button) visit(Number(button.dataset.at));
 });

@@ -15,6 +15,7 @@ export class Grid {
     this.brush = "spurious"; // or another answer, or "point"
     this.cards = [];
     this.focus = 0;
+    this.anchor = null; // where a range begins: the tile that was marked by itself last
     this.dragging = null;
     this.touched = false;
     this.watch = new IntersectionObserver(entries => entries.forEach(entry => entry.isIntersecting && this.fill(entry.target)), {rootMargin: "400px"});
@@ -42,10 +43,14 @@ export class Grid {
     this.describe = describe;
     const same = cards.length === this.cards.length && cards.every((card, i) => card.index === this.cards[i].index);
     if (!same) {
+      const focused = this.cards[this.focus]?.index, held = tiles.contains(document.activeElement);
       this.cards = cards;
       this.watch.disconnect();
       tiles.replaceChildren(...cards.map(() => this.tile()));
-      this.focus = 0;
+      const kept = cards.findIndex(card => card.index === focused);
+      this.focus = Math.max(kept, 0);
+      this.anchor = null;
+      if (held) tiles.children[kept]?.focus({preventScroll: true});
     }
     [...tiles.children].forEach((tile, at) => {
       tile.dataset.at = at;
@@ -133,6 +138,7 @@ export class Grid {
 
   toggle(at, answer = this.answer) {
     if (at < 0) return null;
+    this.anchor = at;
     const value = this.answers.get(this.cards[at].index) === answer ? "undone" : answer;
     this.mark([at], value);
     return value;
@@ -143,11 +149,11 @@ export class Grid {
     this.touched = event.pointerType === "touch"; // which may scroll: it marks once it is a click
     if (at < 0 || event.button !== 0 || this.touched || this.brush === "point") return;
     if (event.shiftKey) {
-      const [from, to] = [Math.min(this.anchor ?? this.focus, at), Math.max(this.anchor ?? this.focus, at)];
+      this.anchor ??= at;
+      const from = Math.min(this.anchor, at), to = Math.max(this.anchor, at);
       this.mark(Array.from({length: to - from + 1}, (_, i) => from + i), this.answer);
     } else {
       this.dragging = {value: this.toggle(at)};
-      this.anchor = at;
       event.target.releasePointerCapture?.(event.pointerId);
     }
     tiles.children[at].focus({preventScroll: true});

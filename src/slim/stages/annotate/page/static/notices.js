@@ -4,14 +4,15 @@ import {$} from "./elements.js";
 import {RequestError} from "./http.js";
 import {storage} from "./outbox.js";
 
-let refused = "";
+const SAID = [421, 422, 507]; // statuses whose reason the server explains
+let said = "";
 
 /** Show how many answers wait to be saved; called by the outbox. */
 export function showSaved({waiting, failing, error}) {
   const saved = $("saved");
-  if (error && error.status >= 400 && error.status < 500 && error.status !== 403 && error.message !== refused) {
-    refused = error.message; // said once, however often it is tried again
-    showError("The server rejected an answer", error);
+  if (error && SAID.includes(error.status) && error.message !== said) {
+    said = error.message; // once, however often it is tried again
+    showError("The answers cannot be saved", error);
   }
   if (!waiting) {
     saved.dataset.state = "ok";

@@ -3,6 +3,8 @@
 import {postJson} from "./http.js";
 
 const BATCH = 500; // posts in one request
+const BAD_POST = 400; // status of an answer that the server will never take
+export const BAD_NAME = 422; // and of a name
 
 /** A name that no other post has, without crypto.randomUUID, which plain http has on localhost only. */
 function newKey() {
@@ -29,10 +31,11 @@ export const storage = (() => {
 
 /** Posts in the order in which they were made, each stored under a key of its own until the server has saved it. */
 export class Outbox {
-  constructor(run, annotator, onChange) {
-    this.prefix = `slim:${run}:${annotator}:`;
+  constructor(run, annotator, onChange, onRefused) {
+    this.prefix = `slim:${run}:`; // before the name of who answered
     this.annotator = annotator;
     this.onChange = onChange;
+    this.onRefused = onRefused;
     this.count = 0;
     this.failing = false;
     this.busy = null;
@@ -40,13 +43,18 @@ export class Outbox {
     this.known = new Set(); // keys of the waiting posts that this tab knows; other tabs add some as well
   }
 
+  /** Keys of what waits in this browser, also of somebody who answered under another name before. */
   waiting() {
     return storage.keys().filter(key => key.startsWith(this.prefix)).sort();
   }
 
-  /** What waits, as posts that this tab knows from now on. */
+  nameIn(key) {
+    return key.slice(this.prefix.length, key.lastIndexOf(":"));
+  }
+
+  /** What waits of this annotator, as posts that this tab knows from now on. */
   posts() {
-    return this.waiting().map(key => {
+    return this.waiting().filter(key => this.nameIn(key) === this.annotator).map(key => {
       this.known.add(key);
       return JSON.parse(storage.get(key));
     });
@@ -56,7 +64,7 @@ export class Outbox {
     for (const post of posts) {
       const place = `${Date.now().toString().padStart(15, "0")}-${String(this.count++).padStart(6, "0")}`;
       const full = {key: newKey(), ...post};
-      const key = `${this.prefix}${place}-${full.key}`;
+      const key = `${this.prefix}${this.annotator}:${place}-${full.key}`;
       storage.set(key, JSON.stringify(full));
       this.known.add(key);
     }
@@ -68,6 +76,27 @@ export class Outbox {
     this.onChange({waiting: this.waiting().length, failing: this.failing, error});
   }
 
+  drop(key) {
+    storage.remove(key);
+    this.known.delete(key);
+  }
+
+  /** Keep a post that the server refuses out of the others' way. */
+  setAside(key, error) {
+    const text = storage.get(key);
+    if (!text) return; // another tab has done so
+    storage.set(`refused:${key}`, text);
+    this.drop(key);
+    this.onRefused(error);
+  }
+
+  /** Send a post under this name that waits under one that the server refuses. */
+  take(key) {
+    const text = storage.get(key);
+    if (text) storage.set(`${this.prefix}${this.annotator}${key.slice(key.lastIndexOf(":"))}`, text);
+    this.drop(key);
+  }
+
   /** Send what waits; resolves once nothing waits, or sending has failed. */
   flush() {
     this.busy ??= this.send().finally(() => { this.busy = null; });
@@ -75,21 +104,26 @@ export class Outbox {
   }
 
   async send() {
+    let most = BATCH;
     for (let keys = this.waiting(); keys.length; keys = this.waiting()) {
-      const batch = keys.slice(0, BATCH);
+      const annotator = this.nameIn(keys[0]);
+      const batch = keys.filter(key => this.nameIn(key) === annotator).slice(0, most);
       const posts = batch.map(key => storage.get(key)).filter(Boolean).map(text => JSON.parse(text));
       try {
-        const {last} = await postJson("api/posts", {annotator: this.annotator, posts});
+        const {last} = await postJson("api/posts", {annotator, posts});
         if (batch.every(key => this.known.has(key))) this.last = last[this.annotator] ?? this.last;
       } catch (error) {
-        this.failing = true;
-        this.report(error);
-        return;
+        if (error.status === BAD_POST && batch.length > 1) most = 1; // each by itself, to find it
+        else if (error.status === BAD_POST) this.setAside(batch[0], error);
+        else if (error.status === BAD_NAME && annotator !== this.annotator) batch.forEach(key => this.take(key));
+        else {
+          this.failing = true;
+          this.report(error);
+          return;
+        }
+        continue;
       }
-      for (const key of batch) {
-        storage.remove(key);
-        this.known.delete(key);
-      }
+      batch.forEach(key => this.drop(key));
       this.failing = false;
       this.report();
     }

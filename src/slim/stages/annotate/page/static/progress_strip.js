@@ -10,7 +10,9 @@ export function renderStrip({queue, answers, places, flags, session}, current) {
   const key = queue.map(card => card.index).join();
   if (key !== stripOf) {
     stripOf = key;
+    const {more} = document.activeElement.dataset;
     strip.replaceChildren(...session.classes.map((name, y) => row(queue, name, y, session.space)).filter(Boolean));
+    strip.querySelector(`[data-more="${more}"]`)?.focus({preventScroll: true});
   }
   strip.querySelectorAll("button[data-at]").forEach(button => {
     const card = queue[button.dataset.at], answer = answers.get(card.index) ?? (flags.has(card.index) ? "flagged" : "");

@@ -61,13 +61,15 @@ function count() {
 
 export function renderGrid() {
   const {grid} = parts, present = state.session.classes.map((name, y) => [name, y]).filter(([, y]) => state.queue.some(card => card.y === y));
-  $("many-class").replaceChildren(...present.map(([name, y]) => {
-    const button = make("button", "", name);
-    button.type = "button";
-    button.dataset.class = y;
-    button.setAttribute("aria-pressed", String(y === state.klass));
-    return button;
-  }));
+  if ($("many-class").children.length !== present.length) { // otherwise the focus would be lost
+    $("many-class").replaceChildren(...present.map(([name, y]) => {
+      const button = make("button", "", name);
+      button.type = "button";
+      button.dataset.class = y;
+      return button;
+    }));
+  }
+  for (const button of $("many-class").children) button.setAttribute("aria-pressed", String(Number(button.dataset.class) === state.klass));
   $("many-title").replaceChildren("Where does the model look at something other than the ", bold(objectOf(state.klass)), "?");
   document.querySelectorAll("[data-brush]").forEach(button => button.setAttribute("aria-pressed", String(button.dataset.brush === grid.brush)));
   $("many-keys").hidden = grid.brush === "point";

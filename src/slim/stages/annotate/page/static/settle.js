@@ -37,9 +37,11 @@ export class Settle {
     this.cases = differences;
     const open = this.cases.findIndex(one => !one.settled), same = this.cases.findIndex(one => one.index === before);
     this.at = Math.max(same >= 0 ? same : open, 0);
-    const held = list.contains(document.activeElement);
+    const focused = document.activeElement, held = list.contains(focused);
     this.show();
-    if (held) this.go(this.at);
+    if (!held) return;
+    this.go(this.at);
+    if (same >= 0) list.children[same].querySelector(`[data-settle=${focused.dataset.settle}]`)?.focus({preventScroll: true});
   }
 
   show() {

@@ -2,7 +2,7 @@
 
 export const state = {
   session: null, name: null, queue: [], answers: new Map(), places: new Map(), flags: new Set(), history: [], skipped: new Set(),
-  at: 0, view: "one", since: performance.now(), seconds: 0, done: false, ended: false, klass: 0,
+  at: 0, view: "one", since: performance.now(), away: 0, seconds: 0, done: false, ended: false, klass: 0,
 };
 
 /** The outbox, and the views that have a state of their own; all are made once the annotator's name is known. */

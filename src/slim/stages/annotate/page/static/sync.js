@@ -3,6 +3,7 @@
 import {$} from "./elements.js";
 import {getJson} from "./http.js";
 import {advance, setView} from "./navigation.js";
+import {showError} from "./notices.js";
 import {showOutlines} from "./outlines.js";
 import {render, renderSurroundings} from "./render.js";
 import {adopt, current, parts, state} from "./state.js";
@@ -45,6 +46,14 @@ async function update(summary) {
   const elsewhere = (summary.last[state.name] ?? 0) > outbox.last; // answers from another tab of the same person
   if (elsewhere || summary.queued > state.queue.length) await catchUp();
   if (state.view === "settle" && !outbox.waiting().length) await settle.load().catch(() => {});
+}
+
+/** Show what the server has, which does not include the post that it has just refused. */
+export async function showRefused(error) {
+  showError("An answer was refused and set aside", error);
+  await parts.outbox.busy;
+  await catchUp();
+  if (state.view === "settle") await parts.settle.load().catch(() => {});
 }
 
 async function catchUp() {
