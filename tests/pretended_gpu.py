@@ -113,7 +113,7 @@ def pretended_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())
     monkeypatch.setattr("slim.training.fitting._device", lambda _: GPU)
     monkeypatch.setitem(ACCELERATOR_REGISTRY, GPU.type, {"accelerator": _Accelerator, "init_params": {}})
-    monkeypatch.setattr("slim.processes.strategy", lambda: {"devices": 1, "strategy": SingleDeviceStrategy(GPU)})
+    monkeypatch.setattr("slim.processes.strategy", lambda **_: {"devices": 1, "strategy": SingleDeviceStrategy(GPU)})
     before = torch.__future__.get_swap_module_params_on_conversion()
     torch.__future__.set_swap_module_params_on_conversion(True)
     try:

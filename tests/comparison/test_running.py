@@ -200,11 +200,14 @@ def test_what_does_not_exist_is_refused(wrong: dict[str, Any], message: str, tmp
         compare(tmp_path, **wrong)
 
 
-def test_rows_with_group_labels_need_an_attribute(
-    squares: Callable[..., Path], tmp_path: Path, tiny: dict[str, dict[str, Any]]
+@pytest.mark.parametrize("wanted", [{"rows": ["slim", "dfr"]}, {"rows": ["slim"], "vals": ["biased"]}])
+def test_what_needs_group_labels_is_refused_before_training_without_an_attribute(
+    wanted: dict[str, Any], squares: Callable[..., Path], tmp_path: Path, tiny: dict[str, dict[str, Any]]
 ) -> None:
-    with pytest.raises(slim.SettingsError, match="needs group labels"):
-        compare(tmp_path / "c", seeds=[0], rows=["dfr"], data=squares(drop=["place"]), settings=tiny)
+    data, settings = squares(drop=["place"]), {**tiny, "train": {**tiny["train"], "select_by": "last"}}
+    with pytest.raises(slim.SettingsError, match=r"must have group labels. .* \(--rows slim\)"):
+        compare(tmp_path / "c", seeds=[0], data=data, settings=settings, **wanted)
+    assert not (tmp_path / "c/seed-0/01-reference").exists()
 
 
 def test_a_comparison_never_asks_a_person(

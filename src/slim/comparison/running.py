@@ -130,6 +130,7 @@ def prepared_bench(
     """
     run = open_run(folder / f"seed-{seed}", **options, seed=seed)
     _check_independence(run, vals)
+    _check_groups(run, wanted)
     _check_classes(run, wanted)
     run.verify()  # so that what is damaged is not done
     for number, verb in enumerate(_SHARED, 1):
@@ -168,6 +169,18 @@ def _check_independence(run: Run, vals: Sequence[Val]) -> None:
             "With less than the whole val (--vals), val must not choose the reference model's epoch or tune by groups. "
             f"Got --train.select-by {select_by} and --retrain.tune-on {tune_on}. "
             "Use --train.select-by last and --retrain.tune-on cells."
+        )
+
+
+def _check_groups(run: Run, wanted: Sequence[Entry]) -> None:
+    """Refuse rows that need group labels where the data have none."""
+    needing = [entry for entry in wanted if ROWS[entry.key].group_labels != "none" or entry.val == "biased"]
+    if needing and run.data.train.groups is None:
+        others = ",".join(dict.fromkeys(entry.key for entry in wanted if ROWS[entry.key].group_labels == "none"))
+        raise SettingsError(
+            f"For the rows {', '.join(dict.fromkeys(entry.key for entry in needing))}, images must have group labels. "
+            "Got data without a spurious attribute. Name it (--attribute), or leave these rows out "
+            f"(--rows {others or 'slim'}), and biased out of --vals."
         )
 
 
