@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import slim
-from slim.runs.known_data import FILE, recall, remember, versions, versions_of
+from slim.runs.known_data import FILE, recall, remember, versions
 from slim.runs.run import open_run
 
 pytestmark = [
@@ -121,7 +121,7 @@ def test_edited_file_beside_the_images_is_read_again(tmp_path: Path, name: str) 
     file = tmp_path / "beside.json"
     file.write_text("[]")
     source = {"source": str(tmp_path / "tree"), name: str(file)}
-    remember(tmp_path, source, versions_of(source), "0123456789abcdef")
+    remember(tmp_path, source, versions(**source), "0123456789abcdef")
     assert recall(tmp_path, source) == "0123456789abcdef"
     file.write_text("[1]")
     assert recall(tmp_path, source) is None
@@ -132,7 +132,7 @@ def test_parquet_that_is_written_over_is_read_again(tmp_path: Path) -> None:
     file.parent.mkdir(parents=True)
     file.write_bytes(b"PAR1")
     source = {"source": str(tmp_path / "pets")}
-    remember(tmp_path, source, versions_of(source), "0123456789abcdef")
+    remember(tmp_path, source, versions(**source), "0123456789abcdef")
     file.write_bytes(b"PAR2")
     assert recall(tmp_path, source) is None
 

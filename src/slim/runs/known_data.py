@@ -19,15 +19,15 @@ Versions = dict[str, list[int]]
 """Of files and folders, by their paths; see `slim.files.file_version`."""
 
 
-def versions(source: object, mask: object = None, without: object = None) -> Versions | None:
+def versions(source: object, mask: object = None, without: object = None, **_: object) -> Versions | None:
     """Versions of what decides which images a data set has: its tables, or the folders of its tree and its archives.
 
     Whether the images themselves are still there is not looked at.
 
     Parameters
     ----------
-    source, mask, without
-        As for `slim.load_dataset`.
+    source, mask, without, **_
+        As for `slim.load_dataset`, whose other arguments change nothing here.
 
     Returns
     -------
@@ -45,11 +45,6 @@ def versions(source: object, mask: object = None, without: object = None) -> Ver
         Path(file).absolute() for file in (mask, without) if isinstance(file, str | Path) and Path(file).is_file()
     ]
     return {str(part): list(file_version(part)) for part in parts if part.exists()}
-
-
-def versions_of(source: Mapping[str, Any]) -> Versions | None:
-    """The same for the arguments of `slim.load_dataset` by their names."""
-    return versions(source.get("source"), source.get("mask"), source.get("without"))
 
 
 def _folders(root: Path) -> list[Path]:
@@ -113,7 +108,7 @@ def recall(folder: Path, source: Mapping[str, Any]) -> str | None:
         kept = check_seal(path, read_json(path))
     except (ArtifactError, AttributeError):  # it is missing or damaged, and no loss
         return None
-    fingerprint, now = kept.get("fingerprint"), versions_of(source)
+    fingerprint, now = kept.get("fingerprint"), versions(**source)
     return fingerprint if now is not None and kept == _fact(source, now, fingerprint) else None
 
 

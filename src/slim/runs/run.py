@@ -19,7 +19,7 @@ from slim.files import write_text
 from slim.progress import announce
 from slim.runs.explained import load_explanation
 from slim.runs.folder import RunFolder
-from slim.runs.known_data import remember, versions_of
+from slim.runs.known_data import remember, versions
 from slim.runs.lock import alone_in
 from slim.runs.log import LOG, logged
 from slim.runs.settings import FILE, Overrides, RunSettings, read_recipe
@@ -283,7 +283,7 @@ def open_run(
         raise ArtifactError(f"{folder} must be a run folder. Got a file. Name another folder.")
     stored = RunSettings.load(folder) if data is None or (run_folder.path / FILE).exists() else None
     current = (stored or RunSettings()).updated(read_recipe(recipe) if recipe else {}).updated(settings or {})
-    before = versions_of({"source": data, **(load or {})})
+    before = versions(data, **(load or {}))
     given = None if data is None else _loaded(data, load or {})
     if given is not None:
         current = replace(current, data=dict(given.source))

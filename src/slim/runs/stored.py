@@ -18,7 +18,7 @@ from slim.files import file_digest
 from slim.progress import track
 from slim.runs.explained import explanation_digest
 from slim.runs.folder import RunFolder
-from slim.runs.known_data import Versions, check_tables, recall, versions_of
+from slim.runs.known_data import Versions, check_tables, recall, versions
 from slim.runs.outputs import described
 from slim.runs.settings import RunSettings
 from slim.stages import STAGES, Stage
@@ -95,7 +95,7 @@ class StoredRun:
     @cached_property
     def _before(self) -> Versions | None:
         """Versions of the files that the images were read from, before they were read."""
-        return versions_of(self.settings.data) if self.given is None else self.before
+        return versions(**self.settings.data) if self.given is None else self.before
 
     @property
     def _has_read(self) -> bool:

@@ -18,9 +18,9 @@ from slim.stages.annotate.formats.label_studio import read_label_studio, write_l
 from slim.stages.annotate.formats.lightly import read_lightly, write_lightly
 from slim.stages.annotate.formats.merge import Rows
 from slim.stages.annotate.formats.tables import read_csv, read_json_sheet, write_csv, write_json_sheet
+from slim.stages.annotate.people import judgements_of_people
 from slim.stages.annotate.queries import Queries
 from slim.stages.annotate.selection import select_queries
-from slim.stages.annotate.store import judgements_of_people
 from slim.stages.attend import Attention
 from slim.stages.embed import Space
 

@@ -14,7 +14,8 @@ from slim.stages.annotate.formats import Sheet
 from slim.stages.annotate.formats.tables import write_csv
 from slim.stages.annotate.page.session import Pool
 from slim.stages.annotate.page.trend import snapshots_by_class
-from slim.stages.annotate.store import Post, judgements_of_people
+from slim.stages.annotate.people import judgements_of_people
+from slim.stages.annotate.store import Post
 from slim.stages.judgements import ANSWERS
 
 

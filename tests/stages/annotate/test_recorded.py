@@ -12,7 +12,7 @@ import pytest
 from slim import Place, Queries, RecordedAnswers, Store, ask
 from slim.data import ImageTable
 from slim.errors import AnnotationError
-from slim.stages.annotate.store import judgements_of_people
+from slim.stages.annotate.people import judgements_of_people
 
 Ask = Callable[..., Queries]
 Recorded = Callable[[str], RecordedAnswers]

@@ -22,8 +22,9 @@ from hypothesis import strategies as st
 from slim import Queries, RecordedAnswers, Store
 from slim.data import ImageTable
 from slim.errors import AnnotationError
+from slim.stages.annotate.people import judgements_of_people
 from slim.stages.annotate.schema import STEPS
-from slim.stages.annotate.store import Post, judgements_of_people
+from slim.stages.annotate.store import Post
 from slim.stages.judgements import PLACE_COLUMNS, Place
 
 WRITER = """

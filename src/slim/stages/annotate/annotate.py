@@ -18,11 +18,12 @@ from slim.files import read_json, write_json
 from slim.stages.annotate.annotator import Annotator, Oracle, ask, check_answered
 from slim.stages.annotate.page.server import BrowserAnnotator
 from slim.stages.annotate.page.session import Pool
+from slim.stages.annotate.people import judgements_of_people
 from slim.stages.annotate.registry import choose_annotator
 from slim.stages.annotate.selection import select_queries
 from slim.stages.annotate.settings import AnnotateSettings
 from slim.stages.annotate.settling import Objects, Progress
-from slim.stages.annotate.store import MEMORY, Store, judgements_of_people
+from slim.stages.annotate.store import MEMORY, Store
 from slim.stages.annotate.terminal import TerminalAnnotator
 from slim.stages.attend import Attention
 from slim.stages.embed import Space

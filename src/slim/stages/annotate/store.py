@@ -17,13 +17,11 @@ from time import monotonic, sleep
 from types import TracebackType
 from typing import Any, Literal, Self, get_args
 
-import numpy as np
 import pandas as pd
 
-from slim.data import ImageTable
 from slim.errors import AnnotationError, ArtifactError
 from slim.stages.annotate.schema import NOW, STEPS, VERSION
-from slim.stages.judgements import PLACE_COLUMNS, Answer, Judgements, Place, check_place, queried_images
+from slim.stages.judgements import PLACE_COLUMNS, Answer, Place, check_place
 
 _INSERT = (
     "INSERT INTO judgements (image, answer, annotator, seconds, settles, time, x, y, width, height) "
@@ -244,6 +242,14 @@ class Store:
         """
         return [name for name, _ in self._rows(_PEOPLE.format(f"NOT settles AND {_BY_PERSON}"))]
 
+    def judged(self) -> list[int]:
+        """Positions of the images that people judged or settled, in the order of their first answers."""
+        people = f"SELECT annotator FROM judgements WHERE NOT settles AND {_BY_PERSON}"
+        rows = self._rows(
+            f"SELECT image FROM judgements WHERE settles OR annotator IN ({people}) GROUP BY image ORDER BY min(id)"
+        )
+        return [image for (image,) in rows]
+
     def last_rows(self) -> dict[str, int]:
         """The number of each person's last row of any kind, which tells a page whether it has seen that row."""
         return dict(self._rows(_PEOPLE.format(_POSTED)))
@@ -400,28 +406,3 @@ class Store:
             f"{self.path} must be a store of judgements that can be written. Got: {error}. "
             "Check the disk's free space and the file's permissions, or move the file away and start again."
         )
-
-
-def judgements_of_people(store: Store, table: ImageTable, index: Sequence[int]) -> Judgements:
-    """People's judgements: all that `Store.people` answered, whichever queries were asked then.
-
-    Parameters
-    ----------
-    store
-        Holds the answers and the added images.
-    table
-        The pool.
-    index
-        Positions of the queries in the pool, whose judgements come first.
-    """
-    queried = np.array(queue_of_people(store, index), dtype=np.int64)
-    answers = store.answers()
-    by_people = answers[answers["annotator"].isin(store.people())]
-    return Judgements.from_answers(queried_images(table, queried), by_people, store.settled())
-
-
-def queue_of_people(store: Store, index: Sequence[int]) -> list[int]:
-    """Positions of the queries, the images added to them, and those that people judged under another budget."""
-    history = store.history()
-    judged = history.loc[history["annotator"].isin(store.people()) | history["settles"], "index"]
-    return list(dict.fromkeys([*map(int, index), *store.added(), *judged.tolist()]))

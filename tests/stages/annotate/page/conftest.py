@@ -23,7 +23,8 @@ from starlette.testclient import TestClient
 from slim.data import ImageTable
 from slim.stages.annotate.page.app import build_app
 from slim.stages.annotate.page.session import Pool, Session
-from slim.stages.annotate.store import Store, judgements_of_people
+from slim.stages.annotate.people import judgements_of_people
+from slim.stages.annotate.store import Store
 from slim.stages.judgements import PLACE_COLUMNS, Judgements
 from slim.stages.propagate.incremental import IncrementalScores
 from slim.stages.settings import PropagateSettings

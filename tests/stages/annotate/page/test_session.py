@@ -13,7 +13,8 @@ import pytest
 from slim.errors import SlimWarning
 from slim.stages.annotate.page.advice import Step, advice, state
 from slim.stages.annotate.page.session import Pool, Session, agreement
-from slim.stages.annotate.store import Post, Store, judgements_of_people
+from slim.stages.annotate.people import judgements_of_people
+from slim.stages.annotate.store import Post, Store
 from slim.stages.judgements import UNASKED, answer_codes
 from slim.stages.propagate.incremental import IncrementalScores
 from slim.stages.propagate.propagate import propagate_answers

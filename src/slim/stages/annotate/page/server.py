@@ -30,8 +30,9 @@ from slim.notebook import in_notebook
 from slim.stages.annotate.page.app import build_app
 from slim.stages.annotate.page.security import LOCAL, LOOPBACK
 from slim.stages.annotate.page.session import Pool, Session
+from slim.stages.annotate.people import judgements_of_people
 from slim.stages.annotate.queries import Queries
-from slim.stages.annotate.store import Store, judgements_of_people
+from slim.stages.annotate.store import Store
 from slim.stages.judgements import Judgements
 
 _ADDRESS = "page.json"

@@ -23,8 +23,9 @@ from slim.stages.annotate.page.advice import advice, few_answers, state
 from slim.stages.annotate.page.agreement import agreement, differing
 from slim.stages.annotate.page.outlines import Outlines
 from slim.stages.annotate.page.trend import DRAWN, Trends
+from slim.stages.annotate.people import queue_of_people
 from slim.stages.annotate.selection import most_informative
-from slim.stages.annotate.store import Post, Store, queue_of_people
+from slim.stages.annotate.store import Post, Store
 from slim.stages.attend import SplitAttention
 from slim.stages.embed import Space
 from slim.stages.judgements import PLACE_COLUMNS, Answer, Place, answers_that_count
